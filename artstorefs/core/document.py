@@ -34,14 +34,7 @@ M = TypeVar("M", bound=BaseModel)
 class Document(BaseModel):
     """Base of every model of something that lies on an element."""
 
-    model_config = ConfigDict(
-        extra="allow",
-        frozen=True,
-        strict=False,
-        allow_inf_nan=False,
-        validate_default=False,
-        hide_input_in_errors=True,
-    )
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
     __pydantic_extra__: dict[str, JsonValue]
 
     always_written: ClassVar[frozenset[str]] = frozenset()
@@ -53,7 +46,8 @@ class Document(BaseModel):
 
     def with_changes(self, **changes: object) -> Self:
         """This document with some fields replaced, validated. Raises DocumentInvalid."""
-        present = {name: getattr(self, name) for name in self.model_fields_set}
+        # Not getattr: a key by others may have the name of one of our methods.
+        present = {name: value for name, value in self if name in self.model_fields_set}
         return validated(type(self), present | changes, type(self).__name__)
 
     def as_json(self) -> JsonObject:

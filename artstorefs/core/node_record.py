@@ -38,7 +38,7 @@ from artstorefs.core.json_text import name_from_json, parse_object
 from artstorefs.core.posix_section import Attributes, PosixLink, PosixSection
 
 RECORD_LIMIT_BYTES: Final = 16384
-"""Holds the longest symlink target at its longest in JSON (8 KiB) beside a full attr.json's load."""
+"""Holds the longest symlink target at its longest in JSON (8 KiB), and a full attr.json's load."""
 
 TARGET_LIMIT_BYTES: Final = 4095
 """PATH_MAX of Linux without its NUL."""
