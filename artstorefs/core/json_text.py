@@ -157,7 +157,7 @@ def _refuse_constant(text: str) -> NoReturn:
 
 
 def _integer(text: str) -> int:
-    if len(text) > INTEGER_LIMIT_DIGITS:
+    if len(text.removeprefix("-")) > INTEGER_LIMIT_DIGITS:
         raise _Refused(f"an integer has more than {INTEGER_LIMIT_DIGITS} digits")
     return int(text)
 

@@ -23,7 +23,7 @@ FULLNAME_LIMIT_BYTES: Final = 64
 _SHORTEST_ORIGINAL_FILENAME: Final = 32
 """What `render` may cut original_filename down to; its start is still a help to a person."""
 
-_LONGEST = FileAttributesV2(
+LONGEST = FileAttributesV2(
     file_id=UUID(int=0),
     original_filename="x" * _SHORTEST_ORIGINAL_FILENAME,
     storage_filename="x" * OBJECT_NAME_LIMIT_BYTES,
@@ -54,7 +54,7 @@ _LONGEST = FileAttributesV2(
 )
 """The longest document that we make ourselves, but for its attributes."""
 
-ROOM_BYTES: Final = ATTR_JSON_LIMIT_BYTES - encoded_size(_LONGEST.as_json())
+ROOM_BYTES: Final = ATTR_JSON_LIMIT_BYTES - encoded_size(LONGEST.as_json())
 """What custom attributes, system attributes and keys by others have together, as compact JSON."""
 
 
