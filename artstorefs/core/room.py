@@ -34,11 +34,11 @@ LONGEST = FileAttributesV2(
     created_by_id="x" * USERNAME_LIMIT_BYTES,
     created_by_username="x" * USERNAME_LIMIT_BYTES,
     created_by_fullname="x" * FULLNAME_LIMIT_BYTES,
-    description="",
+    description=None,  # null takes more than ""
     version=2**63 - 1,
     storage_path="YYYY/MM/DD/HH",
     checksum="0" * 64,
-    metadata={},
+    metadata=None,
     posix=PosixSection(
         revision=2**63 - 1,
         parent=UUID(int=0),
