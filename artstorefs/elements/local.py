@@ -15,6 +15,7 @@ The steps of a barrier, and what a crash after each leaves:
     3     each change is carried out, in order            the first n of them, each whole, which may
                                                           or may not survive a power cut
     4     the directories touched are made durable        everything
+    5     the element is checked again                    everything
 
 Whoever staged repeats it all after a crash before step 4 is over: `put` recognises its object by
 SHA-256 and flushes it once more, `replace` and `remove` can be repeated anyway.
@@ -143,7 +144,8 @@ class LocalElement:
                 touched = self._publication.carry_out(batch)
                 self._staging.flush_directories(touched)
                 self._publication.flushed(touched)
-            except ElementError:
+                self._directories.check_present()
+            except BaseException:
                 self._publication.failed()
                 raise
             finally:

@@ -35,7 +35,10 @@ from artstorefs.elements.os_errors import translated
 
 TEMPORARY_DIRECTORY = TEMPORARY_PREFIX.rstrip("/")
 OBJECT_MODE = 0o640
-FLUSH_EACH_MAX = 4  # measured on ext4: from here on a syncfs is the faster one
+
+# On an idle ext4 one syncfs is faster from two files on (four: 0.75 ms against 1.12 ms), but it
+# waits for whatever others write too: up to here an fsync of each costs little, and is our own.
+FLUSH_EACH_MAX = 4
 
 _CREATE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from artstorefs.core.errors import ElementFull, ElementUnavailable
-from artstorefs.elements import staging
+from artstorefs.elements import durable
 from artstorefs.elements.interface import ARCHIVE_KEY
 from artstorefs.elements.local import LocalElement
 from artstorefs.elements.memory import MemoryElement
@@ -60,7 +60,7 @@ class TestLocalFlushEach(ElementConformance):
 
     @pytest.fixture
     def rig(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ElementRig]:
-        monkeypatch.setattr(staging.durable, "honours_syncfs", lambda fd: False)
+        monkeypatch.setattr(durable, "honours_syncfs", lambda fd: False)
         yield from _local_rig(tmp_path / "element", tmp_path / "sources")
 
 
