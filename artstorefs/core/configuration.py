@@ -14,7 +14,7 @@ import itertools
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
@@ -167,6 +167,22 @@ def parse_configuration(text: str, path: str, defaults: Directories) -> ArchiveC
         raise ConfigurationError(path, "", f"is not TOML: {exc}") from None
     fill_in_places(values, path, defaults)
     return _validated(ArchiveConfiguration, values, path)
+
+
+def new_configuration(
+    name: str,
+    elements: Sequence[ElementConfiguration],
+    mountpoint: str | None,
+    defaults: Directories,
+) -> ArchiveConfiguration:
+    """The configuration of a new archive, all else by default. Raises `ConfigurationError`."""
+    values: dict[str, Any] = {
+        "name": name,
+        "mountpoint": mountpoint,
+        "element": [element.model_dump() for element in elements],
+    }
+    fill_in_places(values, name, defaults)
+    return _validated(ArchiveConfiguration, values, f"archive {name}")
 
 
 def parse_element_argument(text: str, resolve: Callable[[str], str] = str) -> ElementConfiguration:
