@@ -1,42 +1,45 @@
-"""Sizes as people write them in a configuration and read them in `status`."""
+"""Sizes as people write them: `50GiB`, `500MB`, `1048576`. Exact: no rounding when read."""
 
 import re
+from fractions import Fraction
 from typing import Final
 
-_BINARY: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
-_DECIMAL: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
-_UNITS: Final[dict[str, int]] = (
-    {unit.lower(): 1024**power for power, unit in enumerate(_BINARY)}
-    | {unit.lower(): 1000**power for power, unit in enumerate(_DECIMAL)}
-    | {"": 1}
-)
-_SIZE = re.compile(r"\s*([0-9]{1,20})(?:\.([0-9]{1,9}))?\s*([A-Za-z]{0,3})\s*", re.ASCII)
+SIZE_ALLOWED: Final = 'a size such as "50GiB", "500MB" or 1048576 (bytes)'
+"""What `parse_size` accepts, for messages."""
+
+_PREFIXES: Final = "kMGTPE"
+_UNITS: Final[dict[str, int]] = {
+    "": 1,
+    "b": 1,
+    **{f"{p.lower()}b": 1000**n for n, p in enumerate(_PREFIXES, start=1)},
+    **{f"{p.lower()}ib": 1024**n for n, p in enumerate(_PREFIXES, start=1)},
+}
+_SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)")
 
 
 def parse_size(text: str) -> int:
-    """Bytes of a size such as "1TiB", "1.5 GiB", "500 MB", "4096"; rounded down to whole bytes.
+    """The number of bytes that `text` names; units are case-insensitive, `KB` is 1000, `KiB` 1024.
 
-    KiB, MiB, ... are powers of 1024 (IEC 80000-13), kB, MB, ... powers of 1000, in any case.
-    Raises ValueError, with one line for a person.
+    Raises `ValueError` for anything else, and for a size that is no whole number of bytes.
     """
-    match = _SIZE.fullmatch(text)
-    factor = _UNITS.get(match[3].lower()) if match else None
-    if match is None or factor is None:
-        raise ValueError(f"{text!r} is not a size; write for example 500MB, 1.5GiB or 1TiB")
-    whole, fraction = match[1], match[2] or ""
-    return int(whole + fraction) * factor // int("1" + "0" * len(fraction))
+    match = _SIZE.fullmatch(text.strip())
+    unit = _UNITS.get(match[2].lower()) if match else None
+    if match is None or unit is None:
+        raise ValueError(f"{text!r} is not {SIZE_ALLOWED}")
+    size = Fraction(match[1]) * unit
+    if size.denominator != 1:
+        raise ValueError(f"{text!r} is not a whole number of bytes")
+    return int(size)
 
 
 def format_size(size_bytes: int) -> str:
-    """A size for a person, in the largest binary unit that leaves a 1 before the point.
+    """`size_bytes` for a person, in the largest fitting binary unit: `512B`, `1.5GiB`, `50GiB`.
 
-    One decimal, rounded down, so that what is said to be there is there: 1536 -> "1.5 KiB".
+    At most one decimal, so `parse_size` gives back the same number only where that is exact.
     """
-    power = 0
-    while power + 1 < len(_BINARY) and abs(size_bytes) >= 1024 ** (power + 1):
-        power += 1
-    if power == 0:
-        return f"{size_bytes} B"
-    tenths = abs(size_bytes) * 10 // 1024**power
-    sign = "-" if size_bytes < 0 else ""
-    return f"{sign}{tenths // 10}.{tenths % 10} {_BINARY[power]}"
+    units = ["B", *(f"{p.upper()}iB" for p in _PREFIXES)]
+    exponent = min(max(abs(size_bytes).bit_length() - 1, 0) // 10, len(units) - 1)
+    value = f"{size_bytes / 1024**exponent:.1f}".removesuffix(".0")
+    if value == "1024" and exponent + 1 < len(units):  # 1023.96 KiB is 1 MiB, not 1024 KiB
+        return f"1{units[exponent + 1]}"
+    return value + units[exponent]

@@ -1,0 +1,207 @@
+"""NAME.toml: what an archive is made of, as one validated, frozen model.
+
+Owns the keys of the file, their defaults and what is allowed for each. Takes text and gives models;
+reading files, and the environment, belong to the callers.
+
+Invariants of every `ArchiveConfiguration`: all paths are absolute and hold no `..`; element ids are
+unique; no element and no mountpoint lies inside (or around) another, or inside (or around) a
+directory of the archive, so no byte of an archive is reached through its own mount.
+
+The `description` of a field is what is allowed there, and every message about the field quotes it.
+"""
+
+import itertools
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from artstorefs.core.configuration_messages import PlaceError, configuration_error
+from artstorefs.core.directories import CONTROL_SOCKET_NAME, Directories, fill_in_places
+from artstorefs.core.errors import ConfigurationError
+from artstorefs.core.sizes import SIZE_ALLOWED, parse_size
+
+# A name becomes a file name, a directory name, a unit name of systemd and the `fsname` of a mount;
+# one that ends in .toml would be taken for the path of a configuration.
+_NAME: Final = re.compile(r"(?!.*\.toml\Z)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NAME_ALLOWED: Final = (
+    "1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit, "
+    "not ending in .toml"
+)
+# Control characters would break lines of logs and tables; TOML cannot carry what is not UTF-8.
+_NOT_IN_PATHS: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+_PATH_ALLOWED: Final = "an absolute path in UTF-8, without '..' and control characters"
+# sun_path of sockaddr_un is 108 bytes with the closing NUL (unix(7)).
+_SOCKET_PATH_MAX_BYTES: Final = 107
+# Where ELEMENT=local:PATH,mode=… ends its path: at a comma that a key follows.
+_BEFORE_SETTING: Final = re.compile(r",(?=[A-Za-z_]+=)")
+
+
+def _check_name(value: object) -> object:
+    if isinstance(value, str) and not _NAME.fullmatch(value):
+        raise ValueError("not a name")
+    return value
+
+
+def _read_size(value: object) -> object:
+    return parse_size(value) if isinstance(value, str) else value
+
+
+def _read_path(value: object) -> object:
+    if not isinstance(value, str | Path):
+        return value
+    text = os.fspath(value)
+    if not text.startswith("/") or ".." in text.split("/") or _NOT_IN_PATHS.search(text):
+        raise ValueError("not an absolute path")
+    return Path("/" + text.lstrip("/"))  # POSIX lets a system give `//x` a meaning of its own
+
+
+Name = Annotated[str, BeforeValidator(_check_name)]
+Size = Annotated[int, BeforeValidator(_read_size)]
+AbsolutePath = Annotated[Path, BeforeValidator(_read_path)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, allow_inf_nan=False, validate_by_name=True
+    )
+
+
+_TableT = TypeVar("_TableT", bound=_Table)
+
+
+class ElementConfiguration(_Table):
+    """One `[[element]]` table: a place that holds objects."""
+
+    id: Name = Field(description=_NAME_ALLOWED)
+    kind: Literal["local"] = Field("local", description='"local"')
+    path: AbsolutePath = Field(description=_PATH_ALLOWED)
+    mode: Literal["edit", "rw", "ro", "ar"] = Field("edit", description="edit, rw, ro or ar")
+    priority: int = Field(1, ge=0, description="a whole number from 0; the lowest is filled first")
+    capacity: Size | None = Field(None, gt=0, description=SIZE_ALLOWED)
+
+
+class ArchiveConfiguration(_Table):
+    """The whole of NAME.toml, every default filled in.
+
+    `capacity` of an element and `mountpoint` are `None` where the file says nothing: the size of
+    the file system that the element is on, and a mountpoint that `mount` has to be given.
+    """
+
+    name: Name = Field(description=_NAME_ALLOWED)
+    mountpoint: AbsolutePath | None = Field(None, description=_PATH_ALLOWED)
+    state_dir: AbsolutePath = Field(description=_PATH_ALLOWED)
+    cache_dir: AbsolutePath = Field(description=_PATH_ALLOWED)
+    runtime_dir: AbsolutePath = Field(description=_PATH_ALLOWED)
+    durability: Literal["log", "element"] = Field("log", description="log or element")
+    settle_s: float = Field(1.0, ge=0, le=3600, description="a number of seconds from 0 to 3600")
+    spool_max: Size = Field(50 * 1024**3, gt=0, description=SIZE_ALLOWED)
+    cache_max: Size = Field(50 * 1024**3, gt=0, description=SIZE_ALLOWED)
+    elements: tuple[ElementConfiguration, ...] = Field(
+        alias="element", min_length=1, strict=False, description="at least one [[element]] table"
+    )
+
+    @model_validator(mode="after")
+    def _check_places(self) -> Self:
+        ids = [element.id for element in self.elements]
+        for number, element_id in enumerate(ids):
+            if element_id in ids[:number]:
+                raise PlaceError("element.id", f'"{element_id}" is there twice; ids are unique')
+        _check_overlaps(self)
+        socket = os.fsencode(self.runtime_dir / CONTROL_SOCKET_NAME)
+        if len(socket) > _SOCKET_PATH_MAX_BYTES:
+            raise PlaceError(
+                "runtime_dir",
+                f'"{self.runtime_dir}" is too long: the path of the control socket in it would '
+                f"have {len(socket)} bytes, at most {_SOCKET_PATH_MAX_BYTES} are allowed",
+            )
+        return self
+
+    def with_mountpoint(self, mountpoint: Path, where: str) -> "ArchiveConfiguration":
+        """This configuration mounted at `mountpoint`, checked like one that a file names.
+
+        Raises `ConfigurationError`, with `where` as the origin of the path, when the path is
+        relative or overlaps an element or a directory of the archive.
+        """
+        fields = {**self.model_dump(by_alias=True), "mountpoint": mountpoint}
+        return _validated(ArchiveConfiguration, fields, where)
+
+
+def _check_overlaps(configuration: ArchiveConfiguration) -> None:
+    """Refuse an element or mountpoint that overlaps another place of the archive."""
+    exposed = [(f"element[{e.id}].path", e.path) for e in configuration.elements]
+    if configuration.mountpoint is not None:
+        exposed.append(("mountpoint", configuration.mountpoint))
+    private = [
+        (key, getattr(configuration, key)) for key in ("state_dir", "cache_dir", "runtime_dir")
+    ]
+    pairs = itertools.chain(itertools.combinations(exposed, 2), itertools.product(exposed, private))
+    for (key, path), (other_key, other_path) in pairs:
+        if path.is_relative_to(other_path) or other_path.is_relative_to(path):
+            raise PlaceError(
+                key, f'"{path}" overlaps {other_key} "{other_path}"; give each a place of its own'
+            )
+
+
+def _validated(model: type[_TableT], values: Mapping[str, Any], where: str) -> _TableT:
+    try:
+        return model.model_validate(values, by_alias=True, by_name=False)
+    except ValidationError as exc:
+        raise configuration_error(model, exc, values, where) from None
+
+
+def parse_configuration(text: str, path: str, defaults: Directories) -> ArchiveConfiguration:
+    """The configuration that `text` holds; `path` is the file it comes from.
+
+    `name` is the stem of `path` where the text does not say, and the three directories are those
+    of `defaults` for that name. Raises `ConfigurationError`, whose one line names file, key, value
+    and what is allowed.
+    """
+    try:
+        values: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigurationError(path, "", f"is not TOML: {exc}") from None
+    fill_in_places(values, path, defaults)
+    return _validated(ArchiveConfiguration, values, path)
+
+
+def new_configuration(
+    name: str,
+    elements: Sequence[ElementConfiguration],
+    mountpoint: str | None,
+    defaults: Directories,
+) -> ArchiveConfiguration:
+    """The configuration of a new archive, all else by default. Raises `ConfigurationError`."""
+    values: dict[str, Any] = {
+        "name": name,
+        "mountpoint": mountpoint,
+        "element": [element.model_dump() for element in elements],
+    }
+    fill_in_places(values, name, defaults)
+    return _validated(ArchiveConfiguration, values, f"archive {name}")
+
+
+def parse_element_argument(text: str, resolve: Callable[[str], str] = str) -> ElementConfiguration:
+    """The element that `ID=local:PATH[,mode=edit][,priority=1][,capacity=1TiB]` describes.
+
+    A comma belongs to PATH unless a key and `=` follow it. `resolve` makes PATH absolute (the
+    working directory and the home are the caller's to know). Raises `ConfigurationError`.
+    """
+    where = f"--element {text}"
+    element_id, equals, rest = text.partition("=")
+    kind, colon, place = rest.partition(":")
+    if not (equals and colon):
+        raise ConfigurationError(where, "", "must look like ID=local:PATH[,mode=edit]")
+    path, *settings = _BEFORE_SETTING.split(place)
+    values: dict[str, Any] = {"id": element_id, "kind": kind, "path": resolve(path)}
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        if key in values:
+            raise ConfigurationError(where, key, f'"{value}" is one {key} too many')
+        whole = key == "priority" and value.isdecimal()
+        values[key] = int(value) if whole else value
+    return _validated(ElementConfiguration, values, where)

@@ -1,0 +1,164 @@
+"""`artstorefs init`: makes a new archive, on elements that are new or carry this archive already.
+
+    step  what                                           a crash after it; the same `init` again
+    1     configuration checked, directories made        makes what is missing
+    2     archive.json, README.txt, restore.py on        finds an archive.json with its name,
+          one element after the other                    takes its id, writes the rest
+    3     NAME.toml, durably, never over another         says that the archive is there already
+
+The id of the archive is in the archive.json of every element and nowhere else.
+"""
+
+import argparse
+import json
+import os
+import secrets
+import uuid
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from artstorefs.core.errors import DocumentInvalid, ObjectAbsent
+from artstorefs_tools import exit_codes
+from artstorefs_tools.configuration_files import Person
+from artstorefs_tools.errors import CommandError
+
+if TYPE_CHECKING:
+    from artstorefs.elements.interface import Element
+
+    from artstorefs.core.configuration import ArchiveConfiguration
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Set up the arguments."""
+    parser.description = (
+        "Make a new archive: prepare the elements, which hold its files, and write its NAME.toml. "
+        "An element that carries the archive of this name already is taken as it is."
+    )
+    parser.epilog = (
+        "an element is ID=local:PATH[,mode=edit|rw|ro|ar][,priority=1][,capacity=1TiB]\n\n"
+        "examples:\n"
+        "  artstorefs init museum --element main=local:/srv/objects --mountpoint /srv/museum\n"
+        "  artstorefs init museum --element a=local:/disk1/objects,capacity=2TiB \\\n"
+        "                         --element b=local:/disk2/objects,priority=2"
+    )
+    parser.add_argument("name", metavar="NAME", help="name of the archive")
+    parser.add_argument(
+        "--element",
+        dest="elements",
+        metavar="ID=local:PATH",
+        action="append",
+        required=True,
+        help="a place for the files; can be given several times",
+    )
+    parser.add_argument("--mountpoint", metavar="M", help="where `mount NAME` mounts it")
+    parser.add_argument(
+        "--config-dir", metavar="D", help="where NAME.toml is written (as root /etc/artstorefs)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Make the archive; the exit code."""
+    from artstorefs.core.configuration import new_configuration, parse_element_argument
+    from artstorefs.core.configuration_text import render_configuration
+
+    person = Person.current()
+    folder = Path(_absolute(arguments.config_dir)) if arguments.config_dir else None
+    path = (folder or person.configurations) / f"{arguments.name}.toml"
+    defaults = person.directories(path)
+    configuration = new_configuration(
+        arguments.name,
+        [parse_element_argument(text, _absolute) for text in arguments.elements],
+        _absolute(arguments.mountpoint) if arguments.mountpoint else None,
+        defaults,
+    )
+    told = str(path) if folder else configuration.name
+    if path.exists():
+        raise CommandError(f"{path} is there already; mount it with: artstorefs mount {told}")
+    prepare_elements(configuration)
+    _write_new_file(path, render_configuration(configuration, defaults).encode())
+    print(f"archive {configuration.name} is configured in {path}")
+    where = "" if configuration.mountpoint else " MOUNTPOINT"
+    print(f"mount it with: artstorefs mount {told}{where}")
+    return exit_codes.OK
+
+
+def prepare_elements(configuration: "ArchiveConfiguration") -> None:
+    """Make the elements of an archive carry it, all with the same archive id.
+
+    Raises `CommandError` if one carries another archive, before anything is written on any.
+    """
+    from artstorefs.elements.local import LocalElement
+    from artstorefs.recovery.layout import write_layout
+
+    with ExitStack() as opened:
+        elements: list[Element] = []
+        for described in configuration.elements:
+            LocalElement.initialize(str(described.path))
+            element = LocalElement(described.id, str(described.path))
+            opened.callback(element.close)
+            elements.append(element)
+        carried = {element.id: read_archive(element) for element in elements}
+        archive_id = choose_archive_id(configuration.name, carried)
+        for element in elements:
+            write_layout(element, archive_id, configuration.name)
+            if carried[element.id]:
+                print(f"element {element.id} carries this archive already, and is used as it is")
+
+
+def read_archive(element: "Element") -> tuple[str, str] | None:
+    """Id and name of the archive that an element carries, `None` if it carries none yet."""
+    from artstorefs.elements.interface import ARCHIVE_KEY
+
+    try:
+        document = json.loads(element.read(ARCHIVE_KEY, 0, element.stat(ARCHIVE_KEY).size_bytes))
+        return str(uuid.UUID(document["archive_id"])), str(document["archive_name"])
+    except ObjectAbsent:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise DocumentInvalid(f"element {element.id}: {ARCHIVE_KEY}", f"{exc!r}") from None
+
+
+def choose_archive_id(name: str, carried: Mapping[str, tuple[str, str] | None]) -> str:
+    """The id for the archive `name`: the one that elements carry already, else a new one."""
+    ids: dict[str, str] = {}
+    for element_id, archive in carried.items():
+        if archive is None:
+            continue
+        archive_id, archive_name = archive
+        if archive_name != name:
+            raise CommandError(
+                f"element {element_id} carries the archive {archive_name} ({archive_id}); "
+                "choose that name, or another place"
+            )
+        ids[archive_id] = element_id
+    if len(ids) > 1:
+        raise CommandError(
+            f"elements {' and '.join(ids.values())} carry different archives, both named {name}"
+        )
+    return next(iter(ids), None) or str(uuid.uuid4())
+
+
+def _write_new_file(path: Path, data: bytes) -> None:
+    """Write a file durably and whole; `CommandError` if there is one."""
+    from artstorefs.elements import durable
+
+    # XDG Base Directory Specification: a person's own configuration directories have mode 0700.
+    durable.make_directories_durably(path.parent, 0o755 if os.geteuid() == 0 else 0o700)
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        durable.write_file_durably(temporary, data, mode=0o644)
+        durable.rename_new(temporary.name, folder, path.name, folder)
+        durable.fsync_directory(folder)
+    except FileExistsError:
+        raise CommandError(f"{path} was made by somebody else meanwhile; it is left") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+        os.close(folder)
+
+
+def _absolute(path: str) -> str:
+    """`path` from the working directory and the home, with the symlinks on the way resolved."""
+    return os.path.realpath(os.path.expanduser(path))

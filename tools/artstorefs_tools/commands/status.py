@@ -1,0 +1,113 @@
+"""`artstorefs status`: what a mounted archive does, for people or as JSON."""
+
+import argparse
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from artstorefs.core.sizes import format_size
+from artstorefs_tools import exit_codes
+from artstorefs_tools.configuration_files import locate_archive
+from artstorefs_tools.control_client import ControlClient, ControlProtocolError
+from artstorefs_tools.errors import NotMounted
+from artstorefs_tools.flushing import describe_error
+
+_ELEMENT_COLUMNS = ("element", "kind", "mode", "priority", "state", "free", "path")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Set up the arguments."""
+    parser.description = (
+        "Show a mounted archive: its elements, what no element has yet and since when, and the "
+        "files that an element refuses. The exit code is 3 if the archive is not mounted."
+    )
+    parser.epilog = (
+        "examples:\n"
+        "  artstorefs status museum\n"
+        "  artstorefs status museum --json | jq .pending.oldest_age_s"
+    )
+    parser.add_argument("name", metavar="NAME", help="archive, or path of its NAME.toml")
+    parser.add_argument("--json", action="store_true", help="everything, as one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Show the status; the exit code."""
+    location = locate_archive(arguments.name)
+    try:
+        with ControlClient(location.runtime_dir, location.argument) as client:
+            status = client.call("status")
+    except NotMounted:
+        if not arguments.json:
+            raise
+        print(json.dumps({"archive": location.name, "mounted": False}))
+        return exit_codes.NOT_MOUNTED
+    if arguments.json:
+        print(json.dumps({**status, "mounted": True}, indent=2))
+        return exit_codes.OK
+    try:
+        lines = list(describe(status))
+    except (KeyError, TypeError, ValueError) as exc:
+        reason = f"not understood ({exc!r}); is the daemon of another version? Try --json"
+        raise ControlProtocolError(location.argument, "status", reason) from None
+    print("\n".join(lines))
+    return exit_codes.OK
+
+
+def describe(status: dict[str, Any]) -> Iterator[str]:
+    """The lines of a status for a person."""
+    pending, spool = status["pending"], status["spool"]
+    yield f"{status['archive']} is mounted at {status['mountpoint']}"
+    yield from format_table(
+        [
+            ["nodes", f"{status['nodes']:,}"],
+            ["pending", _describe_pending(pending)],
+            ["spool", f"{format_size(spool['bytes'])} of {format_size(spool['limit_bytes'])}"],
+            ["durability", status["durability"]],
+            [
+                "process",
+                f"{status['pid']}, version {status['version']}, since {status['started_at']}",
+            ],
+        ],
+        indent="  ",
+    )
+    yield ""
+    yield from format_table([list(_ELEMENT_COLUMNS), *map(_element_row, status["elements"])])
+    if status["errors"]:
+        yield ""
+        yield "not on an element, and tried again:"
+        yield from (f"  {describe_error(error)}" for error in status["errors"])
+
+
+def _describe_pending(pending: dict[str, Any]) -> str:
+    if not pending["intents"]:
+        return "nothing: the elements have everything"
+    parts = [f"{pending['intents']:,} changes", format_size(pending["bytes"])]
+    if pending["oldest_age_s"] is not None:
+        parts.append(f"the oldest {pending['oldest_age_s']:.0f} s old")
+    if pending["failed"]:
+        parts.append(f"{pending['failed']:,} refused")
+    return ", ".join(parts)
+
+
+def _element_row(element: dict[str, Any]) -> list[str]:
+    free, total = element["free_bytes"], element["total_bytes"]
+    room = "unknown" if free is None else format_size(free)
+    if free is not None and total is not None:
+        room += f" of {format_size(total)}"
+    return [
+        element["id"],
+        element["kind"],
+        element["mode"],
+        str(element["priority"]),
+        element["state"],
+        room,
+        element["path"],
+    ]
+
+
+def format_table(rows: list[list[str]], indent: str = "") -> Iterator[str]:
+    """Lines with the columns of `rows` under each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield (indent + "  ".join(cells)).rstrip()

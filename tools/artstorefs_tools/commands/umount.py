@@ -1,0 +1,125 @@
+"""`artstorefs umount`: unmounts an archive and waits for the process that served it.
+
+umount(2) returns while the daemon still carries things to the elements. That is safe, for the log
+is in the state directory, but whoever is about to take a disk away wants to know when it is over.
+"""
+
+import argparse
+import itertools
+import os
+import select
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from artstorefs.core.errors import ConfigurationError
+from artstorefs_tools import exit_codes
+from artstorefs_tools.configuration_files import locate_archive
+from artstorefs_tools.control_client import ControlClient
+from artstorefs_tools.errors import CommandError, NotMounted, UsageError
+from artstorefs_tools.flushing import flush
+from artstorefs_tools.mount_holders import find_holders
+from artstorefs_tools.mount_table import FILESYSTEM_TYPE, MountEntry, find_mount
+
+RUNTIME_DIR_ATTRIBUTE: Final = "user.artstore.runtime_dir"
+"""Read-only, on the root of a mount: where its control socket is."""
+_SILENT_WAIT_MS: Final = 2000
+"""A wait that is longer than this is explained to whoever watches."""
+_HOLDERS_SHOWN: Final = 3
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Set up the arguments."""
+    parser.description = (
+        "Unmount an archive and wait until its process has ended. What no element has yet stays in "
+        "the state directory, and the next mount carries it on."
+    )
+    parser.epilog = "examples:\n  artstorefs umount /srv/museum --flush"
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="where the archive is mounted")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--flush",
+        action="store_true",
+        help="first wait until the elements have everything; if one refuses something, "
+        "stay mounted (exit code 4)",
+    )
+    how.add_argument(
+        "--lazy", action="store_true", help="detach at once, and end when nobody uses it any more"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Unmount; the exit code."""
+    entry = find_mount(arguments.mountpoint)
+    if entry is None:
+        raise NotMounted(f"nothing is mounted at {arguments.mountpoint}")
+    if entry.filesystem_type != FILESYSTEM_TYPE:
+        raise UsageError(f"{entry.mountpoint} is of type {entry.filesystem_type}, not an archive")
+    if arguments.lazy:  # asks the daemon nothing, so that a hanging one can be detached
+        unmount(entry.mountpoint, "--lazy")
+        return exit_codes.OK
+    try:
+        with ControlClient(_runtime_dir(entry), entry.source) as client:
+            if arguments.flush and (status := flush(client)) != exit_codes.OK:
+                return status
+            process = os.pidfd_open(client.daemon_pid)
+    except (CommandError, ConfigurationError, OSError) as exc:
+        if arguments.flush:
+            raise CommandError(f"{entry.mountpoint} cannot be flushed: {exc}") from None
+        unmount(entry.mountpoint)  # a dead mount, or one whose daemon may not be asked
+        return exit_codes.OK
+    try:
+        unmount(entry.mountpoint)
+        _wait_for_end(process, entry)
+    finally:
+        os.close(process)
+    return exit_codes.OK
+
+
+def unmount(mountpoint: str, *options: str) -> None:
+    """Unmount as root with umount(8), else with fusermount3(1). Raises `CommandError`."""
+    if os.geteuid() == 0:
+        command = ["umount", *options, mountpoint]
+    else:
+        command = ["fusermount3", "-u", *(["-z"] if options else []), mountpoint]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}, check=False
+        )
+    except FileNotFoundError:
+        raise CommandError(f"{command[0]} is not installed; install fuse3") from None
+    if done.returncode == 0:
+        return
+    if "busy" not in done.stderr:
+        raise CommandError(" ".join(done.stderr.split()) or f"{command[0]} failed")
+    holders = [str(h) for h in itertools.islice(find_holders(mountpoint), _HOLDERS_SHOWN)]
+    raise CommandError(
+        f"{mountpoint} is busy: {'; '.join(holders) or 'something uses it'} "
+        "(end that first, or use --lazy)"
+    )
+
+
+def _runtime_dir(entry: MountEntry) -> Path:
+    """Where the daemon of a mount listens: the mount itself knows, else its archive's name tells.
+
+    The name is no help for a mount from a configuration elsewhere; asking the mount is not
+    possible for root where a user mounted without allow_other.
+    """
+    try:
+        return Path(os.fsdecode(os.getxattr(entry.mountpoint, RUNTIME_DIR_ATTRIBUTE)))
+    except OSError:
+        return locate_archive(entry.source).runtime_dir
+
+
+def _wait_for_end(process: int, entry: MountEntry) -> None:
+    """Wait until the process behind a pidfd has ended; tell whoever watches if it takes long."""
+    ended = select.poll()
+    ended.register(process, select.POLLIN)
+    if not ended.poll(_SILENT_WAIT_MS):
+        print(
+            f"{entry.source} is unmounted; its process still writes. Ctrl-C is safe: the next "
+            "mount goes on with what is left.",
+            file=sys.stderr,
+        )
+        ended.poll()

@@ -1,0 +1,55 @@
+"""What is mounted where, from /proc/self/mountinfo (proc_pid_mountinfo(5)).
+
+Nothing here touches a mounted filesystem, so a dead or hanging mount is seen like any other; stat()
+and mountpoint(1) would fail on it, and are fooled by autofs.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+MOUNTINFO: Final = Path("/proc/self/mountinfo")
+FILESYSTEM_TYPE: Final = "fuse.artstorefs"
+
+# The kernel writes space, tab, newline and backslash as three octal digits.
+_ESCAPED: Final = re.compile(rb"\\([0-7]{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class MountEntry:
+    """One mount; `source` is the `fsname`, which for our mounts is the name of the archive."""
+
+    mountpoint: str
+    filesystem_type: str
+    source: str
+
+
+def parse_mountinfo(data: bytes) -> Iterator[MountEntry]:
+    """The mounts in the order of the kernel: where two lie on one point, the later is on top."""
+    for line in data.splitlines():
+        before, separator, after = line.partition(b" - ")
+        fields, described = before.split(b" "), after.split(b" ")
+        if separator and len(fields) >= 6 and len(described) >= 2:
+            yield MountEntry(_text(fields[4]), _text(described[0]), _text(described[1]))
+
+
+def find_mount(path: str) -> MountEntry | None:
+    """The mount whose mountpoint `path` is, the topmost of several; `None` if nothing is there.
+
+    Symlinks on the way are followed. Of `path` itself nothing but its name is asked for: on a dead
+    mount every other question fails.
+    """
+    parent, name = os.path.split(os.path.abspath(path))
+    resolved = {os.path.join(os.path.realpath(parent), name), os.path.realpath(path)}
+    found = None
+    for entry in parse_mountinfo(MOUNTINFO.read_bytes()):
+        if entry.mountpoint in resolved:
+            found = entry
+    return found
+
+
+def _text(field: bytes) -> str:
+    return os.fsdecode(_ESCAPED.sub(lambda match: bytes([int(match[1], 8)]), field))
