@@ -5,7 +5,7 @@ A UTF-8 JSON object of at most 4,096 bytes, written once, when an element joins 
     format        "artstorefs/1"; a program that knows another one must not write here
     archive_id    UUID of the archive, the same on all its elements
     archive_name  its name, for people
-    element_id    UUID of this element
+    element_id    name of this element in the archive's configuration
     created_at    when this file was written
 """
 
@@ -32,7 +32,7 @@ class ArchiveRecord(Document):
     format: Literal["artstorefs/1"] = "artstorefs/1"
     archive_id: UUID
     archive_name: Annotated[str, Field(strict=True, min_length=1, max_length=255)]
-    element_id: UUID
+    element_id: Annotated[str, Field(strict=True, min_length=1, max_length=255)]
     created_at: Timestamp
 
 

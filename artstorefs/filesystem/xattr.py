@@ -15,9 +15,9 @@ import stat
 from collections.abc import Callable, Mapping
 from uuid import UUID
 
-from artstorefs.core.attributes import check_room
 from artstorefs.core.json_text import key_from_json, key_to_json
 from artstorefs.core.modes import Operation
+from artstorefs.core.room import check_room
 from artstorefs.core.xattr_values import value_to_bytes, value_to_json
 from artstorefs.filesystem import acl
 from artstorefs.filesystem.archive import Archive, Caller, now_ns

@@ -7,11 +7,10 @@ permissions); here it is only recorded. Times are nanoseconds since the epoch, g
 If the commit fails nothing has changed, in the database and in the `Node` objects alike.
 """
 
-import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from artstorefs.core.naming import record_key
 from artstorefs.state.database import Database
@@ -66,12 +65,7 @@ class Changes:
         open_content: bool = False,
     ) -> Node:
         """A new node under a name that is free. `open_content`: it is being written already."""
-        node = self._new_node(self._last_ino + 1, os.urandom(16), mode, uid, gid, now_ns)
-        # RFC 9562: version 4 and variant 1, so that every UUID reader accepts it
-        identity = bytearray(node.file_id)
-        identity[6] = identity[6] & 0x0F | 0x40
-        identity[8] = identity[8] & 0x3F | 0x80
-        node.file_id = bytes(identity)
+        node = self._new_node(self._last_ino + 1, uuid4().bytes, mode, uid, gid, now_ns)
         node.rdev = rdev
         node.target = target
         node.xattrs = xattrs
@@ -102,7 +96,7 @@ class Changes:
 
     def link(self, node: Node, parent: Node, name: bytes, now_ns: int, uid: int) -> None:
         """A further hard link under a name that is free."""
-        link_id = os.urandom(16)
+        link_id = uuid4().bytes
         identifier = self._last_name_id + 1
         with self._change(node, parent):
             self._execute(_INSERT_NAME, (identifier, parent.ino, name, node.ino, link_id))

@@ -17,9 +17,13 @@ from artstorefs.core import naming
 from artstorefs.core.attributes import FileAttributesV2, render
 from artstorefs.core.json_text import name_to_json
 from artstorefs.core.node_record import LinkRecord, NodeRecord, render_record
-from artstorefs.core.posix_section import PosixSection
+from artstorefs.core.posix_section import PosixSection, format_mode
+from artstorefs.core.timestamps import format_timestamp
 from artstorefs.state.node import Node
 from artstorefs.state.reader import Link, Snapshot
+
+_FIRST_SECOND = -62_135_596_800  # 0001-01-01
+_LAST_SECOND = 253_402_300_799  # 9999-12-31
 
 RECORD_TYPES = {
     stat.S_IFDIR: "directory",
@@ -69,8 +73,8 @@ def attributes_document(
         "storage_filename": storage_filename,
         "file_size": content.size,
         "content_type": naming.content_type(snapshot.name),
-        "created_at": timestamp(node.created_ns),
-        "updated_at": timestamp(updated_ns),
+        "created_at": _timestamp(node.created_ns),
+        "updated_at": _timestamp(updated_ns),
         "created_by_id": str(node.creator),
         "created_by_username": account.username,
         "created_by_fullname": account.fullname,
@@ -96,7 +100,7 @@ def node_record(snapshot: Snapshot, accounts: Accounts) -> bytes:
         "record_version": "1.0",
         "file_id": UUID(bytes=node.file_id),
         "type": kind,
-        "created_at": timestamp(node.created_ns),
+        "created_at": _timestamp(node.created_ns),
         "created_by_id": str(node.creator),
         "created_by_username": accounts(node.creator).username,
         "custom_attributes": json.loads(node.custom) if node.custom else {},
@@ -127,9 +131,12 @@ def link_record(node: Node, link: Link) -> bytes:
     return render_record(LinkRecord.model_validate(fields))
 
 
-def timestamp(time_ns: int) -> str:
-    """ISO 8601 in UTC with microseconds, as ArtStore writes it."""
-    return datetime.fromtimestamp(time_ns / 1e9, UTC).isoformat(timespec="microseconds")
+def _timestamp(time_ns: int) -> str:
+    """As ArtStore writes times: ISO 8601, UTC, microseconds. A time outside of what a calendar
+    of four-digit years can say becomes the nearest one; posix has the exact times."""
+    seconds = min(max(time_ns // 10**9, _FIRST_SECOND), _LAST_SECOND)
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return format_timestamp(moment.replace(microsecond=time_ns % 10**9 // 1000))
 
 
 def _posix_section(snapshot: Snapshot, more: dict[str, Any]) -> PosixSection:
@@ -139,7 +146,7 @@ def _posix_section(snapshot: Snapshot, more: dict[str, Any]) -> PosixSection:
             "revision": node.revision,
             "parent": UUID(bytes=snapshot.parent_file_id),
             "name": name_to_json(snapshot.name),
-            "mode": f"{stat.S_IMODE(node.mode):04o}",
+            "mode": format_mode(stat.S_IMODE(node.mode)),
             "uid": node.uid,
             "gid": node.gid,
             "atime_ns": node.atime_ns,

@@ -3,6 +3,9 @@
 import functools
 import pwd
 
+from artstorefs.core.json_text import cut_utf8
+from artstorefs.core.naming import USERNAME_LIMIT_BYTES
+from artstorefs.core.room import FULLNAME_LIMIT_BYTES
 from artstorefs.transfer.documents import Account
 
 
@@ -13,4 +16,7 @@ def account(uid: int) -> Account:
         entry = pwd.getpwuid(uid)
     except KeyError:
         return Account(f"uid{uid}", "")
-    return Account(entry.pw_name, entry.pw_gecos.split(",")[0])
+    fullname = entry.pw_gecos.split(",")[0]
+    return Account(
+        cut_utf8(entry.pw_name, USERNAME_LIMIT_BYTES), cut_utf8(fullname, FULLNAME_LIMIT_BYTES)
+    )

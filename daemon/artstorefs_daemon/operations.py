@@ -12,8 +12,8 @@ import functools
 import logging
 import os
 import stat
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 from artstorefs.core.errors import ArtStoreFSError, errno_of
 from artstorefs.filesystem.archive import Caller
@@ -35,18 +35,19 @@ READDIR_ENTRIES = 256
 
 BLOCK_BYTES = 4096
 
+Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
 def answers(
-    handler: Callable[..., Awaitable[Result]],
-) -> Callable[..., Awaitable[Result]]:
+    handler: Callable[Parameters, Coroutine[Any, Any, Result]],
+) -> Callable[Parameters, Coroutine[Any, Any, Result]]:
     """Every exception becomes an errno; one that nobody foresaw is also logged with its stack."""
 
     @functools.wraps(handler)
-    async def guarded(*arguments: Any) -> Result:
+    async def guarded(*arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
         try:
-            return await handler(*arguments)
+            return await handler(*arguments, **named)
         except pyfuse3.FUSEError:
             raise
         except (ArtStoreFSError, OSError) as exc:

@@ -62,6 +62,7 @@ class TransferLink:
         self._hurry = 0
         self._wake = trio.Event()
         self._progress = trio.Event()
+        self._sending = trio.Lock()
         self._stream: trio.SocketStream | None = None
 
     def load(self) -> None:
@@ -100,6 +101,9 @@ class TransferLink:
                     nursery.start_soon(self._ask_capacity)
                     await self._receive()
                     nursery.cancel_scope.cancel()
+            except* Exception:
+                # draining stops for a moment, the mount goes on
+                log.exception("draining the log begins anew because of this")
             finally:
                 await self._end(process)
             log.warning("transfer process %d ended; starting another", process.pid)
@@ -158,9 +162,13 @@ class TransferLink:
             return bool(inos)
         self._last_batch += 1
         self._batches[self._last_batch] = (store, remove)
-        assert self._stream is not None
-        await self._stream.send_all(encode(batch_message(self._last_batch, store, remove)))
+        await self._tell(batch_message(self._last_batch, store, remove))
         return True
+
+    async def _tell(self, message: dict[str, Any]) -> None:
+        assert self._stream is not None
+        async with self._sending:
+            await self._stream.send_all(encode(message))
 
     def _assign(self, inos: list[int]) -> list[StoreJob]:
         """Decide where each node goes and commit that; what is not ready is put back."""
@@ -237,8 +245,7 @@ class TransferLink:
 
     async def _ask_capacity(self) -> None:
         while True:
-            if self._stream is not None:
-                await self._stream.send_all(encode({"capacity": True}))
+            await self._tell({"capacity": True})
             await trio.sleep(CAPACITY_INTERVAL_S)
 
     # --------------------------------------------------------------------------- receiving
