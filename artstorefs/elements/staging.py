@@ -160,7 +160,7 @@ class Staging:
             return
         for change in batch:
             if change.fd >= 0:
-                self._flush(change.fd, change.key)
+                self._flush(change.fd, change.key, os.fsync)
 
     def flush_directories(self, paths: set[str]) -> None:
         """Make the names in these directories durable; one that is gone needs nothing."""
@@ -173,7 +173,7 @@ class Staging:
                 suppress(FileNotFoundError),
                 self._directories.opened(path) as fd,
             ):
-                self._flush(fd, path)
+                self._flush(fd, path, durable.fsync_directory)
 
     def drop(self, changes: list[Change]) -> None:
         """Close and remove the temporaries of these changes, those that are still there.
@@ -197,7 +197,7 @@ class Staging:
 
     def _append(self, change: Change) -> None:
         if change.fd >= 0 and not self._trusts_syncfs:
-            self._flush(change.fd, change.key)
+            self._flush(change.fd, change.key, os.fsync)
         with self._lock:
             self._batch.append(change)
             self._latest[change.key] = change
@@ -231,7 +231,7 @@ class Staging:
             reason = f"{what} has {found} bytes, not {size_bytes}"
             raise ObjectDamaged(self._element, key, reason)
 
-    def _flush(self, fd: int, key: str, function: Callable[[int], None] = os.fsync) -> None:
+    def _flush(self, fd: int, key: str, function: Callable[[int], None]) -> None:
         try:
             with translated(self._element, key):
                 function(fd)

@@ -8,7 +8,7 @@ import errno
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -238,6 +238,33 @@ def test_staged_while_a_flush_failed_is_not_taken_as_stored(
     assert content(element, SIDECAR) == b"late"
 
 
+@pytest.mark.parametrize("made_by_one_that_died", [False, True])
+def test_barrier_flushes_new_directories_and_all_above_them(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, made_by_one_that_died: bool
+) -> None:
+    real = os.fsync
+    flushed: set[str] = set()
+
+    def fsync(fd: int) -> None:
+        flushed.add(os.readlink(f"/proc/self/fd/{fd}"))
+        real(fd)
+
+    LocalElement.initialize(str(root))
+    if made_by_one_that_died:
+        (root / OBJECT).parent.mkdir(parents=True)
+    monkeypatch.setattr(durable, "honours_syncfs", lambda fd: False)
+    monkeypatch.setattr(os, "fsync", fsync)
+    with _element(root) as element:
+        flushed.clear()
+        source = _put(element, tmp_path, OBJECT, b"data")
+        assert flushed == {str(source)}
+        element.barrier()
+    above = [str(root / part) for part in ("2026", "2026/11", "2026/11/23", "2026/11/23/22")]
+    assert flushed.issuperset(above)
+    # The root was flushed with archive.json, by this process and since the other one died.
+    assert made_by_one_that_died or str(root) in flushed
+
+
 @pytest.mark.parametrize("done", range(5))
 def test_barrier_cut_off_after_each_move_then_repeated(
     tmp_path: Path, element: LocalElement, monkeypatch: pytest.MonkeyPatch, done: int
@@ -269,21 +296,40 @@ def test_barrier_cut_off_after_each_move_then_repeated(
 # ------------------------------------------------------------------------------------ listing
 
 
+class _BrokenEntries:
+    """The entries of a directory, the reading of which fails after the first."""
+
+    def __init__(self, entries: Iterable[os.DirEntry[str]], code: int) -> None:
+        self.entries = entries
+        self.code = code
+
+    def __enter__(self) -> Iterator[os.DirEntry[str]]:
+        yield from list(self.entries)[:1]
+        raise OSError(self.code, os.strerror(self.code))
+
+    def __exit__(self, *error: object) -> None:
+        return None
+
+
 @pytest.mark.parametrize("code", [errno.EIO, errno.EACCES])
+@pytest.mark.parametrize("opened", [False, True])
 def test_listing_error_raises_and_is_never_a_shorter_listing(
-    element: LocalElement, monkeypatch: pytest.MonkeyPatch, code: int
+    element: LocalElement, monkeypatch: pytest.MonkeyPatch, code: int, opened: bool
 ) -> None:
     for day in range(5):
         element.replace(f"2026/11/{day:02}/x", b"")
     element.barrier()
     real, calls = os.scandir, 0
 
-    def scandir(fd: int) -> "os._ScandirIterator[str]":
+    def scandir(fd: int) -> object:
         nonlocal calls
         calls += 1
-        if calls == 6:
+        if calls != 6:
+            return real(fd)
+        if not opened:
             raise OSError(code, os.strerror(code))
-        return real(fd)
+        with real(fd) as entries:
+            return _BrokenEntries(list(entries), code)
 
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises((ElementUnavailable, ElementDenied)):
