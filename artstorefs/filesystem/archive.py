@@ -1,0 +1,90 @@
+"""One archive as the filesystem works on it: its state, its elements, its clock.
+
+Passed to the parts of the filesystem instead of a handful of arguments; owns nothing but the
+references and the few rules that all parts need.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from artstorefs.core.configuration import ArchiveConfiguration
+from artstorefs.core.modes import ElementMode, Operation, refusal
+from artstorefs.elements.interface import Element
+from artstorefs.filesystem.errors import ForbiddenByMode
+from artstorefs.state.changes import Changes
+from artstorefs.state.database import Database
+from artstorefs.state.index import Index
+from artstorefs.state.log import Log
+from artstorefs.state.node import ContentState, Node
+from artstorefs.state.outcomes import Outcomes
+from artstorefs.state.spool import Spool
+
+_INT64 = 1 << 63
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who makes a system call, as FUSE tells it."""
+
+    uid: int
+    gid: int
+    pid: int
+    umask: int
+
+
+@dataclass(slots=True)
+class Archive:
+    configuration: ArchiveConfiguration
+    database: Database
+    index: Index
+    log: Log
+    changes: Changes
+    outcomes: Outcomes
+    spool: Spool
+    elements: Mapping[str, Element]
+    read_only: bool = False
+    modes: dict[str, ElementMode] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.modes = {element.id: ElementMode(element.mode) for element in self.configuration.elements}
+
+    def require(self, operation: Operation, node: Node) -> None:
+        """Raise ForbiddenByMode unless the element that holds `node` allows `operation`.
+
+        What no element holds yet is governed by the elements that take new files.
+        """
+        mode = self.modes.get(node.element) if node.element is not None else None
+        if mode is ElementMode.EDIT and not self.read_only:
+            return
+        if mode is None:
+            if operation is not Operation.READ:
+                self.require_creation(node.ino)
+            return
+        sealed = node.content_state == ContentState.ARCHIVED
+        code = refusal(mode, operation, sealed)
+        if not code and self.read_only and operation is not Operation.READ:
+            code = refusal(ElementMode.RO, operation, sealed)
+        if code:
+            raise ForbiddenByMode(node.ino, code)
+
+    def require_creation(self, subject: bytes | int) -> None:
+        """Raise ForbiddenByMode when no element takes new files."""
+        code = 0
+        for mode in self.modes.values():
+            code = refusal(mode, Operation.CREATE, False)
+            if not code:
+                break
+        if not code and self.read_only:
+            code = refusal(ElementMode.RO, Operation.CREATE, False)
+        if code:
+            raise ForbiddenByMode(subject, code)
+
+
+def now_ns() -> int:
+    return time.time_ns()
+
+
+def clamp_time(value_ns: int) -> int:
+    """A time that 64 bits of nanoseconds can hold: from 1677 to 2262, as the kernel would clamp."""
+    return max(-_INT64, min(_INT64 - 1, value_ns))

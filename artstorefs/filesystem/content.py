@@ -1,0 +1,310 @@
+"""The content of open files: where reads come from and writes go to.
+
+An inode that is open has one `OpenFile`, shared by all its descriptors, so that everybody sees the
+same bytes. It holds at most one descriptor of ours:
+
+    of the spool file   while its content is OPEN or SEALED (written here, not yet on an element)
+    of the object       when an element holds the content: a local element is read in place
+
+Writing needs the content OPEN in the spool (`_make_writable`). Content that has been assigned to an
+element never changes again, so a writer then gets a copy with the next version; the transfer
+process goes on with the old one undisturbed. Only that step suspends, and the reads and writes that
+have to wait for a disk; a plain write is one `pwrite`.
+"""
+
+import os
+from dataclasses import dataclass, field
+
+import trio
+
+from artstorefs.core.modes import Operation
+from artstorefs.filesystem.archive import Archive, now_ns
+from artstorefs.filesystem.errors import SpoolFull
+from artstorefs.filesystem.source import ContentSource
+from artstorefs.filesystem.spool_budget import SpoolBudget
+from artstorefs.state.node import ContentState, Node
+
+ACCESS_MODE = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
+
+BLOCKING_BYTES = 256 << 10
+"""From this size on a write goes to a thread: copying takes longer than the change of threads."""
+
+
+@dataclass(slots=True)
+class OpenFile:
+    """An inode that somebody has open."""
+
+    node: Node
+    descriptor: int = -1
+    version: int = -1
+    """Version of the content that `descriptor` gives."""
+    writable: bool = False
+    """`descriptor` is of the OPEN spool file."""
+    handles: int = 0
+    writers: int = 0
+    unsynced_name: bool = False
+    """The spool file is new: its name has to be synced along with its content."""
+    lock: trio.Lock = field(default_factory=trio.Lock)
+
+
+@dataclass(slots=True)
+class Handle:
+    """One open file description: what open(2) returns a descriptor of."""
+
+    file: OpenFile
+    flags: int
+    uid: int
+
+    @property
+    def may_write(self) -> bool:
+        return self.flags & ACCESS_MODE != os.O_RDONLY
+
+
+class Contents:
+    """All open files. One trio task at a time changes an `OpenFile` across a suspension, by its
+    lock; everything else runs between two suspensions."""
+
+    def __init__(self, archive: Archive, source: ContentSource, budget: SpoolBudget) -> None:
+        self._archive = archive
+        self._source = source
+        self._budget = budget
+        self._files: dict[int, OpenFile] = {}
+
+    def is_held(self, ino: int) -> bool:
+        return ino in self._files
+
+    def held_node(self, ino: int) -> Node | None:
+        """The node of an open file, also when it has no name any more."""
+        file = self._files.get(ino)
+        return file.node if file else None
+
+    # ---------------------------------------------------------------------- open and close
+
+    def created(self, node: Node, flags: int, uid: int) -> Handle:
+        """The handle of a file that `Tree.create` has just made with `open_content`."""
+        handle = self._handle(node, flags, uid)
+        handle.file.version = node.content
+        return handle
+
+    async def open(self, node: Node, flags: int, uid: int) -> Handle:
+        """open(2); O_TRUNC empties the file. Suspends only for O_TRUNC."""
+        wants_write = flags & ACCESS_MODE != os.O_RDONLY
+        if wants_write or flags & os.O_TRUNC:
+            self._archive.require(Operation.CHANGE_CONTENT, node)
+        else:
+            self._archive.require(Operation.READ, node)
+        handle = self._handle(node, flags, uid)
+        if flags & os.O_TRUNC:
+            try:
+                await self._truncate(handle.file, 0)
+            except BaseException:
+                self.release(handle)
+                raise
+        return handle
+
+    def _handle(self, node: Node, flags: int, uid: int) -> Handle:
+        file = self._files.get(node.ino)
+        if file is None:
+            file = self._files[node.ino] = OpenFile(node)
+        handle = Handle(file, flags, uid)
+        file.handles += 1
+        if handle.may_write:
+            file.writers += 1
+        return handle
+
+    def release(self, handle: Handle) -> None:
+        """close(2) of the last descriptor of a description. The last writer seals the content,
+        the last of all lets a file without names go."""
+        file, node = handle.file, handle.file.node
+        file.handles -= 1
+        if handle.may_write:
+            file.writers -= 1
+        try:
+            if file.writers == 0 and node.content_state == ContentState.OPEN:
+                self._seal(file, handle.uid)
+        finally:
+            if file.handles == 0:
+                self._drop_descriptor(file)
+                self._files.pop(node.ino, None)
+                if node.nlink == 0:
+                    self._budget.release(node.size)
+                    self._archive.changes.purge(node, handle.uid)
+
+    def _seal(self, file: OpenFile, uid: int) -> None:
+        if file.node.nlink:
+            self._archive.changes.content_sealed(file.node, uid)
+            file.writable = False
+
+    def _drop_descriptor(self, file: OpenFile) -> None:
+        if file.descriptor >= 0:
+            os.close(file.descriptor)
+            file.descriptor = -1
+        file.writable = False
+
+    # -------------------------------------------------------------------------------- read
+
+    async def read(self, handle: Handle, offset: int, size: int) -> bytes | bytearray:
+        """Up to `size` bytes at `offset`; fewer only at the end of the file."""
+        file = handle.file
+        node = file.node
+        if file.descriptor < 0 or (file.version != node.content and not file.writable):
+            async with file.lock:
+                await self._make_readable(file)
+        length = min(size, node.size - offset)
+        if file.descriptor < 0 or length <= 0:
+            return b""
+        return await self._source.read_at(file.descriptor, offset, length)
+
+    async def _make_readable(self, file: OpenFile) -> None:
+        node = file.node
+        if file.descriptor >= 0 and file.version == node.content:
+            return
+        if node.content_state == ContentState.EMPTY:
+            return
+        self._drop_descriptor(file)
+        if node.content_state in (ContentState.OPEN, ContentState.SEALED):
+            try:
+                file.descriptor = self._archive.spool.open(node.ino, node.content, write=False)
+            except FileNotFoundError:
+                if node.content_state == ContentState.OPEN and node.size == 0:
+                    return  # created, nothing written yet
+                raise
+        else:
+            file.descriptor = await self._source.open(node)
+        file.version = node.content
+
+    # ------------------------------------------------------------------------------- write
+
+    async def write(self, handle: Handle, offset: int, data: bytes) -> int:
+        """All of `data` at `offset`, or as much as there was room for, which is not nothing."""
+        file = handle.file
+        node = file.node
+        if not file.writable:
+            async with file.lock:
+                await self._make_writable(file, truncate=False)
+        end = offset + len(data)
+        growth = end - node.size
+        if growth > 0 and not self._budget.take(growth):
+            await self._budget.wait(growth, node.ino)
+        if len(data) < BLOCKING_BYTES:
+            written = _write_all(file.descriptor, data, offset)
+        else:
+            written = await trio.to_thread.run_sync(_write_all, file.descriptor, data, offset)
+        if growth > 0 and written < len(data):
+            self._budget.release(min(growth, len(data) - written))
+        now = now_ns()
+        node.mtime_ns = node.ctime_ns = now
+        node.size = max(node.size, offset + written)
+        return written
+
+    async def truncate(self, node: Node, size: int, uid: int) -> None:
+        """truncate(2), ftruncate(2): cut off, or grow by a hole."""
+        self._archive.require(Operation.CHANGE_CONTENT, node)
+        handle = self._handle(node, os.O_WRONLY, uid)
+        try:
+            await self._truncate(handle.file, size)
+        finally:
+            self.release(handle)
+
+    async def _truncate(self, file: OpenFile, size: int) -> None:
+        node = file.node
+        if node.content_state == ContentState.EMPTY and size == 0:
+            with self._archive.changes.attributes(node, now_ns(), node.uid):
+                node.mtime_ns = now_ns()
+            return
+        if not file.writable or size == 0:
+            async with file.lock:
+                await self._make_writable(file, truncate=size == 0)
+        if size > node.size and not self._budget.take(size - node.size):
+            raise SpoolFull(node.ino)
+        os.ftruncate(file.descriptor, size)
+        if size < node.size:
+            self._budget.release(node.size - size)
+        node.mtime_ns = node.ctime_ns = now_ns()
+        node.size = size
+
+    def set_times(self, node: Node) -> None:
+        """Let the OPEN spool file carry the time just set, where a crash would look for it."""
+        file = self._files.get(node.ino)
+        if node.content_state == ContentState.OPEN and file is not None and file.writable:
+            os.utime(file.descriptor, ns=(node.atime_ns, node.mtime_ns))
+
+    async def _make_writable(self, file: OpenFile, *, truncate: bool) -> None:
+        """Content OPEN, descriptor on its spool file. The caller holds the file's lock."""
+        node = file.node
+        state = node.content_state
+        if file.writable:
+            return
+        if state == ContentState.OPEN:
+            self._drop_descriptor(file)
+            descriptor = self._open_or_create(file)
+        elif state == ContentState.SEALED and self._archive.log.assignment(node.ino) is None:
+            descriptor = self._archive.spool.open(node.ino, node.content, write=True)
+            self._reopen(file, descriptor, node.content, node.size)
+        elif state == ContentState.EMPTY or truncate:
+            version = node.content + 1
+            descriptor = self._archive.spool.create(node.ino, version)
+            file.unsynced_name = True
+            self._reopen(file, descriptor, version, 0)
+        else:
+            version = node.content + 1
+            descriptor = await self._source.copy_to_spool(node, version)
+            self._reopen(file, descriptor, version, node.size)
+        self._drop_descriptor(file)
+        file.descriptor = descriptor
+        file.version = node.content
+        file.writable = True
+
+    def _open_or_create(self, file: OpenFile) -> int:
+        node = file.node
+        try:
+            return self._archive.spool.open(node.ino, node.content, write=True)
+        except FileNotFoundError:
+            if node.size:
+                raise
+            file.unsynced_name = True
+            return self._archive.spool.create(node.ino, node.content)
+
+    def _reopen(self, file: OpenFile, descriptor: int, version: int, size: int) -> None:
+        try:
+            self._archive.changes.content_opened(file.node, version, size)
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    # -------------------------------------------------------------------------------- sync
+
+    async def fsync(self, handle: Handle) -> None:
+        """fsync(2): content, size, times, names and attributes survive a power cut."""
+        file = handle.file
+        descriptor = file.descriptor
+        if descriptor >= 0 and file.node.content_state in (ContentState.OPEN, ContentState.SEALED):
+            await trio.to_thread.run_sync(os.fsync, descriptor)
+            if file.unsynced_name:
+                await trio.to_thread.run_sync(self._archive.spool.sync_directory, file.node.ino)
+                file.unsynced_name = False
+        await self.sync_tree()
+
+    async def sync_tree(self) -> None:
+        """fsync(2) of a directory: every change of the tree so far survives a power cut."""
+        await trio.to_thread.run_sync(self._archive.database.sync_log)
+
+    def seal_written(self, handle: Handle) -> bool:
+        """For `durability = "element"`: seal what has been written although writers go on.
+        Whether the file waits for an element."""
+        file = handle.file
+        if file.node.content_state == ContentState.OPEN:
+            self._seal(file, handle.uid)
+        return file.node.nlink > 0 and self._archive.log.is_waiting(file.node.ino)
+
+
+def _write_all(descriptor: int, data: bytes, offset: int) -> int:
+    """Bytes written: all, or fewer if the disk is full after some; OSError if after none."""
+    written = os.pwrite(descriptor, data, offset)
+    view = memoryview(data)
+    while written < len(data):
+        try:
+            written += os.pwrite(descriptor, view[written:], offset + written)
+        except OSError:
+            break
+    return written

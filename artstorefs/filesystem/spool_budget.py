@@ -1,0 +1,44 @@
+"""The spool's limit: writers wait while it is full, then get ENOSPC.
+
+Counted in bytes of file size, which is what the disk will have to hold once a file is written
+through; holes count as if they were filled, so that a limit is never passed.
+"""
+
+import trio
+
+from artstorefs.filesystem.errors import SpoolFull
+
+WAIT_S = 30.0
+"""How long a writer waits for the elements to take something before it gets ENOSPC: long enough
+for a slow element, short enough for the person at the keyboard to still know what they did."""
+
+
+class SpoolBudget:
+    """`used_bytes` may pass the limit only by what one write adds while others wait."""
+
+    def __init__(self, limit_bytes: int, used_bytes: int = 0, wait_s: float = WAIT_S) -> None:
+        self.limit_bytes = limit_bytes
+        self.used_bytes = used_bytes
+        self._wait_s = wait_s
+        self._freed = trio.Event()
+
+    def take(self, size_bytes: int) -> bool:
+        """Reserve room now if there is any."""
+        if self.used_bytes + size_bytes > self.limit_bytes:
+            return False
+        self.used_bytes += size_bytes
+        return True
+
+    async def wait(self, size_bytes: int, ino: int) -> None:
+        """Reserve room as soon as there is some; SpoolFull when there is none for too long."""
+        with trio.move_on_after(self._wait_s):
+            while not self.take(size_bytes):
+                await self._freed.wait()
+            return
+        raise SpoolFull(ino)
+
+    def release(self, size_bytes: int) -> None:
+        """A spool file was removed or cut."""
+        self.used_bytes = max(0, self.used_bytes - size_bytes)
+        self._freed.set()
+        self._freed = trio.Event()

@@ -1,0 +1,239 @@
+"""Extended attributes: `user.*` are the custom_attributes of attr.json, the rest lives in `posix`.
+
+    user.KEY                      custom_attributes[KEY]; the value forms are xattr_values.py's
+    user.artstore.NAME            answers of ours: can be read, not set, never listed, so that
+                                  `cp -a` does not try to copy them
+    security.*, trusted.*, system.posix_acl_*
+                                  posix.xattrs; access lists go together with the mode bits
+
+What would not fit an attr.json of 4,096 bytes is ENOSPC, for every kind of node, so that a file
+never loses attributes by being truncated, filled or renamed.
+"""
+
+import json
+import stat
+from collections.abc import Callable, Mapping
+from uuid import UUID
+
+from artstorefs.core.attributes import check_room
+from artstorefs.core.json_text import key_from_json, key_to_json
+from artstorefs.core.modes import Operation
+from artstorefs.core.xattr_values import value_to_bytes, value_to_json
+from artstorefs.filesystem import acl
+from artstorefs.filesystem.archive import Archive, Caller, now_ns
+from artstorefs.filesystem.errors import (
+    AttributeAbsent,
+    AttributeReserved,
+    AttributeUnsupported,
+    InvalidArgument,
+    NameExists,
+)
+from artstorefs.state.node import ContentState, Node
+
+USER = b"user."
+OWN = b"user.artstore."
+SELINUX = b"security.selinux"
+CAPABILITY = b"security.capability"
+_KEPT = (b"security.", b"trusted.", acl.ACCESS, acl.DEFAULT)
+
+XATTR_CREATE = 1
+XATTR_REPLACE = 2
+
+STATES = {
+    ContentState.EMPTY: "stored",
+    ContentState.ARCHIVED: "stored",
+    ContentState.SEALED: "pending",
+    ContentState.OPEN: "open",
+}
+
+
+def get_system(node: Node, name: bytes) -> bytes | None:
+    """Value of an attribute kept in posix.xattrs, None if it is not set."""
+    if node.xattrs is None:
+        return None
+    value = json.loads(node.xattrs).get(key_to_json(name))
+    return None if value is None else value_to_bytes(value)
+
+
+def set_system(xattrs: str | None, values: Mapping[bytes, bytes | None]) -> str | None:
+    """`Node.xattrs` with these attributes set, or removed where the value is None."""
+    document = json.loads(xattrs) if xattrs else {}
+    for name, value in values.items():
+        key = key_to_json(name)
+        if value is None:
+            document.pop(key, None)
+        else:
+            document[key] = value_to_json(value)
+    return _text(document)
+
+
+def _text(document: dict[str, object]) -> str | None:
+    if not document:
+        return None
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+
+
+class Xattrs:
+    """`in_group(caller, gid)` says whether the caller is a member of a group."""
+
+    def __init__(self, archive: Archive, in_group: Callable[[Caller, int], bool]) -> None:
+        self._archive = archive
+        self._in_group = in_group
+
+    # ------------------------------------------------------------------------------- reads
+
+    def get(self, node: Node, name: bytes) -> bytes:
+        """getxattr(2). Raises AttributeAbsent (ENODATA) or AttributeUnsupported (EOPNOTSUPP)."""
+        if name.startswith(USER):
+            if name.startswith(OWN):
+                return self._answer(node, name)
+            if node.custom is None:
+                raise AttributeAbsent(name)
+            custom = json.loads(node.custom)
+            key = key_to_json(name[len(USER) :])
+            if key not in custom:
+                raise AttributeAbsent(name)
+            return value_to_bytes(custom[key])
+        self._require_kept(name)
+        value = get_system(node, name)
+        if value is None:
+            # ls asks for this on every file until it is told that there is no SELinux here, as a
+            # kernel with SELinux itself tells it on FUSE mounts
+            raise AttributeUnsupported(name) if name == SELINUX else AttributeAbsent(name)
+        return value
+
+    def list(self, node: Node) -> list[bytes]:
+        """listxattr(2): what can be copied to another file."""
+        names = []
+        if node.custom is not None:
+            names += [USER + key_from_json(key) for key in json.loads(node.custom)]
+        if node.xattrs is not None:
+            names += [key_from_json(key) for key in json.loads(node.xattrs)]
+        return names
+
+    # ------------------------------------------------------------------------------ changes
+
+    def set(self, node: Node, name: bytes, value: bytes, flags: int, caller: Caller) -> None:
+        """setxattr(2); `flags` are XATTR_CREATE and XATTR_REPLACE."""
+        self._archive.require(Operation.CHANGE_METADATA, node)
+        if name.startswith(OWN) or name == b"user.artstore":
+            raise AttributeReserved(name)
+        if name in (acl.ACCESS, acl.DEFAULT):
+            self._set_acl(node, name, value, caller)
+            return
+        if not name.startswith(USER):
+            self._require_kept(name)
+        self._check_flags(node, name, flags)
+        if name.startswith(USER):
+            custom = json.loads(node.custom) if node.custom else {}
+            custom[key_to_json(name[len(USER) :])] = value_to_json(value)
+            xattrs = node.xattrs
+            self._check_room(node, custom, xattrs)
+            custom_text = _text(custom)
+        else:
+            custom_text = node.custom
+            xattrs = set_system(node.xattrs, {name: value})
+            self._check_room(node, json.loads(node.custom or "{}"), xattrs)
+        with self._archive.changes.attributes(node, now_ns(), caller.uid):
+            node.custom = custom_text
+            node.xattrs = xattrs
+
+    def remove(self, node: Node, name: bytes, caller: Caller) -> None:
+        """removexattr(2)."""
+        self._archive.require(Operation.CHANGE_METADATA, node)
+        if name.startswith(OWN):
+            raise AttributeReserved(name)
+        self.get(node, name)
+        custom_text, xattrs = node.custom, node.xattrs
+        if name.startswith(USER):
+            custom = json.loads(node.custom or "{}")
+            custom.pop(key_to_json(name[len(USER) :]))
+            custom_text = _text(custom)
+        else:
+            xattrs = set_system(node.xattrs, {name: None})
+        with self._archive.changes.attributes(node, now_ns(), caller.uid):
+            node.custom = custom_text
+            node.xattrs = xattrs
+
+    def _set_acl(self, node: Node, name: bytes, value: bytes, caller: Caller) -> None:
+        """Mode bits follow the access list (acl(5)); a list that says no more is not kept."""
+        if stat.S_ISLNK(node.mode):
+            raise AttributeUnsupported(name)
+        mode = node.mode
+        kept: bytes | None = value
+        try:
+            parsed = acl.Acl.parse(value) if len(value) > 4 else None
+        except acl.AclInvalid as exc:
+            raise InvalidArgument(name) from exc
+        if name == acl.DEFAULT:
+            if not node.is_directory:
+                raise InvalidArgument(name)
+            kept = value if parsed else None
+        elif parsed is None:
+            kept = None
+        else:
+            mode = mode & ~0o777 | parsed.mode_bits()
+            kept = None if parsed.is_minimal else value
+            if mode & stat.S_ISGID and caller.uid != 0 and not self._in_group(caller, node.gid):
+                mode &= ~stat.S_ISGID
+        xattrs = set_system(node.xattrs, {name: kept})
+        self._check_room(node, json.loads(node.custom or "{}"), xattrs)
+        with self._archive.changes.attributes(node, now_ns(), caller.uid):
+            node.mode = mode
+            node.xattrs = xattrs
+
+    # ----------------------------------------------------------------------------- helpers
+
+    def _check_flags(self, node: Node, name: bytes, flags: int) -> None:
+        if flags == 0:
+            return
+        try:
+            self.get(node, name)
+        except (AttributeAbsent, AttributeUnsupported):
+            if flags & XATTR_REPLACE:
+                raise AttributeAbsent(name) from None
+        else:
+            if flags & XATTR_CREATE:
+                raise NameExists(name)
+
+    def _check_room(self, node: Node, custom: dict[str, object], xattrs: str | None) -> None:
+        carried = json.loads(node.carried) if node.carried else {}
+        entry = self._archive.index.first_name(node.ino)
+        name = entry.name if entry else b""
+        check_room(custom, json.loads(xattrs or "{}"), carried, name)
+
+    def _require_kept(self, name: bytes) -> None:
+        if not name.startswith(_KEPT):
+            raise AttributeUnsupported(name)
+
+    def _answer(self, node: Node, name: bytes) -> bytes:
+        archive = self._archive
+        what = name[len(OWN) :]
+        answer: str | None = None
+        if what == b"file_id":
+            answer = str(UUID(bytes=node.file_id))
+        elif what == b"state":
+            answer = STATES[ContentState(node.content_state)]
+            if answer == "stored" and archive.log.is_waiting(node.ino):
+                answer = "pending"
+        elif what == b"created_by":
+            answer = str(node.creator)
+        elif what == b"error":
+            answer = archive.log.failure(node.ino)
+        elif what in (b"element", b"key", b"checksum"):
+            answer = self._answer_of_copy(node, what)
+        if answer is None:
+            raise AttributeAbsent(name)
+        return answer.encode()
+
+    def _answer_of_copy(self, node: Node, what: bytes) -> str | None:
+        copies = self._archive.index.copies(node.ino)
+        if not copies:
+            return None
+        copy = copies[0]
+        if what == b"element":
+            return copy.element
+        if what == b"key":
+            return copy.key
+        is_current = copy.content == node.content and copy.sha256 is not None
+        return copy.sha256.hex() if is_current and copy.sha256 else None

@@ -1,0 +1,60 @@
+"""What lies on every element beside the objects: archive.json, README.txt (later restore.py)."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from artstorefs.core.archive_record import ArchiveRecord, parse_archive_record, render_archive_record
+from artstorefs.core.errors import ElementError, ObjectAbsent
+from artstorefs.elements.interface import ARCHIVE_KEY, Element
+
+ARCHIVE_LIMIT_BYTES = 65_536
+
+README = """\
+This directory belongs to an archive kept by ArtStoreFS.
+
+YYYY/MM/DD/HH/ hold the files of the archive as they are: ordinary files that any program can
+open. Beside each one lies NAME.attr.json, readable text, which says what the file was called,
+in which directory it was, who made it when, its size, its SHA-256 checksum and its attributes.
+
+.artstorefs/nodes holds the same for directories, symbolic links and empty files, one small text
+for each. The tree hangs together by identifiers: `posix.parent` of each text is the `file_id` of
+the directory that the file is in; the root directory is the one that is its own parent.
+
+.artstorefs/archive.json says which archive this is. Copying this directory copies the archive.
+"""
+
+
+def read_layout(element: Element) -> ArchiveRecord | None:
+    """What the element says it belongs to; None if it is no element of an archive yet.
+
+    Raises DocumentError for an archive.json that cannot be read as one, ElementError if the
+    element cannot be asked.
+    """
+    try:
+        data = element.read(ARCHIVE_KEY, 0, ARCHIVE_LIMIT_BYTES + 1)
+    except ObjectAbsent:
+        return None
+    return parse_archive_record(data, f"element {element.id}: {ARCHIVE_KEY}")
+
+
+def write_layout(element: Element, archive_id: UUID, archive_name: str) -> None:
+    """Make an initialized, empty element one of this archive. Repeating it is fine.
+
+    Raises ElementError when the element belongs to another archive already.
+    """
+    found = read_layout(element)
+    if found is not None:
+        if found.archive_id != archive_id:
+            raise ElementError(
+                element.id, ARCHIVE_KEY, f"belongs to another archive, {found.archive_name}"
+            )
+        return
+    record = ArchiveRecord(
+        archive_id=archive_id,
+        archive_name=archive_name,
+        element_id=element.id,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    element.replace(".artstorefs/README.txt", README.encode())
+    element.replace(ARCHIVE_KEY, render_archive_record(record))
+    element.barrier()

@@ -1,0 +1,349 @@
+"""Changes of the tree: each method is one change, one transaction, committed when it returns.
+
+A change bumps the revision of every node whose attr.json or node record has to follow, and logs
+the intent in the same transaction. Callers have checked what POSIX asks (types, emptiness,
+permissions); here it is only recorded. Times are nanoseconds since the epoch, given by the caller.
+
+If the commit fails nothing has changed, in the database and in the `Node` objects alike.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+from artstorefs.core.naming import record_key
+from artstorefs.state.database import Database
+from artstorefs.state.index import FIRST_LINK_ID, ROOT_INO, Copy, Index, Name
+from artstorefs.state.log import Log, Removal
+from artstorefs.state.node import COLUMNS, ContentState, Node
+from artstorefs.state.spool import spool_name
+
+_INSERT_NODE = f"INSERT INTO nodes VALUES ({', '.join('?' * len(COLUMNS))})"
+_UPDATE_NODE = f"UPDATE nodes SET {', '.join(f'{c} = ?' for c in COLUMNS[2:])} WHERE ino = ?"
+_INSERT_NAME = "INSERT INTO names (id, parent, name, ino, link_id) VALUES (?, ?, ?, ?, ?)"
+_TOUCH_DIRECTORY = (
+    "UPDATE nodes SET mtime_ns = ?, ctime_ns = ?, nlink = ?, revision = ? WHERE ino = ?"
+)
+
+
+class Changes:
+    """The one writer of nodes and names. Not thread-safe; nothing here suspends."""
+
+    def __init__(self, database: Database, index: Index, log: Log) -> None:
+        self._database = database
+        self._execute = database.execute
+        self._index = index
+        self._log = log
+        self._last_ino = index.highest_ino()
+        self._last_name_id = max(index.highest_name_id(), FIRST_LINK_ID)
+
+    # ---------------------------------------------------------------------------- creation
+
+    def create_root(self, file_id: bytes, mode: int, uid: int, gid: int, now_ns: int) -> Node:
+        """The root directory of a new archive; its file_id is the archive's id."""
+        root = self._new_node(ROOT_INO, file_id, stat.S_IFDIR | mode, uid, gid, now_ns)
+        with self._change(root):
+            self._execute(_INSERT_NODE, root.values())
+            self._log.node_changed(ROOT_INO, file_id, created=True, uid=uid)
+        self._last_ino = max(self._last_ino, ROOT_INO)
+        self._index.remember(root)
+        return root
+
+    def create(
+        self,
+        parent: Node,
+        name: bytes,
+        *,
+        mode: int,
+        uid: int,
+        gid: int,
+        now_ns: int,
+        rdev: int = 0,
+        target: bytes | None = None,
+        xattrs: str | None = None,
+        open_content: bool = False,
+    ) -> Node:
+        """A new node under a name that is free. `open_content`: it is being written already."""
+        node = self._new_node(self._last_ino + 1, os.urandom(16), mode, uid, gid, now_ns)
+        # RFC 9562: version 4 and variant 1, so that every UUID reader accepts it
+        identity = bytearray(node.file_id)
+        identity[6] = identity[6] & 0x0F | 0x40
+        identity[8] = identity[8] & 0x3F | 0x80
+        node.file_id = bytes(identity)
+        node.rdev = rdev
+        node.target = target
+        node.xattrs = xattrs
+        if target is not None:
+            node.size = len(target)
+        if open_content:
+            node.content = 1
+            node.content_state = ContentState.OPEN
+        with self._change(parent):
+            self._execute(_INSERT_NODE, node.values())
+            self._execute(_INSERT_NAME, (node.ino, parent.ino, name, node.ino, None))
+            self._touch_directory(parent, now_ns, 1 if stat.S_ISDIR(mode) else 0, uid)
+            self._log.node_changed(node.ino, node.file_id, created=True, uid=uid)
+        self._last_ino = node.ino
+        self._index.remember(node)
+        return node
+
+    def _new_node(
+        self, ino: int, file_id: bytes, mode: int, uid: int, gid: int, now_ns: int
+    ) -> Node:
+        nlink = 2 if stat.S_ISDIR(mode) else 1
+        return Node(
+            *(ino, file_id, mode, uid, gid, nlink, 0, 0),
+            *(now_ns, now_ns, now_ns, now_ns, uid),
+            *(None, None, None, None),
+            *(1, 0, ContentState.EMPTY, None),
+        )
+
+    def link(self, node: Node, parent: Node, name: bytes, now_ns: int, uid: int) -> None:
+        """A further hard link under a name that is free."""
+        link_id = os.urandom(16)
+        identifier = self._last_name_id + 1
+        with self._change(node, parent):
+            self._execute(_INSERT_NAME, (identifier, parent.ino, name, node.ino, link_id))
+            node.nlink += 1
+            self._changed(node, now_ns, uid)
+            self._touch_directory(parent, now_ns, 0, uid)
+        self._last_name_id = identifier
+
+    # ----------------------------------------------------------------------------- removal
+
+    def remove(
+        self, parent: Node, entry: Name, node: Node, now_ns: int, uid: int, *, held: bool
+    ) -> None:
+        """Take a name away: unlink(2), rmdir(2). `held`: somebody still has the node open, so
+        that its row and content stay until `purge`."""
+        with self._change(parent, node):
+            self._touch_directory(parent, now_ns, -1 if node.is_directory else 0, uid)
+            self._drop_name(entry, node, now_ns, uid, held=held, after=None)
+        if node.nlink == 0 and not held:
+            self._index.forget(node.ino)
+
+    def purge(self, node: Node, uid: int) -> None:
+        """The last one that held a node without names lets go of it."""
+        with self._change(node):
+            self._delete_node(node, uid, after=None)
+        self._index.forget(node.ino)
+
+    def _drop_name(
+        self,
+        entry: Name,
+        node: Node,
+        now_ns: int,
+        uid: int,
+        *,
+        held: bool,
+        after: list[int] | None,
+    ) -> None:
+        if node.is_directory:
+            node.nlink = 0
+        else:
+            node.nlink -= 1
+        if node.nlink == 0:
+            if held:
+                node.ctime_ns = now_ns
+                self._execute("DELETE FROM names WHERE id = ?", (entry.id,))
+                self._save(node)
+            else:
+                self._execute("DELETE FROM names WHERE id = ?", (entry.id,))
+                self._delete_node(node, uid, after=after)
+            return
+        self._execute("DELETE FROM names WHERE id = ?", (entry.id,))
+        self._changed(node, now_ns, uid)
+        link_id = entry.link_id
+        if link_id is None:
+            link_id = self._promote_link(node)
+        records = [
+            [copy.element, record_key(UUID(bytes=link_id))] for copy in self._index.copies(node.ino)
+        ]
+        if records:
+            waits_for = after or [node.ino, node.revision]
+            removal = Removal(ino=node.ino, remove=records, after=waits_for)
+            self._log.removal(node.file_id, removal, uid)
+
+    def _promote_link(self, node: Node) -> bytes:
+        """A further link becomes the first name; returns the id of its record, now needless."""
+        link = self._index.link_names(node.ino)[0]
+        assert link.link_id is not None
+        self._execute(
+            "UPDATE names SET id = ?, link_id = NULL WHERE id = ?", (node.ino, link.id)
+        )
+        return link.link_id
+
+    def _delete_node(self, node: Node, uid: int, after: list[int] | None) -> None:
+        copies = self._index.copies(node.ino)
+        remove = [[copy.element, copy.key] for copy in copies]
+        under_way = self._log.drop_node(node.ino)
+        if under_way is not None and [under_way.element, under_way.key] not in remove:
+            remove.append([under_way.element, under_way.key])
+        spool = []
+        if node.content_state in (ContentState.OPEN, ContentState.SEALED):
+            spool.append(spool_name(node.ino, node.content))
+        if remove or spool:
+            self._log.removal(
+                node.file_id, Removal(ino=node.ino, remove=remove, spool=spool, after=after), uid
+            )
+        self._execute("DELETE FROM copies WHERE ino = ?", (node.ino,))
+        self._execute("DELETE FROM nodes WHERE ino = ?", (node.ino,))
+
+    # ------------------------------------------------------------------------------ rename
+
+    def rename(
+        self,
+        parent: Node,
+        entry: Name,
+        node: Node,
+        new_parent: Node,
+        new_name: bytes,
+        replaced: tuple[Name, Node] | None,
+        now_ns: int,
+        uid: int,
+        *,
+        held: bool,
+    ) -> None:
+        """rename(2), over `replaced` if there is one; `held`: somebody has the replaced one open.
+
+        The old file leaves the elements only after the new one is there under the new name.
+        """
+        touched = [parent, new_parent, node] + ([replaced[1]] if replaced else [])
+        with self._change(*touched):
+            self._changed(node, now_ns, uid)
+            moved = 1 if node.is_directory else 0
+            gone = 0
+            if replaced is not None:
+                gone = 1 if replaced[1].is_directory else 0
+                self._drop_name(
+                    *replaced, now_ns, uid, held=held, after=[node.ino, node.revision]
+                )
+            self._execute(
+                "UPDATE names SET parent = ?, name = ?, stored = 0 WHERE id = ?",
+                (new_parent.ino, new_name, entry.id),
+            )
+            if parent is new_parent:
+                self._touch_directory(parent, now_ns, -gone, uid)
+            else:
+                self._touch_directory(parent, now_ns, -moved, uid)
+                self._touch_directory(new_parent, now_ns, moved - gone, uid)
+        if replaced is not None and replaced[1].nlink == 0 and not held:
+            self._index.forget(replaced[1].ino)
+
+    def exchange(
+        self,
+        parent: Node,
+        entry: Name,
+        node: Node,
+        other_parent: Node,
+        other_entry: Name,
+        other: Node,
+        now_ns: int,
+        uid: int,
+    ) -> None:
+        """renameat2(2) with RENAME_EXCHANGE."""
+        with self._change(parent, other_parent, node, other):
+            self._changed(node, now_ns, uid)
+            self._changed(other, now_ns, uid)
+            move = "UPDATE names SET parent = ?, name = ?, stored = 0 WHERE id = ?"
+            self._execute(move, (-1, entry.name, entry.id))  # the names are unique meanwhile
+            self._execute(move, (entry.parent, entry.name, other_entry.id))
+            self._execute(move, (other_entry.parent, other_entry.name, entry.id))
+            if parent is other_parent:
+                self._touch_directory(parent, now_ns, 0, uid)
+            else:
+                difference = int(other.is_directory) - int(node.is_directory)
+                self._touch_directory(parent, now_ns, difference, uid)
+                self._touch_directory(other_parent, now_ns, -difference, uid)
+
+    # -------------------------------------------------------------------------- attributes
+
+    @contextmanager
+    def attributes(self, node: Node, now_ns: int, uid: int) -> Iterator[Node]:
+        """Change fields of `node` in the body; they are committed together with the intent."""
+        with self._change(node):
+            yield node
+            self._changed(node, now_ns, uid)
+
+    def access_time(self, node: Node, atime_ns: int) -> None:
+        """Record that a file was read. The elements learn of it with the node's next change:
+        reading an archive must not rewrite it."""
+        with self._change(node):
+            node.atime_ns = atime_ns
+            self._execute(
+                "UPDATE nodes SET atime_ns = ? WHERE ino = ?", (atime_ns, node.ino)
+            )
+
+    # ----------------------------------------------------------------------------- content
+
+    def content_opened(self, node: Node, version: int, size: int) -> None:
+        """The spool has (or, of size 0, will have) content `version`, and it may change now.
+
+        A spool file that this leaves behind goes once nobody is carrying it.
+        """
+        with self._change(node):
+            if version != node.content and node.content_state == ContentState.SEALED:
+                left = Removal(ino=node.ino, spool=[spool_name(node.ino, node.content)])
+                self._log.removal(node.file_id, left, node.uid)
+            node.content = version
+            node.content_state = ContentState.OPEN
+            node.size = size
+            self._changed(node, node.ctime_ns, node.uid)
+
+    def content_sealed(self, node: Node, uid: int) -> None:
+        """The last writer has closed: what the spool holds is the content."""
+        with self._change(node):
+            node.content_state = ContentState.SEALED
+            if node.size == 0:
+                node.content_state = ContentState.EMPTY
+                spool = [spool_name(node.ino, node.content)]
+                self._log.removal(node.file_id, Removal(ino=node.ino, spool=spool), uid)
+            self._changed(node, node.ctime_ns, uid)
+
+    def content_reverted(self, node: Node, copy: Copy, now_ns: int) -> None:
+        """The spool has lost what was never synced: the content is what an element has."""
+        with self._change(node):
+            left = Removal(ino=node.ino, spool=[spool_name(node.ino, node.content)])
+            self._log.removal(node.file_id, left, node.uid)
+            node.content = copy.content
+            node.content_state = ContentState.ARCHIVED
+            node.size = copy.size
+            node.mtime_ns = now_ns
+            self._changed(node, now_ns, node.uid)
+
+    # ----------------------------------------------------------------------------- helpers
+
+    @contextmanager
+    def _change(self, *nodes: Node) -> Iterator[None]:
+        """A transaction that leaves `nodes` as they were if it does not commit."""
+        before = [node.values() for node in nodes]
+        try:
+            with self._database.transaction():
+                yield
+        except BaseException:
+            for node, values in zip(nodes, before, strict=True):
+                node.restore(values)
+            self._log.discard()
+            raise
+        self._log.announce()
+
+    def _changed(self, node: Node, now_ns: int, uid: int) -> None:
+        node.ctime_ns = now_ns
+        node.revision += 1
+        self._save(node)
+        self._log.node_changed(node.ino, node.file_id, created=False, uid=uid)
+
+    def _save(self, node: Node) -> None:
+        self._execute(_UPDATE_NODE, (*node.values()[2:], node.ino))
+
+    def _touch_directory(self, directory: Node, now_ns: int, links: int, uid: int) -> None:
+        directory.mtime_ns = directory.ctime_ns = now_ns
+        directory.nlink += links
+        directory.revision += 1
+        self._execute(
+            _TOUCH_DIRECTORY,
+            (now_ns, now_ns, directory.nlink, directory.revision, directory.ino),
+        )
+        self._log.node_changed(directory.ino, directory.file_id, created=False, uid=uid)

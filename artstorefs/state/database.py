@@ -1,0 +1,221 @@
+"""The SQLite database of an archive's state directory: tables, transactions, checkpoints.
+
+Invariants
+    * One connection writes, from one thread. A change of the tree and its log records are one
+      transaction, committed before the system call returns.
+    * `synchronous=NORMAL`: a committed transaction survives the death of the process. It survives
+      a power cut once `sync_log` has returned: SQLite's own write-ahead log is an ordinary file
+      whose frames carry checksums, so syncing that file makes every transaction before it durable,
+      and that can be done from any thread, or from another process, without holding up the loop.
+    * Automatic checkpoints are off, because they would run inside somebody's system call;
+      `checkpoint` runs in a thread with a connection of its own.
+
+Only `artstorefs.state` uses this module's SQL interface.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+CHECKPOINT_BYTES = 8 << 20
+"""Size of the SQLite log from which a checkpoint is worth its fsyncs."""
+
+RESTART_BYTES = 64 << 20
+"""Size from which a checkpoint may hold up writers for some milliseconds to start the log anew."""
+
+BUSY_TIMEOUT_S = 10.0
+"""How long a statement waits for a restarting checkpoint; a checkpoint of 64 MiB takes 0.2 s."""
+
+
+def create_tables(connection: sqlite3.Connection) -> None:
+    """Create every table of schema version 1. This function is the schema's documentation.
+
+    nodes: one row for each file, directory, symlink and special file.
+        ino            inode number, never used twice; the root directory is 1
+        file_id        UUID as 16 bytes, the identity on the elements
+        mode           file type and permission bits as in `struct stat`
+        nlink          number of names (directories: 2 + subdirectories)
+        creator        user id of who created it
+        target         what a symlink points to
+        custom         custom_attributes as JSON text; NULL is {}
+        xattrs         system, security and trusted attributes as JSON text; NULL is {}
+        carried        JSON text of keys of attr.json that others wrote and we keep
+        revision       grows by one with each change; goes into attr.json
+        content        version of the content; grows when new content begins; names the spool file
+        content_state  see `artstorefs.state.node.ContentState`
+        element        element that holds the content, when archived
+
+    names: one row for each directory entry.
+        id             a node's first name has its inode number as id, further hard links have ids
+                       from 2^62 up; readdir uses it as the position that survives changes
+        link_id        UUID of the link record of a further hard link, NULL for the first name
+        stored         1 once the link record on the elements says what this row says
+
+    copies: what the elements hold of a node, as far as we have been told.
+        key            key of the object, or of the node record when `is_record`
+        revision       revision that the attr.json or node record there carries
+        content        version of the content that the object holds
+        seen_size, seen_modified_ns
+                       size and time of the attr.json when we wrote or last read it; other values
+                       mean that somebody else has written it since
+
+    log: intents toward elements that are accepted and not yet carried out (DESIGN: "WAL"). At most
+    one pending file_create or file_update for each node; rows leave when they are carried out.
+        operation      file_create, file_update, file_delete, mode_change, migrate, cache_rebuild
+        status         pending, failed (refused by an element, still retried), rolled_back
+        data           JSON text; what it holds depends on the operation, see `log.py`
+    """
+    connection.executescript(
+        """
+        CREATE TABLE nodes (
+            ino INTEGER PRIMARY KEY,
+            file_id BLOB NOT NULL UNIQUE,
+            mode INTEGER NOT NULL,
+            uid INTEGER NOT NULL,
+            gid INTEGER NOT NULL,
+            nlink INTEGER NOT NULL,
+            rdev INTEGER NOT NULL,
+            size INTEGER NOT NULL,
+            atime_ns INTEGER NOT NULL,
+            mtime_ns INTEGER NOT NULL,
+            ctime_ns INTEGER NOT NULL,
+            created_ns INTEGER NOT NULL,
+            creator INTEGER NOT NULL,
+            target BLOB,
+            custom TEXT,
+            xattrs TEXT,
+            carried TEXT,
+            revision INTEGER NOT NULL,
+            content INTEGER NOT NULL,
+            content_state INTEGER NOT NULL,
+            element TEXT
+        );
+        CREATE TABLE names (
+            id INTEGER PRIMARY KEY,
+            parent INTEGER NOT NULL,
+            name BLOB NOT NULL,
+            ino INTEGER NOT NULL,
+            link_id BLOB,
+            stored INTEGER NOT NULL DEFAULT 0
+        );
+        CREATE UNIQUE INDEX names_by_name ON names (parent, name);
+        CREATE INDEX names_by_parent ON names (parent);
+        CREATE INDEX names_of_links ON names (ino) WHERE link_id IS NOT NULL;
+        CREATE TABLE copies (
+            ino INTEGER NOT NULL,
+            element TEXT NOT NULL,
+            key TEXT NOT NULL,
+            is_record INTEGER NOT NULL,
+            revision INTEGER NOT NULL,
+            content INTEGER NOT NULL,
+            size INTEGER NOT NULL,
+            sha256 BLOB,
+            blocks BLOB,
+            seen_size INTEGER NOT NULL,
+            seen_modified_ns INTEGER NOT NULL,
+            PRIMARY KEY (ino, element)
+        ) WITHOUT ROWID;
+        CREATE TABLE log (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            operation TEXT NOT NULL,
+            status TEXT NOT NULL,
+            ino INTEGER,
+            file_id BLOB,
+            data TEXT,
+            error TEXT,
+            created_ns INTEGER NOT NULL,
+            updated_ns INTEGER NOT NULL,
+            uid INTEGER NOT NULL
+        );
+        CREATE UNIQUE INDEX log_of_node ON log (ino) WHERE ino IS NOT NULL;
+        CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+        """
+    )
+
+
+class Database:
+    """The writing connection. Not thread-safe, except `sync_log` and `checkpoint`."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.connection = _connect(path)
+        self.execute = self.connection.execute
+        version = self.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            create_tables(self.connection)
+            self.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        elif version != SCHEMA_VERSION:
+            raise sqlite3.DatabaseError(
+                f"{path}: schema version {version}, this release knows {SCHEMA_VERSION}"
+            )
+        with self.transaction():
+            pass  # makes the log file if it is not there, which `sync_log` needs open
+        self._log_fd = os.open(path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """One transaction, committed at the end, rolled back by any exception. Never awaits."""
+        execute = self.execute
+        execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            execute("COMMIT")
+        except BaseException:
+            if self.connection.in_transaction:
+                execute("ROLLBACK")
+            raise
+
+    def sync_log(self) -> None:
+        """Make every committed transaction survive a power cut. Blocks; any thread may call it."""
+        os.fdatasync(self._log_fd)
+
+    def log_bytes(self) -> int:
+        """Size of SQLite's log file; `checkpoint` is due from CHECKPOINT_BYTES."""
+        return os.fstat(self._log_fd).st_size
+
+    def checkpoint(self) -> None:
+        """Carry SQLite's log into the database file. Blocks; for a thread of its own."""
+        mode = "RESTART" if self.log_bytes() >= RESTART_BYTES else "PASSIVE"
+        connection = _connect(self.path)
+        try:
+            connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+        finally:
+            connection.close()
+
+    def setting(self, key: str) -> str | None:
+        row = self.execute("SELECT value FROM settings WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def set_setting(self, key: str, value: str) -> None:
+        """Inside a transaction of the caller."""
+        self.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, value))
+
+    def close(self) -> None:
+        os.close(self._log_fd)
+        self.connection.close()
+
+
+def connect_read_only(path: str) -> sqlite3.Connection:
+    """A connection of another process, which sees committed transactions and writes nothing."""
+    connection = sqlite3.connect(
+        f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+    )
+    connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
+    return connection
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path, isolation_level=None, timeout=BUSY_TIMEOUT_S, cached_statements=256
+    )
+    execute: Any = connection.execute
+    execute("PRAGMA journal_mode = WAL").fetchone()
+    execute("PRAGMA synchronous = NORMAL")
+    execute("PRAGMA wal_autocheckpoint = 0")
+    execute("PRAGMA cache_size = -65536")  # 64 MiB: the hot part of a million nodes
+    execute("PRAGMA temp_store = MEMORY")
+    return connection

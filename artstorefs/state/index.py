@@ -1,0 +1,195 @@
+"""Reading the index: nodes, names, copies. All lookups of the mount process go through here.
+
+Owns the cache of `Node` objects and its one invariant: there is at most one `Node` for an inode
+number at a time. Weak references keep that true for nodes that somebody holds; a bounded number of
+recently used ones is held here.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+from artstorefs.state.database import Database
+from artstorefs.state.node import COLUMNS, Node
+
+ROOT_INO = 1
+
+FIRST_LINK_ID = 1 << 62
+"""Names of further hard links have ids from here up; inode numbers never get this far."""
+
+CACHED_NODES = 20_000
+"""Recently used nodes held in memory: about 20 MiB."""
+
+_NODE_COLUMNS = ", ".join(COLUMNS)
+_NODE_COLUMNS_OF_N = ", ".join(f"n.{column}" for column in COLUMNS)
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A directory entry. `link_id` is None for a node's first name."""
+
+    id: int
+    parent: int
+    name: bytes
+    ino: int
+    link_id: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """What one element holds of a node, see table `copies`."""
+
+    ino: int
+    element: str
+    key: str
+    is_record: bool
+    revision: int
+    content: int
+    size: int
+    sha256: bytes | None
+    blocks: bytes | None
+    seen_size: int
+    seen_modified_ns: int
+
+
+class Index:
+    """Reads for the mount process. Not thread-safe; nothing here suspends or writes."""
+
+    def __init__(self, database: Database) -> None:
+        self._execute = database.execute
+        self._nodes: WeakValueDictionary[int, Node] = WeakValueDictionary()
+        self._recent: dict[int, Node] = {}
+
+    # -------------------------------------------------------------------------------- nodes
+
+    def node(self, ino: int) -> Node | None:
+        """The node with this inode number, or None."""
+        node = self._nodes.get(ino)
+        if node is None:
+            row = self._execute(
+                f"SELECT {_NODE_COLUMNS} FROM nodes WHERE ino = ?", (ino,)
+            ).fetchone()
+            if row is None:
+                return None
+            node = Node(*row)
+            self.remember(node)
+        return node
+
+    def node_of_file_id(self, file_id: bytes) -> Node | None:
+        row = self._execute("SELECT ino FROM nodes WHERE file_id = ?", (file_id,)).fetchone()
+        return self.node(row[0]) if row else None
+
+    def remember(self, node: Node) -> None:
+        """Make `node` the one object for its inode number."""
+        self._nodes[node.ino] = node
+        recent = self._recent
+        recent[node.ino] = node
+        if len(recent) > CACHED_NODES:
+            for ino in list(recent)[: CACHED_NODES // 4]:
+                del recent[ino]
+
+    def forget(self, ino: int) -> None:
+        """The node is gone from the tree; whoever still holds the object keeps it."""
+        self._nodes.pop(ino, None)
+        self._recent.pop(ino, None)
+
+    def count_nodes(self) -> int:
+        return int(self._execute("SELECT count(*) FROM nodes").fetchone()[0])
+
+    def highest_ino(self) -> int:
+        row = self._execute("SELECT max(ino) FROM nodes").fetchone()
+        return int(row[0] or 0)
+
+    def highest_name_id(self) -> int:
+        row = self._execute("SELECT max(id) FROM names").fetchone()
+        return int(row[0] or 0)
+
+    def inos_in_state(self, state: int) -> list[int]:
+        """Inode numbers whose content is in this state. Reads the whole table: for the start."""
+        rows = self._execute("SELECT ino FROM nodes WHERE content_state = ?", (state,))
+        return [row[0] for row in rows]
+
+    def nodes_without_names(self) -> list[int]:
+        rows = self._execute("SELECT ino FROM nodes WHERE nlink = 0")
+        return [row[0] for row in rows]
+
+    # -------------------------------------------------------------------------------- names
+
+    def child(self, parent: int, name: bytes) -> Node | None:
+        """The node that a directory entry names, or None."""
+        row = self._execute(
+            "SELECT ino FROM names WHERE parent = ? AND name = ?", (parent, name)
+        ).fetchone()
+        return None if row is None else self.node(row[0])
+
+    def name(self, parent: int, name: bytes) -> Name | None:
+        row = self._execute(
+            "SELECT id, parent, name, ino, link_id FROM names WHERE parent = ? AND name = ?",
+            (parent, name),
+        ).fetchone()
+        return None if row is None else Name(*row)
+
+    def first_name(self, ino: int) -> Name | None:
+        """The name that attr.json or the node record carries; directories have no other."""
+        row = self._execute(
+            "SELECT id, parent, name, ino, link_id FROM names WHERE id = ?", (ino,)
+        ).fetchone()
+        return None if row is None else Name(*row)
+
+    def link_names(self, ino: int) -> list[Name]:
+        """Names of further hard links."""
+        rows = self._execute(
+            "SELECT id, parent, name, ino, link_id FROM names"
+            " WHERE ino = ? AND link_id IS NOT NULL",
+            (ino,),
+        )
+        return [Name(*row) for row in rows]
+
+    def children(self, parent: int, after: int, limit: int) -> list[tuple[int, bytes, Node]]:
+        """Directory entries in order of their id from `after` (exclusive) on."""
+        rows = self._execute(
+            f"SELECT e.id, e.name, {_NODE_COLUMNS_OF_N} FROM names e INDEXED BY names_by_parent"
+            " JOIN nodes n ON n.ino = e.ino WHERE e.parent = ? AND e.id > ? ORDER BY e.id LIMIT ?",
+            (parent, after, limit),
+        ).fetchall()
+        entries = []
+        known = self._nodes.get
+        for entry_id, name, *values in rows:
+            node = known(values[0])
+            if node is None:
+                node = Node(*values)
+                self.remember(node)
+            entries.append((entry_id, name, node))
+        return entries
+
+    def has_children(self, parent: int) -> bool:
+        row = self._execute("SELECT 1 FROM names WHERE parent = ? LIMIT 1", (parent,)).fetchone()
+        return row is not None
+
+    def path(self, ino: int) -> bytes:
+        """The path of a node from the root, for messages; `?` where a parent is missing."""
+        parts: list[bytes] = []
+        while ino != ROOT_INO:
+            entry = self.first_name(ino)
+            if entry is None or len(parts) > 4096:
+                parts.append(b"?")
+                break
+            parts.append(entry.name)
+            ino = entry.parent
+        return b"/" + b"/".join(reversed(parts))
+
+    # -------------------------------------------------------------------------------- copies
+
+    def copies(self, ino: int) -> list[Copy]:
+        return [
+            _copy(row) for row in self._execute("SELECT * FROM copies WHERE ino = ?", (ino,))
+        ]
+
+    def all_copies(self, element: str) -> Iterator[Copy]:
+        for row in self._execute("SELECT * FROM copies WHERE element = ?", (element,)):
+            yield _copy(row)
+
+
+def _copy(row: tuple) -> Copy:  # type: ignore[type-arg]
+    ino, element, key, is_record, *rest = row
+    return Copy(ino, element, key, bool(is_record), *rest)

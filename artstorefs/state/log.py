@@ -1,0 +1,232 @@
+"""The log of intents: what the elements still have to be told.
+
+A node that changed has one pending row (`file_create` while no element knows it, `file_update`
+after), however often it changes before it is carried out: intents merge. What must be removed from
+the elements has rows of its own (`file_delete`), which no change of a node ever touches.
+
+`data` of file_create and file_update is NULL until the intent is assigned, then the object
+    {"element": id, "key": key, "content": version, "is_record": bool}
+which is committed before the transfer process is told, so that after any crash the key that may
+hold something is known and used again.
+
+`data` of file_delete:
+    {"ino": ino, "remove": [[element, key], …], "spool": [name, …], "after": [ino, revision] | null}
+It waits while the transfer process works on `ino`. `after` holds it back until an element has that
+revision of that node: a rename over a file removes the old file only once the new one is safe
+under its name.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from artstorefs.state.database import Database
+
+NodeChanged = Callable[[int], None]
+RemovalLogged = Callable[[int, "Removal"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Where a node's next copy goes: committed before anything is written there."""
+
+    element: str
+    key: str
+    content: int
+    is_record: bool
+
+    def to_json(self) -> str:
+        return json.dumps(
+            {
+                "element": self.element,
+                "key": self.key,
+                "content": self.content,
+                "is_record": self.is_record,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> "Assignment":
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """Data of a file_delete."""
+
+    ino: int
+    remove: list[list[str]] = field(default_factory=list)
+    spool: list[str] = field(default_factory=list)
+    after: list[int] | None = None
+
+    def to_json(self) -> str:
+        return json.dumps(
+            {
+                "ino": self.ino,
+                "remove": self.remove,
+                "spool": self.spool,
+                "after": self.after,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> "Removal":
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An intent that an element has refused or could not carry out so far."""
+
+    ino: int
+    file_id: bytes
+    error: str
+    since_ns: int
+    status: str
+
+
+class Log:
+    """Writes happen inside a transaction of the caller, except where the name says `now`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._execute = database.execute
+        self._waiting: set[int] = {
+            row[0] for row in self._execute("SELECT ino FROM log WHERE ino IS NOT NULL")
+        }
+        self._fresh: list[int] = []
+        self._fresh_removals: list[tuple[int, Removal]] = []
+        self.on_node_changed: NodeChanged = lambda ino: None
+        self.on_removal_logged: RemovalLogged = lambda log_id, removal: None
+
+    # ----------------------------------------------------- inside the caller's transaction
+
+    def node_changed(self, ino: int, file_id: bytes, *, created: bool, uid: int) -> None:
+        """The elements have to learn of a change of this node; merges with what waits."""
+        self._fresh.append(ino)
+        if ino in self._waiting:
+            return
+        now = time.time_ns()
+        self._execute(
+            "INSERT OR IGNORE INTO log (operation, status, ino, file_id, created_ns, updated_ns,"
+            " uid) VALUES (?, 'pending', ?, ?, ?, ?, ?)",
+            ("file_create" if created else "file_update", ino, file_id, now, now, uid),
+        )
+
+    def removal(self, file_id: bytes, removal: Removal, uid: int) -> None:
+        """Objects, documents and spool files that nothing refers to any more."""
+        now = time.time_ns()
+        cursor = self._execute(
+            "INSERT INTO log (operation, status, file_id, data, created_ns, updated_ns, uid)"
+            " VALUES ('file_delete', 'pending', ?, ?, ?, ?, ?)",
+            (file_id, removal.to_json(), now, now, uid),
+        )
+        assert cursor.lastrowid is not None
+        self._fresh_removals.append((cursor.lastrowid, removal))
+
+    def drop_node(self, ino: int) -> Assignment | None:
+        """The node is gone: nothing to carry out any more. Returns what was under way."""
+        assignment = self.assignment(ino)
+        self._execute("DELETE FROM log WHERE ino = ?", (ino,))
+        self._waiting.discard(ino)
+        return assignment
+
+    def assign(self, ino: int, assignment: Assignment) -> None:
+        self._execute(
+            "UPDATE log SET data = ?, updated_ns = ? WHERE ino = ?",
+            (assignment.to_json(), time.time_ns(), ino),
+        )
+
+    def carried_out(self, ino: int) -> None:
+        self._execute("DELETE FROM log WHERE ino = ?", (ino,))
+        self._waiting.discard(ino)
+
+    def reopen(self, ino: int) -> None:
+        """Carried out, but the node has changed meanwhile: what follows is a new intent."""
+        self._execute(
+            "UPDATE log SET operation = 'file_update', data = NULL, error = NULL,"
+            " status = 'pending', updated_ns = ? WHERE ino = ?",
+            (time.time_ns(), ino),
+        )
+
+    def removed(self, log_id: int) -> None:
+        self._execute("DELETE FROM log WHERE id = ?", (log_id,))
+
+    def failed(self, ino: int, error: str, *, refused: bool) -> None:
+        """Keep the reason where `status` and the file's xattr show it; it is tried again."""
+        self._execute(
+            "UPDATE log SET error = ?, status = ?, updated_ns = ? WHERE ino = ?",
+            (error, "failed" if refused else "pending", time.time_ns(), ino),
+        )
+
+    # ------------------------------------------------------------------- after the commit
+
+    def announce(self) -> None:
+        """Tell who drains the log what the committed transaction added."""
+        if self._fresh:
+            self._waiting.update(self._fresh)
+            for ino in self._fresh:
+                self.on_node_changed(ino)
+            self._fresh.clear()
+        if self._fresh_removals:
+            for log_id, removal in self._fresh_removals:
+                self.on_removal_logged(log_id, removal)
+            self._fresh_removals.clear()
+
+    def discard(self) -> None:
+        """The transaction was rolled back."""
+        self._fresh.clear()
+        self._fresh_removals.clear()
+
+    # ------------------------------------------------------------------------------ reads
+
+    def assignment(self, ino: int) -> Assignment | None:
+        row = self._execute("SELECT data FROM log WHERE ino = ?", (ino,)).fetchone()
+        return Assignment.from_json(row[0]) if row and row[0] else None
+
+    def is_waiting(self, ino: int) -> bool:
+        return ino in self._waiting
+
+    def waiting_nodes(self) -> list[int]:
+        """Inode numbers with an intent, in the order in which the intents were logged."""
+        return [
+            row[0]
+            for row in self._execute("SELECT ino FROM log WHERE ino IS NOT NULL ORDER BY id")
+        ]
+
+    def removals(self) -> list[tuple[int, Removal]]:
+        rows = self._execute(
+            "SELECT id, data FROM log WHERE operation = 'file_delete' ORDER BY id"
+        ).fetchall()
+        return [(log_id, Removal.from_json(data)) for log_id, data in rows]
+
+    def failure(self, ino: int) -> str | None:
+        row = self._execute("SELECT error FROM log WHERE ino = ?", (ino,)).fetchone()
+        return row[0] if row else None
+
+    def failures(self, limit: int = 100) -> list[Failure]:
+        rows = self._execute(
+            "SELECT ino, file_id, error, updated_ns, status FROM log"
+            " WHERE error IS NOT NULL AND ino IS NOT NULL ORDER BY id LIMIT ?",
+            (limit,),
+        )
+        return [Failure(*row) for row in rows]
+
+    def summary(self) -> dict[str, Any]:
+        """Number of intents, bytes that no element has, age of the oldest, number refused."""
+        count, oldest, failed = self._execute(
+            "SELECT count(*), min(created_ns), sum(error IS NOT NULL) FROM log"
+        ).fetchone()
+        size = self._execute(
+            "SELECT sum(n.size) FROM log l JOIN nodes n ON n.ino = l.ino"
+            " WHERE n.content_state IN (2, 3)"
+        ).fetchone()[0]
+        age = None if oldest is None else max(0.0, (time.time_ns() - oldest) / 1e9)
+        return {
+            "intents": int(count),
+            "bytes": int(size or 0),
+            "oldest_age_s": age,
+            "failed": int(failed or 0),
+        }

@@ -1,0 +1,154 @@
+"""What is agreed with, and reported by, the transfer process: one transaction for each batch.
+
+| crash after                       | state directory                | element                | the next start does |
+| --------------------------------- | ------------------------------ | ---------------------- | ------------------- |
+| 1 `assign` committed              | key in the log, content sealed | nothing                | carries it to the same key |
+| 2 object written and flushed      | as 1                           | object                 | finds it there, goes on |
+| 3 attr.json written and flushed   | as 1                           | object, attr.json      | writes the same again |
+| 4 `stored` committed              | copy known; removal logged     | new and old revision   | carries out the removal |
+| 5 old attr.json, object, spool gone | removal logged               | new revision           | removing again does nothing |
+| 6 `removed` committed             | nothing pending                | new revision           | nothing |
+
+The transfer process syncs SQLite's log before it touches an element, so that after a power cut the
+element is never ahead of what the state directory remembers, and nothing is removed before the
+record of its successor is safe.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from artstorefs.state.database import Database
+from artstorefs.state.index import Index
+from artstorefs.state.log import Assignment, Log, Removal
+from artstorefs.state.node import ContentState, Node
+from artstorefs.state.spool import spool_name
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An element has, verified, this revision of a node (and all its link records)."""
+
+    ino: int
+    element: str
+    key: str
+    is_record: bool
+    revision: int
+    content: int
+    size: int
+    sha256: str | None
+    blocks: str | None
+    seen_size: int
+    seen_modified_ns: int
+    links: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An element did not take a node. `refused`: a person has to do something about it."""
+
+    ino: int
+    error: str
+    refused: bool
+
+
+class Outcomes:
+    """Not thread-safe; nothing here suspends."""
+
+    def __init__(self, database: Database, index: Index, log: Log) -> None:
+        self._database = database
+        self._execute = database.execute
+        self._index = index
+        self._log = log
+
+    def assign(self, assignments: Iterable[tuple[int, Assignment]]) -> None:
+        """Step 1: commit where each node's next copy goes, before anything is written there.
+
+        What an earlier attempt may have left under another key is removed by a logged intent.
+        """
+        try:
+            with self._database.transaction():
+                for ino, assignment in assignments:
+                    self._abandon(ino, assignment)
+                    self._log.assign(ino, assignment)
+        except BaseException:
+            self._log.discard()
+            raise
+        self._log.announce()
+
+    def _abandon(self, ino: int, assignment: Assignment) -> None:
+        before = self._log.assignment(ino)
+        if before is None or before.key == assignment.key:
+            return
+        if all(copy.key != before.key for copy in self._index.copies(ino)):
+            left = Removal(ino=ino, remove=[[before.element, before.key]])
+            self._log.removal(b"", left, 0)
+
+    def refuse(self, ino: int, error: str) -> None:
+        """No element can take the node now: kept in the log and shown until one does."""
+        with self._database.transaction():
+            self._log.failed(ino, error, refused=True)
+
+    def apply(
+        self, stored: Iterable[Stored], removed: Iterable[int], failed: Iterable[Failed]
+    ) -> list[int]:
+        """Steps 4 and 6. Returns the nodes that changed meanwhile and have to go once more."""
+        again: list[int] = []
+        moved: list[tuple[Node, int, str]] = []
+        try:
+            with self._database.transaction():
+                for outcome in stored:
+                    if not self._stored(outcome, moved):
+                        again.append(outcome.ino)
+                for log_id in removed:
+                    self._log.removed(log_id)
+                for failure in failed:
+                    self._log.failed(failure.ino, failure.error, refused=failure.refused)
+        except BaseException:
+            self._log.discard()
+            raise
+        for node, content_state, element in moved:
+            node.content_state = content_state
+            node.element = element
+        self._log.announce()
+        return again
+
+    def _stored(self, outcome: Stored, moved: list[tuple[Node, int, str]]) -> bool:
+        """Whether the node needs nothing more."""
+        node = self._index.node(outcome.ino)
+        if node is None:
+            gone = Removal(ino=outcome.ino, remove=[[outcome.element, outcome.key]])
+            self._log.removal(b"", gone, 0)
+            return True
+        old = [copy for copy in self._index.copies(node.ino) if copy.element == outcome.element]
+        superseded = [[copy.element, copy.key] for copy in old if copy.key != outcome.key]
+        self._execute(
+            "INSERT OR REPLACE INTO copies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(outcome.ino, outcome.element, outcome.key, outcome.is_record),
+                *(outcome.revision, outcome.content, outcome.size),
+                bytes.fromhex(outcome.sha256) if outcome.sha256 else None,
+                bytes.fromhex(outcome.blocks) if outcome.blocks else None,
+                *(outcome.seen_size, outcome.seen_modified_ns),
+            ),
+        )
+        for name_id in outcome.links:
+            self._execute("UPDATE names SET stored = 1 WHERE id = ?", (name_id,))
+        spool = []
+        content_state = node.content_state
+        if node.content == outcome.content and content_state == ContentState.SEALED:
+            spool.append(spool_name(node.ino, node.content))
+            content_state = ContentState.ARCHIVED
+        if content_state in (ContentState.ARCHIVED, ContentState.EMPTY):
+            self._execute(
+                "UPDATE nodes SET content_state = ?, element = ? WHERE ino = ?",
+                (content_state, outcome.element, node.ino),
+            )
+            moved.append((node, content_state, outcome.element))
+        if superseded or spool:
+            removal = Removal(ino=node.ino, remove=superseded, spool=spool)
+            self._log.removal(node.file_id, removal, node.uid)
+        if node.revision == outcome.revision:
+            self._log.carried_out(node.ino)
+            return True
+        self._log.reopen(node.ino)
+        return False

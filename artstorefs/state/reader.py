@@ -1,0 +1,95 @@
+"""Reading the index from the transfer process: a connection that cannot write.
+
+Each call sees the newest committed transaction. What it returns belongs together only within one
+call, so `snapshot` gathers all that an attr.json or node record needs in one read transaction.
+"""
+
+import sqlite3
+from dataclasses import dataclass
+from uuid import UUID
+
+from artstorefs.core.naming import record_key
+from artstorefs.state.database import connect_read_only
+from artstorefs.state.index import ROOT_INO, Copy, Name
+from artstorefs.state.node import COLUMNS, Node
+
+_NODE = f"SELECT {', '.join(COLUMNS)} FROM nodes WHERE ino = ?"
+_NAME = "SELECT id, parent, name, ino, link_id FROM names WHERE id = ?"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A further hard link whose record the elements do not have yet."""
+
+    name: Name
+    parent_file_id: bytes
+
+    @property
+    def record_key(self) -> str:
+        assert self.name.link_id is not None
+        return record_key(UUID(bytes=self.name.link_id))
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A node with its place in the tree, as of one moment."""
+
+    node: Node
+    name: bytes
+    parent_file_id: bytes
+    links: list[Link]
+    copies: list[Copy]
+
+    def copy_on(self, element: str) -> Copy | None:
+        return next((copy for copy in self.copies if copy.element == element), None)
+
+
+class Reader:
+    """Used by one thread at a time."""
+
+    def __init__(self, path: str) -> None:
+        self._connection = connect_read_only(path)
+        self._execute = self._connection.execute
+
+    def snapshot(self, ino: int) -> Snapshot | None:
+        """None when the node, or its name, is gone."""
+        self._execute("BEGIN")
+        try:
+            return self._snapshot(ino)
+        finally:
+            self._execute("COMMIT")
+
+    def _snapshot(self, ino: int) -> Snapshot | None:
+        row = self._execute(_NODE, (ino,)).fetchone()
+        if row is None:
+            return None
+        node = Node(*row)
+        if ino == ROOT_INO:
+            name, parent_file_id = b"", node.file_id
+        else:
+            first = self._execute(_NAME, (ino,)).fetchone()
+            if first is None:
+                return None
+            name, parent_file_id = first[2], self._file_id(first[1])
+        links = []
+        if node.nlink > 1 and not node.is_directory:
+            rows = self._execute(
+                "SELECT id, parent, name, ino, link_id FROM names"
+                " WHERE ino = ? AND link_id IS NOT NULL AND stored = 0",
+                (ino,),
+            ).fetchall()
+            links = [Link(Name(*row), self._file_id(row[1])) for row in rows]
+        return Snapshot(node, name, parent_file_id, links, self._copies(ino))
+
+    def _file_id(self, ino: int) -> bytes:
+        row = self._execute("SELECT file_id FROM nodes WHERE ino = ?", (ino,)).fetchone()
+        if row is None:
+            raise sqlite3.DatabaseError(f"inode {ino} has children and no row")
+        return bytes(row[0])
+
+    def _copies(self, ino: int) -> list[Copy]:
+        rows = self._execute("SELECT * FROM copies WHERE ino = ?", (ino,))
+        return [Copy(*row[:3], bool(row[3]), *row[4:]) for row in rows]
+
+    def close(self) -> None:
+        self._connection.close()

@@ -1,0 +1,273 @@
+"""The work of the transfer process: carry nodes to elements, and take away what is done with.
+
+A batch is carried out in the steps of `artstorefs.state.outcomes`:
+
+    1. sync SQLite's log: from here on the elements may know what the state directory knows
+    2. put every object, then one barrier: they are durable, nothing refers to them yet
+    3. write every attr.json, node record and link record, then one barrier
+    4. report what is stored; the mount process commits it
+    5. removals, each logged in a batch before: documents, barrier, objects, barrier, spool files
+
+Every step can be repeated. A failure of one node, or of one element, concerns nothing else.
+"""
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from artstorefs.core import naming
+from artstorefs.core.errors import (
+    ArtStoreFSError,
+    ElementDenied,
+    ElementError,
+    ElementFull,
+    ObjectDamaged,
+)
+from artstorefs.elements.interface import Element
+from artstorefs.state.node import ContentState
+from artstorefs.state.outcomes import Failed, Stored
+from artstorefs.state.reader import Reader, Snapshot
+from artstorefs.state.spool import Spool
+from artstorefs.transfer.documents import (
+    Accounts,
+    Content,
+    attributes_document,
+    link_record,
+    node_record,
+)
+from artstorefs.transfer.jobs import BatchResult, RemoveJob, StoreJob
+
+log = logging.getLogger(__name__)
+
+HASH_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(slots=True)
+class _Carried:
+    """A node on its way through the steps."""
+
+    job: StoreJob
+    snapshot: Snapshot
+    content: Content | None
+    document_key: str = ""
+    document_size: int = 0
+
+
+class Carrier:
+    """One for each thread, with element objects of its own: their staging is not shared."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        sync_log: Callable[[], None],
+        elements: Mapping[str, Element],
+        spool: Spool,
+        accounts: Accounts,
+    ) -> None:
+        self._reader = reader
+        self._sync_log = sync_log
+        self._elements = elements
+        self._spool = spool
+        self._accounts = accounts
+
+    def carry(self, number: int, store: list[StoreJob], remove: list[RemoveJob]) -> BatchResult:
+        """Carry out one batch; every job is in the result exactly once. Blocks."""
+        result = BatchResult(number)
+        self._sync_log()
+        carried = [item for job in store if (item := self._put_object(job, result))]
+        carried = self._barrier(carried, result)
+        carried = [item for item in carried if self._write_documents(item, result)]
+        for item in self._barrier(carried, result):
+            self._report(item, result)
+        if remove:
+            self._remove(remove, result)
+        return result
+
+    # ------------------------------------------------------------------------------- store
+
+    def _put_object(self, job: StoreJob, result: BatchResult) -> _Carried | None:
+        snapshot = self._reader.snapshot(job.ino)
+        if snapshot is None or snapshot.node.content != job.content:
+            result.dropped.append(job.ino)
+            return None
+        try:
+            content = self._content(job, snapshot)
+        except (ArtStoreFSError, OSError) as exc:
+            result.failed.append(_failure(job, exc))
+            return None
+        if content is None and not job.is_record:
+            result.dropped.append(job.ino)
+            return None
+        return _Carried(job, snapshot, content)
+
+    def _content(self, job: StoreJob, snapshot: Snapshot) -> Content | None:
+        if job.is_record:
+            return None
+        node = snapshot.node
+        if not job.upload:
+            copy = snapshot.copy_on(job.element)
+            if copy is None or copy.sha256 is None or copy.key != job.key:
+                return None
+            blocks = copy.blocks.hex() if copy.blocks else None
+            return Content(copy.key, copy.size, copy.sha256.hex(), blocks)
+        if node.content_state != ContentState.SEALED:
+            return None
+        path = self._spool.path(job.ino, job.content)
+        sha256, size = _hash_file(path)
+        if size != node.size:
+            reason = f"spool file {path} has {size} bytes, {node.size} were written"
+            raise ObjectDamaged(job.element, job.key, reason)
+        self._elements[job.element].put(job.key, path, size_bytes=size, sha256=sha256)
+        return Content(job.key, size, sha256, None)
+
+    def _write_documents(self, item: _Carried, result: BatchResult) -> bool:
+        """Stage the documents of one node; False when that failed, which is reported."""
+        job = item.job
+        element = self._elements[job.element]
+        try:
+            if item.content is not None:
+                item.document_key = naming.sidecar_key(job.key)
+                document = attributes_document(
+                    item.snapshot, item.content, self._accounts, time.time_ns()
+                )
+            else:
+                item.document_key = job.key
+                document = node_record(item.snapshot, self._accounts)
+            element.replace(item.document_key, document)
+            item.document_size = len(document)
+            for link in item.snapshot.links:
+                record = link_record(item.snapshot.node, link)
+                element.replace(link.record_key, record)
+        except (ArtStoreFSError, ValueError) as exc:
+            result.failed.append(_failure(job, exc))
+            return False
+        return True
+
+    def _barrier(self, carried: list[_Carried], result: BatchResult) -> list[_Carried]:
+        """Make what is staged durable; what an element failed to keep is reported and dropped."""
+        broken: dict[str, ElementError] = {}
+        for name in {item.job.element for item in carried}:
+            try:
+                self._elements[name].barrier()
+            except ElementError as exc:
+                broken[name] = exc
+        kept = []
+        for item in carried:
+            error = broken.get(item.job.element)
+            if error is None:
+                kept.append(item)
+            else:
+                result.failed.append(_failure(item.job, error))
+        return kept
+
+    def _report(self, item: _Carried, result: BatchResult) -> None:
+        job, node, content = item.job, item.snapshot.node, item.content
+        try:
+            seen = self._elements[job.element].stat(item.document_key)
+        except ElementError as exc:
+            result.failed.append(_failure(job, exc))
+            return
+        if seen.size_bytes != item.document_size:
+            damaged = ObjectDamaged(job.element, item.document_key, "changed while it was written")
+            result.failed.append(_failure(job, damaged))
+            return
+        result.stored.append(
+            Stored(
+                ino=job.ino,
+                element=job.element,
+                key=job.key,
+                is_record=job.is_record,
+                revision=node.revision,
+                content=job.content,
+                size=content.size if content else 0,
+                sha256=content.sha256 if content else None,
+                blocks=content.blocks if content else None,
+                seen_size=seen.size_bytes,
+                seen_modified_ns=seen.modified_ns,
+                links=[link.name.id for link in item.snapshot.links],
+            )
+        )
+
+    # ------------------------------------------------------------------------------ remove
+
+    def _remove(self, jobs: list[RemoveJob], result: BatchResult) -> None:
+        errors = self._remove_stage(jobs, _document_keys)
+        left = [job for job in jobs if job.log_id not in errors]
+        errors |= self._remove_stage(left, _object_keys)
+        for job in jobs:
+            if job.log_id in errors:
+                result.removal_failures.append((job.log_id, errors[job.log_id]))
+                continue
+            for name in job.spool:
+                result.freed_bytes += self._spool.remove(name)
+            result.removed.append(job.log_id)
+
+    def _remove_stage(
+        self, jobs: list[RemoveJob], keys: Callable[[str], list[str]]
+    ) -> dict[int, str]:
+        """Remove some of what each job names and make it durable. Errors by log id."""
+        errors: dict[int, str] = {}
+        used: dict[str, list[int]] = {}
+        for job in jobs:
+            for name, key in job.remove:
+                element = self._elements.get(name)
+                if element is None:
+                    errors[job.log_id] = f"element {name} is not in the configuration"
+                    continue
+                try:
+                    for part in keys(key):
+                        element.remove(part)
+                        used.setdefault(name, []).append(job.log_id)
+                except ElementError as exc:
+                    errors[job.log_id] = str(exc)
+        for name, log_ids in used.items():
+            try:
+                self._elements[name].barrier()
+            except ElementError as exc:
+                errors.update(dict.fromkeys(log_ids, str(exc)))
+        return errors
+
+
+def _document_keys(key: str) -> list[str]:
+    return [key] if naming.is_record(key) else [naming.sidecar_key(key)]
+
+
+def _object_keys(key: str) -> list[str]:
+    return [] if naming.is_record(key) else [naming.blocks_key(key), key]
+
+
+def _hash_file(path: str) -> tuple[str, int]:
+    """SHA-256 as hexadecimal digits, and size in bytes."""
+    digest = hashlib.sha256()
+    size = 0
+    with open(path, "rb", buffering=0) as stream:
+        while chunk := stream.read(HASH_CHUNK_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
+    return digest.hexdigest(), size
+
+
+def _failure(job: StoreJob, exc: BaseException) -> Failed:
+    """`refused` when waiting alone will not help."""
+    if isinstance(exc, OSError) and not isinstance(exc, ArtStoreFSError):
+        text = f"{exc.strerror or exc}: {exc.filename}" if exc.filename else str(exc)
+    else:
+        text = str(exc)
+    log.warning("inode %d is not stored yet: %s", job.ino, text)
+    refused = not isinstance(exc, ElementError) or isinstance(
+        exc, ElementDenied | ElementFull | ObjectDamaged
+    )
+    return Failed(job.ino, text, refused)
+
+
+def open_log_for_sync(database_path: str) -> Callable[[], None]:
+    """What makes every transaction committed so far survive a power cut (see `database.py`)."""
+    descriptor = os.open(database_path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
+
+    def sync_log() -> None:
+        os.fdatasync(descriptor)
+
+    return sync_log

@@ -1,0 +1,151 @@
+"""attr.json, node records and link records of a node, made from its row in the index.
+
+Keys that others wrote (`Node.carried`) come back where they were; of the ArtStore fields only those
+that state a fact about the object follow the node: names, size, type, checksum, time of change.
+"""
+
+import json
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from artstorefs.core import naming
+from artstorefs.core.attributes import FileAttributesV2, render
+from artstorefs.core.json_text import name_to_json
+from artstorefs.core.node_record import LinkRecord, NodeRecord, render_record
+from artstorefs.core.posix_section import PosixSection
+from artstorefs.state.node import Node
+from artstorefs.state.reader import Link, Snapshot
+
+RECORD_TYPES = {
+    stat.S_IFDIR: "directory",
+    stat.S_IFLNK: "symlink",
+    stat.S_IFREG: "file",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "char",
+    stat.S_IFBLK: "block",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user as the password database of this machine knows them."""
+
+    username: str
+    fullname: str
+
+
+Accounts = Callable[[int], Account]
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Facts about an object, established when it was stored."""
+
+    key: str
+    size: int
+    sha256: str
+    blocks: str | None
+
+
+def attributes_document(
+    snapshot: Snapshot, content: Content, accounts: Accounts, updated_ns: int
+) -> bytes:
+    """attr.json of a file whose object is `content`. Raises DocumentError if it cannot be."""
+    node = snapshot.node
+    account = accounts(node.creator)
+    carried: dict[str, Any] = json.loads(node.carried) if node.carried else {}
+    carried_posix = carried.pop("posix", {})
+    directory, _, storage_filename = content.key.rpartition("/")
+    fields: dict[str, Any] = {
+        "schema_version": "2.0",
+        "file_id": UUID(bytes=node.file_id),
+        "original_filename": snapshot.name.decode(errors="replace"),
+        "storage_filename": storage_filename,
+        "file_size": content.size,
+        "content_type": naming.content_type(snapshot.name),
+        "created_at": timestamp(node.created_ns),
+        "updated_at": timestamp(updated_ns),
+        "created_by_id": str(node.creator),
+        "created_by_username": account.username,
+        "created_by_fullname": account.fullname,
+        "description": "",
+        "version": "1.0",
+        "storage_path": directory,
+        "checksum": content.sha256,
+        "metadata": {},
+        "custom_attributes": json.loads(node.custom) if node.custom else {},
+        **carried,
+        "posix": _posix_section(snapshot, {**carried_posix, "blocks": content.blocks}),
+    }
+    return render(FileAttributesV2.model_validate(fields))
+
+
+def node_record(snapshot: Snapshot, accounts: Accounts) -> bytes:
+    """Node record of a node that has no object. Raises DocumentError if it cannot be."""
+    node = snapshot.node
+    carried: dict[str, Any] = json.loads(node.carried) if node.carried else {}
+    carried_posix = carried.pop("posix", {})
+    kind = RECORD_TYPES[stat.S_IFMT(node.mode)]
+    fields: dict[str, Any] = {
+        "record_version": "1.0",
+        "file_id": UUID(bytes=node.file_id),
+        "type": kind,
+        "created_at": timestamp(node.created_ns),
+        "created_by_id": str(node.creator),
+        "created_by_username": accounts(node.creator).username,
+        "custom_attributes": json.loads(node.custom) if node.custom else {},
+        **carried,
+        "posix": _posix_section(snapshot, carried_posix),
+    }
+    if node.target is not None:
+        fields["target"] = name_to_json(node.target)
+    if kind in ("char", "block"):
+        fields["rdev"] = {"major": os.major(node.rdev), "minor": os.minor(node.rdev)}
+    return render_record(NodeRecord.model_validate(fields))
+
+
+def link_record(node: Node, link: Link) -> bytes:
+    """Record of a further hard link."""
+    assert link.name.link_id is not None
+    fields = {
+        "record_version": "1.0",
+        "file_id": UUID(bytes=link.name.link_id),
+        "type": "link",
+        "target_id": UUID(bytes=node.file_id),
+        "posix": {
+            "revision": node.revision,
+            "parent": UUID(bytes=link.parent_file_id),
+            "name": name_to_json(link.name.name),
+        },
+    }
+    return render_record(LinkRecord.model_validate(fields))
+
+
+def timestamp(time_ns: int) -> str:
+    """ISO 8601 in UTC with microseconds, as ArtStore writes it."""
+    return datetime.fromtimestamp(time_ns / 1e9, UTC).isoformat(timespec="microseconds")
+
+
+def _posix_section(snapshot: Snapshot, more: dict[str, Any]) -> PosixSection:
+    node = snapshot.node
+    return PosixSection.model_validate(
+        {
+            "revision": node.revision,
+            "parent": UUID(bytes=snapshot.parent_file_id),
+            "name": name_to_json(snapshot.name),
+            "mode": f"{stat.S_IMODE(node.mode):04o}",
+            "uid": node.uid,
+            "gid": node.gid,
+            "atime_ns": node.atime_ns,
+            "mtime_ns": node.mtime_ns,
+            "ctime_ns": node.ctime_ns,
+            "xattrs": json.loads(node.xattrs) if node.xattrs else {},
+            **{key: value for key, value in more.items() if value is not None},
+        }
+    )

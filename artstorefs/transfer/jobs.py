@@ -1,0 +1,85 @@
+"""What the mount process and the transfer process say to each other: JSON, one object a line.
+
+mount → transfer
+    {"batch": n, "store": [StoreJob…], "remove": [RemoveJob…]}     carry these out
+    {"capacity": true}                                              ask every element for its room
+    {"rescan": n}                                                   look for changes by others
+transfer → mount
+    {"batch": n, "stored": […], "removed": […], "failed": […], "dropped": […]}
+    {"capacity": {element: {total_bytes, free_bytes, …} | {"error": text}}}
+    {"rescan": n, …}
+
+The transfer process reads everything else it needs from the database, through a connection that
+cannot write. Whatever is told twice is done twice without harm.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from artstorefs.state.outcomes import Failed, Stored
+
+
+@dataclass(frozen=True, slots=True)
+class StoreJob:
+    """Carry the node as it is now to the element; its object under `key` unless `is_record`.
+
+    `upload`: the content is in the spool, version `content`; otherwise the object is there
+    already and only its attr.json is written anew.
+    """
+
+    ino: int
+    element: str
+    key: str
+    content: int
+    is_record: bool
+    upload: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveJob:
+    """A file_delete of the log: documents first, then objects, then spool files."""
+
+    log_id: int
+    remove: list[list[str]]
+    spool: list[str]
+
+
+@dataclass(slots=True)
+class BatchResult:
+    """What became of a batch. `dropped`: the node has changed or gone, nothing was stored."""
+
+    batch: int
+    stored: list[Stored] = field(default_factory=list)
+    removed: list[int] = field(default_factory=list)
+    failed: list[Failed] = field(default_factory=list)
+    dropped: list[int] = field(default_factory=list)
+    removal_failures: list[tuple[int, str]] = field(default_factory=list)
+    freed_bytes: int = 0
+
+    def to_message(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_message(cls, message: dict[str, Any]) -> "BatchResult":
+        return cls(
+            batch=message["batch"],
+            stored=[Stored(**values) for values in message["stored"]],
+            removed=message["removed"],
+            failed=[Failed(**values) for values in message["failed"]],
+            dropped=message["dropped"],
+            removal_failures=[(log_id, error) for log_id, error in message["removal_failures"]],
+            freed_bytes=message["freed_bytes"],
+        )
+
+
+def batch_message(number: int, store: list[StoreJob], remove: list[RemoveJob]) -> dict[str, Any]:
+    return {
+        "batch": number,
+        "store": [asdict(job) for job in store],
+        "remove": [asdict(job) for job in remove],
+    }
+
+
+def encode(message: dict[str, Any]) -> bytes:
+    return json.dumps(message, separators=(",", ":")).encode() + b"\n"

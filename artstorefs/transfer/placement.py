@@ -1,0 +1,34 @@
+"""Which element takes a new file: sequential fill, pure (DESIGN.md section 7).
+
+The element with the lowest priority number that takes new files and has room for this one; of
+equal priority, the one that comes first in the configuration.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from artstorefs.core.configuration import ElementConfiguration
+from artstorefs.core.modes import ElementMode, Operation, refusal
+from artstorefs.elements.interface import Capacity
+
+RESERVE_BYTES = 64 << 20
+"""Room left on every element, so that attr.json files can still be rewritten and removals logged
+by the element's own filesystem when no object fits any more."""
+
+
+def choose_element(
+    elements: Iterable[ElementConfiguration],
+    capacities: Mapping[str, Capacity],
+    size_bytes: int,
+) -> str | None:
+    """Id of the element for a file of this size; None when no element can take it.
+
+    An element whose capacity is not known is taken: it will answer for itself.
+    """
+    for element in sorted(elements, key=lambda element: element.priority):
+        if refusal(ElementMode(element.mode), Operation.CREATE, False):
+            continue
+        capacity = capacities.get(element.id)
+        free = capacity.free_bytes if capacity else None
+        if free is None or free >= size_bytes + RESERVE_BYTES:
+            return element.id
+    return None

@@ -1,0 +1,183 @@
+"""When which intent is due: pure, the time is an argument (seconds of any monotonic clock).
+
+A node is carried once it has been left alone for `settle_s`, so that rsync's create, write, chmod,
+utimes and rename cost one object and one attr.json; one that never comes to rest is carried after
+`SETTLE_LIMIT` times as long. A failed one waits longer each time. Removals wait for what they
+follow and for the transfer process to let go of the node.
+"""
+
+import random
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from artstorefs.state.log import Removal
+
+SETTLE_LIMIT = 10
+
+RETRY_FIRST_S = 1.0
+RETRY_LIMIT_S = 60.0
+"""Pauses double from the first to the limit: a disk that is plugged in again is noticed within a
+minute."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    first_s: float
+    changed_s: float
+    not_before_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Schedule:
+    """Every pending intent is here exactly once: waiting, or under way (`in_flight`)."""
+
+    settle_s: float
+    in_flight: set[int] = field(default_factory=set)
+    _waiting: "OrderedDict[int, _Waiting]" = field(default_factory=OrderedDict)
+    _removals: dict[int, Removal] = field(default_factory=dict)
+    _after: dict[int, list[int]] = field(default_factory=dict)
+    _ready_removals: dict[int, None] = field(default_factory=dict)
+    _failures: dict[int, int] = field(default_factory=dict)
+    _removals_paused_until_s: float = 0.0
+
+    # ----------------------------------------------------------------------------- intents
+
+    def node_changed(self, ino: int, now_s: float) -> None:
+        """The node has an intent; a change while it waits begins its settling anew."""
+        waiting = self._waiting.get(ino)
+        if waiting is None:
+            self._waiting[ino] = _Waiting(now_s, now_s)
+        elif now_s - waiting.first_s < self.settle_s * SETTLE_LIMIT / 2:
+            waiting.changed_s = now_s
+            self._waiting.move_to_end(ino)
+        # else it keeps its place, so that it comes to the front however often it changes
+
+    def removal_logged(self, log_id: int, removal: Removal) -> None:
+        self._removals[log_id] = removal
+        if removal.after is None:
+            self._ready_removals[log_id] = None
+        else:
+            self._after.setdefault(removal.after[0], []).append(log_id)
+
+    def loaded(self) -> None:
+        """All of the log has been told: removals whose node has no intent need not wait."""
+        for ino in [ino for ino in self._after if ino not in self._waiting]:
+            self._release_after(ino, None)
+
+    def take_due(self, now_s: float, limit: int, *, hurry: bool = False) -> list[int]:
+        """Up to `limit` nodes that are due, now in flight. `hurry`: settling does not matter."""
+        due: list[int] = []
+        for ino, waiting in self._waiting.items():
+            if len(due) >= limit:
+                break
+            settled = (
+                hurry
+                or now_s - waiting.changed_s >= self.settle_s
+                or now_s - waiting.first_s >= self.settle_s * SETTLE_LIMIT
+            )
+            if not settled and ino not in self._failures:
+                break  # in order of the last change: whoever follows is not due either
+            if settled and now_s >= waiting.not_before_s and ino not in self.in_flight:
+                due.append(ino)
+        for ino in due:
+            del self._waiting[ino]
+            self.in_flight.add(ino)
+        return due
+
+    def take_removals(self, now_s: float, limit: int) -> list[tuple[int, Removal]]:
+        """Up to `limit` removals that may be carried out now."""
+        taken: list[tuple[int, Removal]] = []
+        if now_s < self._removals_paused_until_s:
+            return taken
+        for log_id in self._ready_removals:
+            if len(taken) >= limit:
+                break
+            removal = self._removals[log_id]
+            if removal.ino not in self.in_flight:
+                taken.append((log_id, removal))
+        for log_id, _ in taken:
+            del self._ready_removals[log_id]
+        return taken
+
+    # ---------------------------------------------------------------------------- outcomes
+
+    def stored(self, ino: int, revision: int) -> None:
+        """An element has this revision; what waited for it may go."""
+        self.in_flight.discard(ino)
+        self._failures.pop(ino, None)
+        self._release_after(ino, revision)
+
+    def gone(self, ino: int) -> None:
+        """The node has been deleted: nothing waits for it any more."""
+        self._waiting.pop(ino, None)
+        self.in_flight.discard(ino)
+        self._failures.pop(ino, None)
+        self._release_after(ino, None)
+
+    def again(self, ino: int, now_s: float) -> None:
+        """Taken, but it has to go once more."""
+        self.in_flight.discard(ino)
+        self.node_changed(ino, now_s)
+
+    def failed(self, ino: int, now_s: float) -> None:
+        """Try again after a pause that grows, spread out so that not everything comes at once."""
+        self.in_flight.discard(ino)
+        count = self._failures[ino] = self._failures.get(ino, 0) + 1
+        pause = min(RETRY_LIMIT_S, RETRY_FIRST_S * 2 ** min(count - 1, 16))
+        self.node_changed(ino, now_s)
+        self._waiting[ino].not_before_s = now_s + pause * random.uniform(0.75, 1.25)
+
+    def removed(self, log_id: int) -> None:
+        self._removals.pop(log_id, None)
+
+    def removal_failed(self, log_id: int, now_s: float) -> None:
+        self._ready_removals[log_id] = None
+        self._removals_paused_until_s = now_s + RETRY_FIRST_S * 4
+
+    def transfer_process_died(self, now_s: float) -> None:
+        """Everything that was under way is due again, at once."""
+        for ino in list(self.in_flight):
+            self.in_flight.discard(ino)
+            self._waiting[ino] = _Waiting(now_s - 3600.0, now_s - 3600.0)
+            self._waiting.move_to_end(ino, last=False)
+        waiting_for = {log_id for log_ids in self._after.values() for log_id in log_ids}
+        for log_id in self._removals:
+            if log_id not in waiting_for:
+                self._ready_removals[log_id] = None
+
+    def _release_after(self, ino: int, revision: int | None) -> None:
+        for log_id in self._after.pop(ino, []):
+            removal = self._removals[log_id]
+            if revision is None or (removal.after and removal.after[1] <= revision):
+                self._ready_removals[log_id] = None
+            else:
+                self._after.setdefault(ino, []).append(log_id)
+
+    # ------------------------------------------------------------------------------- state
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self._waiting or self.in_flight or self._removals)
+
+    @property
+    def pending(self) -> int:
+        return len(self._waiting) + len(self.in_flight) + len(self._removals)
+
+    @property
+    def retrying(self) -> int:
+        return len(self._failures)
+
+    def next_due_s(self, now_s: float) -> float:
+        """Seconds until something may be due; 0 for at once, infinity for nothing."""
+        if self._ready_removals:
+            return max(0.0, self._removals_paused_until_s - now_s)
+        soonest = float("inf")
+        for count, waiting in enumerate(self._waiting.values()):
+            due = min(
+                waiting.changed_s + self.settle_s,
+                waiting.first_s + self.settle_s * SETTLE_LIMIT,
+            )
+            soonest = min(soonest, max(due, waiting.not_before_s) - now_s)
+            if count > 32:
+                break
+        return max(0.0, soonest)

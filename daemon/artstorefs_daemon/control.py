@@ -1,0 +1,155 @@
+"""The control socket: JSON-RPC 2.0, one object a line, on a Unix socket. See CONTROL.md.
+
+Root and the user that the daemon runs as may call every method, everybody else who can reach the
+socket only what reads. No client can hold up the filesystem: requests are handled one at a time
+for each client, lines are limited, and a client that does not read its answers is dropped.
+"""
+
+import json
+import logging
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+
+from artstorefs.core.errors import ArtStoreFSError
+from artstorefs_daemon.service import Service
+
+log = logging.getLogger(__name__)
+
+LINE_LIMIT_BYTES = 1 << 20
+CLIENT_LIMIT = 64
+SEND_LIMIT_S = 10.0
+
+PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32600, -32601, -32602
+INTERNAL_ERROR, REFUSED, FAILED = -32603, -32001, -32000
+
+Notify = Callable[[dict[str, Any]], Awaitable[None]]
+Method = Callable[[Notify], Awaitable[dict[str, Any]]]
+
+
+class ControlError(ArtStoreFSError):
+    """An answer with a JSON-RPC error."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ControlSocket:
+    """`serve` answers clients until it is cancelled; `shutdown` is called for that method."""
+
+    def __init__(self, service: Service, shutdown: Callable[[], None]) -> None:
+        self._service = service
+        self._shutdown = shutdown
+        self._clients = 0
+        self._reading: dict[str, Method] = {"status": self._status}
+        self._changing: dict[str, Method] = {"flush": self._flush, "shutdown": self._stop}
+
+    async def serve(self, path: str) -> None:
+        """Listen on `path`, which is made anew; the directory is the caller's."""
+        listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            log.debug("no earlier control socket at %s", path)
+        await listener.bind(path)
+        os.chmod(path, 0o666)  # the directory says who gets here, SO_PEERCRED what they may do
+        listener.listen(16)
+        async with trio.open_nursery() as nursery:
+            while True:
+                connection, _ = await listener.accept()
+                nursery.start_soon(self._serve_client, trio.SocketStream(connection))
+
+    async def _serve_client(self, stream: trio.SocketStream) -> None:
+        self._clients += 1
+        try:
+            async with stream:
+                if self._clients <= CLIENT_LIMIT:
+                    await self._answer_lines(stream)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as exc:
+            log.debug("a control client went away: %r", exc)
+        finally:
+            self._clients -= 1
+
+    async def _answer_lines(self, stream: trio.SocketStream) -> None:
+        credentials = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        _, uid, _ = struct.unpack("3i", credentials)
+        unread = bytearray()
+        while data := await stream.receive_some(65_536):
+            unread += data
+            while (end := unread.find(b"\n")) >= 0:
+                line = bytes(unread[:end])
+                del unread[: end + 1]
+                await self._answer(stream, line, uid)
+            if len(unread) > LINE_LIMIT_BYTES:
+                await _send(stream, _error(None, INVALID_REQUEST, "the line is too long"))
+                return
+
+    async def _answer(self, stream: trio.SocketStream, line: bytes, uid: int) -> None:
+        identifier = None
+
+        async def notify(params: dict[str, Any]) -> None:
+            await _send(stream, {"jsonrpc": "2.0", "method": "progress", "params": params})
+
+        try:
+            identifier, method = self._method(line, uid)
+            result = await method(notify)
+            answer = {"jsonrpc": "2.0", "id": identifier, "result": result}
+        except ControlError as exc:
+            answer = _error(identifier, exc.code, str(exc))
+        except ArtStoreFSError as exc:
+            answer = _error(identifier, FAILED, str(exc))
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            raise
+        except Exception:
+            log.exception("a control request failed")
+            answer = _error(identifier, INTERNAL_ERROR, "internal error, see the daemon's log")
+        await _send(stream, answer)
+
+    def _method(self, line: bytes, uid: int) -> tuple[Any, Method]:
+        try:
+            request = json.loads(line)
+        except (ValueError, RecursionError):
+            raise ControlError(PARSE_ERROR, "not a JSON text") from None
+        if not isinstance(request, dict) or not isinstance(request.get("method"), str):
+            raise ControlError(INVALID_REQUEST, "a request is an object with a method")
+        name = request["method"]
+        if name in self._reading:
+            return request.get("id"), self._reading[name]
+        if name not in self._changing:
+            raise ControlError(METHOD_NOT_FOUND, f"there is no method {name}")
+        if uid not in (0, os.geteuid()):
+            raise ControlError(REFUSED, f"{name} is for root and the user of the daemon")
+        return request.get("id"), self._changing[name]
+
+    # ----------------------------------------------------------------------------- methods
+
+    async def _status(self, notify: Notify) -> dict[str, Any]:
+        return self._service.status()
+
+    async def _flush(self, notify: Notify) -> dict[str, Any]:
+        async for progress in self._service.flush():
+            await notify(progress)
+        pending = self._service.pending()
+        return {
+            "pending": pending["intents"],
+            "failed": pending["failed"],
+            "errors": self._service.errors(),
+        }
+
+    async def _stop(self, notify: Notify) -> dict[str, Any]:
+        self._shutdown()
+        return {}
+
+
+async def _send(stream: trio.SocketStream, message: dict[str, Any]) -> None:
+    with trio.fail_after(SEND_LIMIT_S):
+        await stream.send_all(json.dumps(message).encode() + b"\n")
+
+
+def _error(identifier: Any, code: int, message: str) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": identifier, "error": {"code": code, "message": message}}

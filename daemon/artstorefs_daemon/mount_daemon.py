@@ -1,0 +1,273 @@
+"""The mount daemon from start to end.
+
+The order matters:
+    1. clear a dead mount, take the archive's lock, open the state, recover
+    2. fork, unless in the foreground: before trio and before any thread
+    3. the child mounts, then calls setsid (setsid before would deadlock an automount), and tells
+       the waiting parent over a pipe when the mount is there
+    4. unmounted or told to end: drain up to a limit, end the transfer process, close the state
+"""
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from uuid import UUID
+
+import trio
+
+from artstorefs.core.configuration import ArchiveConfiguration
+from artstorefs.core.errors import ArchiveInUse, ArtStoreFSError, ConfigurationError
+from artstorefs.core.mount_options import MountOptions
+from artstorefs.elements.interface import Element
+from artstorefs.elements.local import LocalElement
+from artstorefs.filesystem.archive import Archive, now_ns
+from artstorefs.recovery.layout import read_layout
+from artstorefs.recovery.start import recover
+from artstorefs.state.changes import Changes
+from artstorefs.state.database import Database
+from artstorefs.state.index import ROOT_INO, Index
+from artstorefs.state.lock import StateLock
+from artstorefs.state.log import Log
+from artstorefs.state.outcomes import Outcomes
+from artstorefs.state.spool import Spool
+from artstorefs_daemon.mountpoint import clear_dead_mount, fuse_options, is_mounted, unmount
+
+log = logging.getLogger(__name__)
+
+LOCK_WAIT_S = 60.0
+"""How long a mount waits for an unmounted daemon of the same archive to finish: its drain has a
+limit of 20 s, and a barrier of a slow disk may come on top."""
+
+EXIT_MOUNT_FAILURE = 32
+"""mount(8): "mount failure"."""
+
+
+def serve(
+    configuration: ArchiveConfiguration, mountpoint: str, options: MountOptions, foreground: bool
+) -> int:
+    """Mount and serve. Returns in the parent when the mount is there, in the foreground when it
+    has ended; the value is the exit code. Raises ArtStoreFSError before anything is mounted."""
+    clear_dead_mount(mountpoint)
+    for directory in (configuration.state_dir, configuration.cache_dir, configuration.runtime_dir):
+        os.makedirs(directory, mode=0o700 if directory != configuration.runtime_dir else 0o755,
+                    exist_ok=True)
+    lock = StateLock(str(configuration.state_dir), configuration.name)
+    _acquire(lock)
+    if foreground:
+        _log_to_stderr()
+        return _run(configuration, mountpoint, options, lock, lambda: None)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(writing)
+        return _wait_for_child(reading, child)
+    os.close(reading)
+    _serve_in_background(configuration, mountpoint, options, lock, writing)
+
+
+def _acquire(lock: StateLock) -> None:
+    """Take the lock; a daemon that is still draining after its unmount is waited for."""
+    deadline = time.monotonic() + LOCK_WAIT_S
+    told = False
+    while True:
+        try:
+            lock.acquire()
+            return
+        except ArchiveInUse as exc:
+            if time.monotonic() > deadline or (exc.holder and is_mounted(pid=exc.holder)):
+                raise
+            if not told:
+                print(f"artstorefs: waiting for process {exc.holder}, which still drains the log",
+                      file=sys.stderr)
+                told = True
+            time.sleep(0.1)
+
+
+def _wait_for_child(reading: int, child: int) -> int:
+    """The child writes "ok" once the mount is there, or why it cannot be."""
+    with os.fdopen(reading, "rb") as pipe:
+        message = pipe.read().decode(errors="replace")
+    if message == "ok":
+        return 0
+    os.waitpid(child, 0)
+    print(f"artstorefs: {message or 'the daemon ended before it had mounted'}", file=sys.stderr)
+    return EXIT_MOUNT_FAILURE
+
+
+def _serve_in_background(
+    configuration: ArchiveConfiguration,
+    mountpoint: str,
+    options: MountOptions,
+    lock: StateLock,
+    writing: int,
+) -> None:
+    """The forked child; never returns."""
+    code = 1
+    told = False
+
+    def ready() -> None:
+        nonlocal told
+        os.setsid()
+        os.write(writing, b"ok")
+        os.close(writing)
+        told = True
+
+    try:
+        lock.write_holder()
+        os.chdir("/")
+        _log_to_file(configuration)
+        code = _run(configuration, mountpoint, options, lock, ready)
+    except BaseException as exc:
+        if isinstance(exc, ArtStoreFSError):
+            log.error("%s", exc)
+        else:
+            log.exception("the daemon ended because of this")
+        if not told:
+            os.write(writing, str(exc).encode()[:4000] or repr(exc).encode())
+    finally:
+        logging.shutdown()
+        os._exit(code)
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+
+
+def _log_to_file(configuration: ArchiveConfiguration) -> None:
+    """A daemon without a terminal logs to `daemon.log` in the state directory; so does what it
+    starts, and what writes to standard error."""
+    path = os.path.join(str(configuration.state_dir), "daemon.log")
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+
+
+# --------------------------------------------------------------------------------- the service
+
+
+def _run(
+    configuration: ArchiveConfiguration,
+    mountpoint: str,
+    options: MountOptions,
+    lock: StateLock,
+    ready: Callable[[], None],
+) -> int:
+    archive = open_archive(configuration, read_only=options.read_only)
+    try:
+        spool_used_bytes = recover(archive)
+        trio.run(_serve, archive, mountpoint, options, spool_used_bytes, ready)
+    finally:
+        archive.database.close()
+        for element in archive.elements.values():
+            element.close()
+        lock.release()
+    return 0
+
+
+def open_archive(configuration: ArchiveConfiguration, *, read_only: bool) -> Archive:
+    """Open the state directory and the elements. A new archive gets its root directory."""
+    elements: dict[str, Element] = {
+        element.id: LocalElement(element.id, str(element.path), capacity_bytes=element.capacity)
+        for element in configuration.elements
+    }
+    archive_id = _archive_id(configuration, elements)
+    state = str(configuration.state_dir)
+    database = Database(os.path.join(state, "state.db"))
+    index = Index(database)
+    intents = Log(database)
+    archive = Archive(
+        configuration=configuration,
+        database=database,
+        index=index,
+        log=intents,
+        changes=Changes(database, index, intents),
+        outcomes=Outcomes(database, index, intents),
+        spool=Spool(os.path.join(state, "spool")),
+        elements=elements,
+        read_only=read_only,
+    )
+    root = index.node(ROOT_INO)
+    if root is None:
+        archive.changes.create_root(archive_id.bytes, 0o755, os.geteuid(), os.getegid(), now_ns())
+    elif root.file_id != archive_id.bytes:
+        raise ConfigurationError(
+            state, "state_dir", f"belongs to archive {UUID(bytes=root.file_id)}, not {archive_id}"
+        )
+    return archive
+
+
+def _archive_id(configuration: ArchiveConfiguration, elements: dict[str, Element]) -> UUID:
+    """The id that all elements agree on."""
+    found: dict[UUID, str] = {}
+    for element in elements.values():
+        record = read_layout(element)
+        if record is None:
+            raise ConfigurationError(
+                configuration.name,
+                f"element {element.id}",
+                "is not an element of an archive yet; make it one with artstorefs init",
+            )
+        found.setdefault(record.archive_id, element.id)
+    if len(found) != 1:
+        raise ConfigurationError(
+            configuration.name, "element", f"{' and '.join(found.values())} are of two archives"
+        )
+    return next(iter(found))
+
+
+async def _serve(
+    archive: Archive,
+    mountpoint: str,
+    options: MountOptions,
+    spool_used_bytes: int,
+    ready: Callable[[], None],
+) -> None:
+    from artstorefs_daemon.control import ControlSocket
+    from artstorefs_daemon.fuse_library import pyfuse3
+    from artstorefs_daemon.operations import Operations
+    from artstorefs_daemon.service import Service
+
+    service = Service(archive, mountpoint, spool_used_bytes)
+    try:
+        pyfuse3.init(
+            Operations(service), mountpoint, fuse_options(archive.configuration.name, options)
+        )
+    except RuntimeError as exc:
+        raise ConfigurationError(mountpoint, "mountpoint", f"cannot be mounted: {exc}") from exc
+    try:
+        async with trio.open_nursery() as tasks:
+            tasks.start_soon(service.run)
+            control = ControlSocket(service, lambda: unmount(mountpoint))
+            socket_path = os.path.join(str(archive.configuration.runtime_dir), "control.sock")
+            tasks.start_soon(control.serve, socket_path)
+            tasks.start_soon(_unmount_on_signal, mountpoint)
+            tasks.start_soon(_tell_ready, ready)
+            await pyfuse3.main()
+            log.info("%s is unmounted", mountpoint)
+            await service.drain()
+            tasks.cancel_scope.cancel()
+    finally:
+        pyfuse3.close(unmount=True)
+
+
+async def _tell_ready(ready: Callable[[], None]) -> None:
+    """mount(2) has returned, so the mount is in the table; tell whoever waits for it."""
+    await trio.lowlevel.checkpoint()
+    ready()
+
+
+async def _unmount_on_signal(mountpoint: str) -> None:
+    """SIGTERM and SIGINT unmount; lazily, because programs may sit in the mount, and what they
+    still write is in the spool and the log."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            log.info("unmounting because of signal %d", number)
+            await trio.to_thread.run_sync(unmount, mountpoint)

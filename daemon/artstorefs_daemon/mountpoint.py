@@ -1,0 +1,70 @@
+"""Mounts of this machine: what is there, what is dead, mounting options, unmounting."""
+
+import errno
+import os
+import subprocess
+
+from artstorefs.core.mount_options import MountOptions
+
+FUSE_TYPE = "fuse.artstorefs"
+FUSE_CONFIGURATION = "/etc/fuse.conf"
+
+
+def is_mounted(*, pid: int) -> bool:
+    """Whether a process has a mount of ours: it sees /dev/fuse through one of its descriptors."""
+    try:
+        descriptors = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return False
+    for descriptor in descriptors:
+        try:
+            if os.readlink(f"/proc/{pid}/fd/{descriptor}") == "/dev/fuse":
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def clear_dead_mount(mountpoint: str) -> None:
+    """Take away a mount whose daemon has died ("Transport endpoint is not connected")."""
+    try:
+        os.stat(mountpoint)
+    except OSError as exc:
+        if exc.errno in (errno.ENOTCONN, errno.ECONNABORTED):
+            unmount(mountpoint)
+
+
+def unmount(mountpoint: str) -> None:
+    """Detach the mount now; open files stay until they are closed."""
+    command = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
+    subprocess.run([*command, mountpoint], check=False, stdin=subprocess.DEVNULL)
+
+
+def fuse_options(archive: str, options: MountOptions) -> set[str]:
+    """Options of libfuse for a mount of this archive."""
+    chosen = {f"fsname={archive}", "subtype=artstorefs"}
+    if options.default_permissions:
+        chosen.add("default_permissions")
+    if options.read_only:
+        chosen.add("ro")
+    if options.allow_root:
+        chosen.add("allow_root")
+    elif options.allow_other or (options.allow_other is None and _others_may_be_allowed()):
+        chosen.add("allow_other")
+    for name in ("noexec", "nosuid", "nodev"):
+        if getattr(options, name):
+            chosen.add(name)
+    if os.geteuid() == 0:
+        chosen |= {name for name in ("suid", "dev") if f"no{name}" not in chosen}
+    return chosen
+
+
+def _others_may_be_allowed() -> bool:
+    """Root may, ordinary users where /etc/fuse.conf says `user_allow_other`."""
+    if os.geteuid() == 0:
+        return True
+    try:
+        with open(FUSE_CONFIGURATION, encoding="utf-8") as lines:
+            return any(line.strip() == "user_allow_other" for line in lines)
+    except OSError:
+        return False

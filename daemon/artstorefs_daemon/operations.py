@@ -1,0 +1,308 @@
+"""FUSE requests to calls of the filesystem, results to replies, exceptions to errnos.
+
+A thin adapter: no rule of POSIX is decided here. Handlers that only touch the index run to their
+end without suspending. An exception that leaves a pyfuse3 handler would end the mount, so `answers`
+turns everything expected into its errno, and everything else into a traceback in the log and EIO.
+
+pyfuse3 passes parameters by position; their meaning is that of its `Operations` class.
+"""
+
+import errno
+import functools
+import logging
+import os
+import stat
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from artstorefs.core.errors import ArtStoreFSError, errno_of
+from artstorefs.filesystem.archive import Caller
+from artstorefs.filesystem.attributes import AttributeChange, stat_blocks, stat_size
+from artstorefs.filesystem.content import Handle
+from artstorefs.filesystem.xattr import CAPABILITY
+from artstorefs.state.node import Node
+from artstorefs_daemon.fuse_library import pyfuse3
+from artstorefs_daemon.service import Service
+
+log = logging.getLogger(__name__)
+
+CACHE_S = 86_400.0
+"""How long the kernel may keep names and attributes: we know of every change and tell it of those
+that did not come through it."""
+
+READDIR_ENTRIES = 256
+"""Entries fetched at a time: a reply has room for about as many with short names."""
+
+BLOCK_BYTES = 4096
+
+Result = TypeVar("Result")
+
+
+def answers(
+    handler: Callable[..., Awaitable[Result]],
+) -> Callable[..., Awaitable[Result]]:
+    """Every exception becomes an errno; one that nobody foresaw is also logged with its stack."""
+
+    @functools.wraps(handler)
+    async def guarded(*arguments: Any) -> Result:
+        try:
+            return await handler(*arguments)
+        except pyfuse3.FUSEError:
+            raise
+        except (ArtStoreFSError, OSError) as exc:
+            code = errno_of(exc)
+            if code == errno.EIO:
+                log.error("%s: %s", handler.__name__, exc)
+            raise pyfuse3.FUSEError(code) from None
+        except Exception:
+            log.exception("%s%r failed", handler.__name__, arguments[1:])
+            raise pyfuse3.FUSEError(errno.EIO) from None
+
+    return guarded
+
+
+def _caller(context: pyfuse3.RequestContext) -> Caller:
+    return Caller(context.uid, context.gid, context.pid, context.umask)
+
+
+def in_group(caller: Caller, gid: int) -> bool:
+    """Whether the calling process has a group, supplementary ones included."""
+    if caller.gid == gid:
+        return True
+    try:
+        return gid in pyfuse3.get_sup_groups(caller.pid)
+    except (OSError, RuntimeError):
+        return False  # the process has ended; nobody is left to hold a right
+
+
+def entry_attributes(node: Node) -> pyfuse3.EntryAttributes:
+    """What stat(2) shows, with the times for which the kernel may believe it."""
+    entry = pyfuse3.EntryAttributes()
+    entry.st_ino = node.ino
+    entry.st_mode = node.mode
+    entry.st_nlink = node.nlink
+    entry.st_uid = node.uid
+    entry.st_gid = node.gid
+    entry.st_rdev = node.rdev
+    entry.st_size = stat_size(node)
+    entry.st_blocks = stat_blocks(node)
+    entry.st_blksize = BLOCK_BYTES
+    entry.st_atime_ns = node.atime_ns
+    entry.st_mtime_ns = node.mtime_ns
+    entry.st_ctime_ns = node.ctime_ns
+    entry.attr_timeout = CACHE_S
+    entry.entry_timeout = CACHE_S
+    return entry
+
+
+def _absent_entry() -> pyfuse3.EntryAttributes:
+    """A name that the kernel may remember as not there."""
+    entry = pyfuse3.EntryAttributes()
+    entry.st_ino = 0
+    entry.entry_timeout = CACHE_S
+    return entry
+
+
+class Operations(pyfuse3.Operations):
+    """The pyfuse3 class. Handles of files are numbers of ours; directories have none."""
+
+    supports_dot_lookup = True
+    enable_writeback_cache = False
+    enable_acl = True
+
+    def __init__(self, service: Service) -> None:
+        super().__init__()
+        self._service = service
+        self._tree = service.tree
+        self._contents = service.contents
+        self._attributes = service.attributes
+        self._xattrs = service.xattrs
+        self._handles: dict[int, Handle] = {}
+        self._last_handle = 0
+
+    # ------------------------------------------------------------------------------ reading
+
+    @answers
+    async def lookup(self, parent: int, name: bytes, context: Any) -> pyfuse3.EntryAttributes:
+        node = self._tree.lookup(parent, name)
+        return _absent_entry() if node is None else entry_attributes(node)
+
+    @answers
+    async def getattr(self, inode: int, context: Any) -> pyfuse3.EntryAttributes:
+        return entry_attributes(self._node(inode))
+
+    @answers
+    async def readlink(self, inode: int, context: Any) -> bytes:
+        target = self._node(inode).target
+        if target is None:
+            raise pyfuse3.FUSEError(errno.EINVAL)
+        return target
+
+    @answers
+    async def opendir(self, inode: int, context: Any) -> int:
+        # ENOSYS makes the kernel cache directories and never ask again (see fuse_session.c)
+        raise pyfuse3.FUSEError(errno.ENOSYS)
+
+    @answers
+    async def readdir(self, directory: int, position: int, token: Any) -> None:
+        while True:
+            entries = self._tree.children(directory, position, READDIR_ENTRIES)
+            for position, name, node in entries:
+                attributes = entry_attributes(node)
+                if not pyfuse3.readdir_reply(token, name, attributes, position):
+                    return
+            if len(entries) < READDIR_ENTRIES:
+                return
+
+    @answers
+    async def statfs(self, context: Any) -> pyfuse3.StatvfsData:
+        size = self._service.filesystem_size()
+        data = pyfuse3.StatvfsData()
+        data.f_bsize = data.f_frsize = BLOCK_BYTES
+        data.f_blocks = size.total_bytes // BLOCK_BYTES
+        data.f_bfree = data.f_bavail = size.free_bytes // BLOCK_BYTES
+        data.f_files = size.files + size.free_files
+        data.f_ffree = data.f_favail = size.free_files
+        data.f_namemax = 255
+        return data
+
+    def _node(self, inode: int) -> Node:
+        return self._contents.held_node(inode) or self._tree.node(inode)
+
+    # ------------------------------------------------------------------------ changing names
+
+    @answers
+    async def mknod(
+        self, parent: int, name: bytes, mode: int, rdev: int, context: Any
+    ) -> pyfuse3.EntryAttributes:
+        device = rdev if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) else 0
+        node = self._tree.create(parent, name, mode, _caller(context), rdev=device)
+        return entry_attributes(node)
+
+    @answers
+    async def mkdir(
+        self, parent: int, name: bytes, mode: int, context: Any
+    ) -> pyfuse3.EntryAttributes:
+        return entry_attributes(self._tree.create(parent, name, mode, _caller(context)))
+
+    @answers
+    async def symlink(
+        self, parent: int, name: bytes, target: bytes, context: Any
+    ) -> pyfuse3.EntryAttributes:
+        return entry_attributes(self._tree.symlink(parent, name, target, _caller(context)))
+
+    @answers
+    async def link(
+        self, inode: int, parent: int, name: bytes, context: Any
+    ) -> pyfuse3.EntryAttributes:
+        return entry_attributes(self._tree.link(inode, parent, name, _caller(context)))
+
+    @answers
+    async def unlink(self, parent: int, name: bytes, context: Any) -> None:
+        self._tree.unlink(parent, name, _caller(context))
+
+    @answers
+    async def rmdir(self, parent: int, name: bytes, context: Any) -> None:
+        self._tree.rmdir(parent, name, _caller(context))
+
+    @answers
+    async def rename(
+        self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int, context: Any
+    ) -> None:
+        self._tree.rename(parent, name, new_parent, new_name, flags, _caller(context))
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        for inode, _ in inode_list:
+            self._tree.forget(inode)
+
+    # ---------------------------------------------------------------------------- attributes
+
+    @answers
+    async def setattr(
+        self, inode: int, attr: Any, fields: Any, handle: int | None, context: Any
+    ) -> pyfuse3.EntryAttributes:
+        node = self._node(inode)
+        change = AttributeChange(
+            mode=attr.st_mode if fields.update_mode else None,
+            uid=attr.st_uid if fields.update_uid else None,
+            gid=attr.st_gid if fields.update_gid else None,
+            size=attr.st_size if fields.update_size else None,
+            atime_ns=attr.st_atime_ns if fields.update_atime else None,
+            mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
+        )
+        await self._attributes.change(node, change, _caller(context))
+        return entry_attributes(node)
+
+    @answers
+    async def getxattr(self, inode: int, name: bytes, context: Any) -> bytes:
+        node = self._node(inode)
+        if name == CAPABILITY and node.xattrs is None:  # asked before every write
+            raise pyfuse3.FUSEError(errno.ENODATA)
+        return self._xattrs.get(node, name)
+
+    @answers
+    async def setxattr(self, inode: int, name: bytes, value: bytes, context: Any) -> None:
+        self._xattrs.set(self._node(inode), name, value, 0, _caller(context))
+
+    @answers
+    async def listxattr(self, inode: int, context: Any) -> Sequence[bytes]:
+        return self._xattrs.list(self._node(inode))
+
+    @answers
+    async def removexattr(self, inode: int, name: bytes, context: Any) -> None:
+        self._xattrs.remove(self._node(inode), name, _caller(context))
+
+    # ------------------------------------------------------------------------------- content
+
+    @answers
+    async def create(
+        self, parent: int, name: bytes, mode: int, flags: int, context: Any
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        caller = _caller(context)
+        node = self._tree.create(parent, name, mode, caller, open_content=True)
+        handle = self._contents.created(node, flags | os.O_WRONLY, caller.uid)
+        return self._file_info(handle), entry_attributes(node)
+
+    @answers
+    async def open(self, inode: int, flags: int, context: Any) -> pyfuse3.FileInfo:
+        handle = await self._contents.open(self._node(inode), flags, context.uid)
+        return self._file_info(handle)
+
+    def _file_info(self, handle: Handle) -> pyfuse3.FileInfo:
+        self._last_handle += 1
+        self._handles[self._last_handle] = handle
+        return pyfuse3.FileInfo(fh=self._last_handle, keep_cache=True)
+
+    @answers
+    async def read(self, handle: int, offset: int, size: int) -> bytes | bytearray:
+        opened = self._handles[handle]
+        if offset == 0:
+            self._tree.accessed(opened.file.node)
+        return await self._contents.read(opened, offset, size)
+
+    @answers
+    async def write(self, handle: int, offset: int, data: bytes) -> int:
+        return await self._contents.write(self._handles[handle], offset, data)
+
+    @answers
+    async def flush(self, handle: int) -> None:
+        if not self._service.waits_for_elements:
+            raise pyfuse3.FUSEError(errno.ENOSYS)  # close(2) then costs one request less
+        opened = self._handles[handle]
+        if opened.may_write:
+            await self._service.wait_stored(opened)
+
+    @answers
+    async def fsync(self, handle: int, datasync: bool) -> None:
+        opened = self._handles[handle]
+        await self._contents.fsync(opened)
+        if self._service.waits_for_elements:
+            await self._service.wait_stored(opened)
+
+    @answers
+    async def fsyncdir(self, handle: int, datasync: bool) -> None:
+        await self._contents.sync_tree()
+
+    @answers
+    async def release(self, handle: int) -> None:
+        self._contents.release(self._handles.pop(handle))

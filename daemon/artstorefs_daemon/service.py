@@ -1,0 +1,187 @@
+"""The mount process's parts and the tasks that run beside the FUSE loop."""
+
+import logging
+import os
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+import trio
+
+from artstorefs import __version__
+from artstorefs.filesystem.archive import Archive, Caller
+from artstorefs.filesystem.attributes import Attributes, FilesystemSize
+from artstorefs.filesystem.content import Contents, Handle
+from artstorefs.filesystem.source import ContentSource
+from artstorefs.filesystem.spool_budget import SpoolBudget
+from artstorefs.filesystem.tree import Tree
+from artstorefs.filesystem.xattr import Xattrs
+from artstorefs.state.database import CHECKPOINT_BYTES
+from artstorefs_daemon.transfer_link import TransferLink
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_INTERVAL_S = 1.0
+
+DRAIN_LIMIT_S = 20.0
+"""How long an unmounted daemon goes on carrying out its log. What is left waits in the log; the
+next mount goes on with it."""
+
+SHOWN_ERRORS = 100
+
+UNKNOWN_SIZE = FilesystemSize(1 << 50, 1 << 50, 0, 1 << 32)
+"""statfs before any element has answered: programs that check for room must not be turned away."""
+
+
+class Service:
+    """What the FUSE adapter, the control socket and the daemon's start work with."""
+
+    def __init__(self, archive: Archive, mountpoint: str, spool_used_bytes: int) -> None:
+        # imported here because the adapter imports this module, and pyfuse3 with it
+        from artstorefs_daemon.operations import in_group
+
+        self.archive = archive
+        self.mountpoint = mountpoint
+        self.started_at = time.time()
+        self.budget = SpoolBudget(archive.configuration.spool_max, spool_used_bytes)
+        self.contents = Contents(archive, ContentSource(archive), self.budget)
+        self.tree = Tree(archive, self.contents.is_held)
+        self.attributes = Attributes(archive, self.contents)
+        self.xattrs = Xattrs(archive, in_group)
+        self.link = TransferLink(archive, self.budget)
+        self._files = archive.index.count_nodes()
+        self._files_counted = time.monotonic()
+
+    # ------------------------------------------------------------------------------- tasks
+
+    async def run(self) -> None:
+        """The tasks beside the FUSE loop, until cancelled."""
+        self.link.load()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.link.run)
+            nursery.start_soon(self._checkpoint)
+
+    async def _checkpoint(self) -> None:
+        database = self.archive.database
+        while True:
+            await trio.sleep(CHECKPOINT_INTERVAL_S)
+            if database.log_bytes() >= CHECKPOINT_BYTES:
+                await trio.to_thread.run_sync(database.checkpoint)
+
+    # ------------------------------------------------------------------------------- waits
+
+    @property
+    def waits_for_elements(self) -> bool:
+        return self.archive.configuration.durability == "element"
+
+    async def wait_stored(self, handle: Handle) -> None:
+        """Until an element has what was written through `handle`; raises OSError(EIO) with the
+        reason as soon as an element has refused it."""
+        if not self.contents.seal_written(handle):
+            return
+        node = handle.file.node
+        with self.link.hurry():
+            while self.archive.log.is_waiting(node.ino):
+                error = self.archive.log.failure(node.ino)
+                if error:
+                    raise OSError(5, error)
+                await self.link.wait_progress(1.0)
+
+    async def flush(self) -> AsyncIterator[dict[str, int]]:
+        """Carry out the whole log without settling; yields what is pending. Ends when nothing is,
+        or when all that is left has failed at least once."""
+        with self.link.hurry():
+            while True:
+                pending = self.link.schedule.pending
+                yield {"pending": pending, "bytes": self.pending()["bytes"]}
+                if pending == 0 or pending <= self.link.schedule.retrying:
+                    return
+                await self.link.wait_progress(0.25)
+
+    async def drain(self) -> None:
+        """After the unmount: carry out what is left, up to a limit."""
+        with trio.move_on_after(DRAIN_LIMIT_S) as limit:
+            async for _ in self.flush():
+                pass
+        if limit.cancelled_caught:
+            log.warning("%d intents are left for the next mount", self.link.schedule.pending)
+
+    # ----------------------------------------------------------------------------- answers
+
+    def filesystem_size(self) -> FilesystemSize:
+        """statfs from what the elements last said; never asks one."""
+        capacities = [c for c in self.link.capacities.values() if c.total_bytes is not None]
+        if not capacities:
+            return UNKNOWN_SIZE
+        return FilesystemSize(
+            total_bytes=sum(c.total_bytes or 0 for c in capacities),
+            free_bytes=sum(c.free_bytes or 0 for c in capacities),
+            files=self.count_nodes(),
+            free_files=sum(c.free_files or 0 for c in capacities),
+        )
+
+    def count_nodes(self) -> int:
+        """Number of nodes, at most ten seconds old: counting a million takes 20 ms."""
+        if time.monotonic() - self._files_counted > 10:
+            self._files = self.archive.index.count_nodes()
+            self._files_counted = time.monotonic()
+        return self._files
+
+    def pending(self) -> dict[str, Any]:
+        return self.archive.log.summary()
+
+    def errors(self) -> list[dict[str, Any]]:
+        """What an element did not take so far, by file."""
+        return [
+            {
+                "path": self.archive.index.path(failure.ino).decode(errors="backslashreplace"),
+                "file_id": str(UUID(bytes=failure.file_id)),
+                "error": failure.error,
+                "since": _timestamp(failure.since_ns / 1e9),
+            }
+            for failure in self.archive.log.failures(SHOWN_ERRORS)
+        ]
+
+    def status(self) -> dict[str, Any]:
+        """The answer of the control method `status`; CONTROL.md describes it."""
+        configuration = self.archive.configuration
+        return {
+            "archive": configuration.name,
+            "mountpoint": self.mountpoint,
+            "pid": os.getpid(),
+            "transfer_pid": self.link.pid,
+            "version": __version__,
+            "started_at": _timestamp(self.started_at),
+            "durability": configuration.durability,
+            "nodes": self.archive.index.count_nodes(),
+            "pending": self.pending(),
+            "errors": self.errors(),
+            "spool": {
+                "bytes": self.budget.used_bytes,
+                "limit_bytes": self.budget.limit_bytes,
+            },
+            "elements": [self._element_status(element) for element in configuration.elements],
+        }
+
+    def _element_status(self, element: Any) -> dict[str, Any]:
+        capacity = self.link.capacities.get(element.id)
+        error = self.link.element_errors.get(element.id)
+        return {
+            "id": element.id,
+            "kind": element.kind,
+            "path": str(element.path),
+            "mode": element.mode,
+            "priority": element.priority,
+            "state": "unavailable" if error else "ok" if capacity else "unknown",
+            "error": error,
+            "total_bytes": capacity.total_bytes if capacity else None,
+            "free_bytes": capacity.free_bytes if capacity else None,
+        }
+
+
+def _timestamp(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+__all__ = ["Caller", "Service"]

@@ -1,0 +1,325 @@
+"""The mount process's end of the transfer process: it drains the log.
+
+One task decides what is due and sends it, one receives what became of it and commits that. The
+transfer process is started anew whenever it ends, and told again what it had not answered.
+"""
+
+import json
+import logging
+import math
+import signal
+import socket
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import trio
+
+from artstorefs.core.naming import object_key, record_key
+from artstorefs.elements.interface import Capacity
+from artstorefs.filesystem.archive import Archive
+from artstorefs.filesystem.spool_budget import SpoolBudget
+from artstorefs.state.log import Assignment, Removal
+from artstorefs.state.node import ContentState, Node
+from artstorefs.transfer.jobs import BatchResult, RemoveJob, StoreJob, batch_message, encode
+from artstorefs.transfer.placement import choose_element
+from artstorefs.transfer.schedule import Schedule
+from artstorefs_daemon.accounts import account
+
+log = logging.getLogger(__name__)
+
+BATCH_NODES = 128
+"""Nodes in a batch: they share the flushes, which are most of what a small file costs."""
+
+BATCH_BYTES = 64 << 20
+"""Content in a batch, so that the first small file does not wait for the last large one."""
+
+BATCHES_UNDER_WAY = 2
+
+CAPACITY_INTERVAL_S = 5.0
+
+RESTART_PAUSE_S = 0.5
+"""Before a transfer process that died is started again: a fault that repeats must not spin."""
+
+NO_ELEMENT = "no element takes new files of this size: they are full, or their mode forbids it"
+
+
+class TransferLink:
+    """`run` owns the child process; the rest are requests to it."""
+
+    def __init__(self, archive: Archive, budget: SpoolBudget) -> None:
+        self._archive = archive
+        self._budget = budget
+        self.schedule = Schedule(archive.configuration.settle_s)
+        self.capacities: dict[str, Capacity] = {}
+        self.element_errors: dict[str, str] = {}
+        self.pid = 0
+        self._batches: dict[int, tuple[list[StoreJob], list[RemoveJob]]] = {}
+        self._last_batch = 0
+        self._hurry = 0
+        self._wake = trio.Event()
+        self._progress = trio.Event()
+        self._stream: trio.SocketStream | None = None
+
+    def load(self) -> None:
+        """Take over what earlier processes have left in the log, and hear of what is added."""
+        now = trio.current_time()
+        log_of_intents = self._archive.log
+        for ino in log_of_intents.waiting_nodes():
+            self.schedule.node_changed(ino, now - 3600)
+        for log_id, removal in log_of_intents.removals():
+            self.schedule.removal_logged(log_id, removal)
+        self.schedule.loaded()
+        log_of_intents.on_node_changed = self._node_changed
+        log_of_intents.on_removal_logged = self._removal_logged
+
+    def _node_changed(self, ino: int) -> None:
+        self.schedule.node_changed(ino, trio.current_time())
+        self._wake.set()
+
+    def _removal_logged(self, log_id: int, removal: Removal) -> None:
+        self.schedule.removal_logged(log_id, removal)
+        self._wake.set()
+
+    # ---------------------------------------------------------------------------- the child
+
+    async def run(self) -> None:
+        """Keep a transfer process at work, for ever."""
+        while True:
+            ours, theirs = socket.socketpair()
+            process = self._spawn(theirs)
+            theirs.close()
+            self.pid = process.pid
+            self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._send_due)
+                    nursery.start_soon(self._ask_capacity)
+                    await self._receive()
+                    nursery.cancel_scope.cancel()
+            finally:
+                await self._end(process)
+            log.warning("transfer process %d ended; starting another", process.pid)
+            self._batches.clear()
+            self.schedule.transfer_process_died(trio.current_time())
+            await trio.sleep(RESTART_PAUSE_S)
+
+    def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-m", "artstorefs_daemon.transfer_process"),
+                str(theirs.fileno()),
+                self._archive.configuration.model_dump_json(),
+            ],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+        )
+
+    async def _end(self, process: subprocess.Popen[bytes]) -> None:
+        with trio.CancelScope(shield=True):
+            if self._stream is not None:
+                await self._stream.aclose()
+                self._stream = None
+            with trio.move_on_after(5):
+                await trio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+                await trio.to_thread.run_sync(process.wait)
+
+    # ----------------------------------------------------------------------------- sending
+
+    async def _send_due(self) -> None:
+        while True:
+            sent = False
+            if len(self._batches) < BATCHES_UNDER_WAY:
+                sent = await self._send_batch()
+            if sent:
+                continue
+            self._wake = trio.Event()
+            pause = self.schedule.next_due_s(trio.current_time())
+            if len(self._batches) >= BATCHES_UNDER_WAY:
+                pause = math.inf
+            elif self._hurry:
+                pause = min(pause, 0.05)
+            with trio.move_on_after(max(0.02, pause)):
+                await self._wake.wait()
+                await trio.sleep(0.02)  # changes come in crowds
+
+    async def _send_batch(self) -> bool:
+        now = trio.current_time()
+        removals = self.schedule.take_removals(now, BATCH_NODES * 2)
+        inos = self.schedule.take_due(now, BATCH_NODES, hurry=self._hurry > 0)
+        store = self._assign(inos)
+        remove = [RemoveJob(log_id, r.remove, r.spool) for log_id, r in removals]
+        if not store and not remove:
+            return bool(inos)
+        self._last_batch += 1
+        self._batches[self._last_batch] = (store, remove)
+        assert self._stream is not None
+        await self._stream.send_all(encode(batch_message(self._last_batch, store, remove)))
+        return True
+
+    def _assign(self, inos: list[int]) -> list[StoreJob]:
+        """Decide where each node goes and commit that; what is not ready is put back."""
+        jobs: list[StoreJob] = []
+        assignments: list[tuple[int, Assignment]] = []
+        size = 0
+        now = trio.current_time()
+        for ino in inos:
+            node = self._archive.index.node(ino)
+            if node is None or node.nlink == 0:
+                self.schedule.gone(ino)
+                continue
+            if node.content_state == ContentState.OPEN:
+                self.schedule.in_flight.discard(ino)  # closing it makes it due
+                continue
+            if size > BATCH_BYTES:
+                self.schedule.again(ino, now - 3600)
+                continue
+            job = self._job(node)
+            if job is None:
+                self._archive.outcomes.refuse(ino, NO_ELEMENT)
+                self.schedule.failed(ino, now)
+                continue
+            size += node.size if job.upload else 0
+            jobs.append(job)
+            assignments.append((ino, Assignment(job.element, job.key, job.content, job.is_record)))
+        if assignments:
+            self._archive.outcomes.assign(assignments)
+        return jobs
+
+    def _job(self, node: Node) -> StoreJob | None:
+        """Where a node goes: where it is, or where it was going, or where there is room."""
+        is_record = node.content_state == ContentState.EMPTY
+        upload = node.content_state == ContentState.SEALED
+        copies = self._archive.index.copies(node.ino)
+        if not upload:
+            for copy in copies:
+                if copy.is_record == is_record and copy.content == node.content:
+                    return StoreJob(
+                        node.ino, copy.element, copy.key, node.content, is_record, False
+                    )
+        before = self._archive.log.assignment(node.ino)
+        if before and before.content == node.content and before.is_record == is_record:
+            return StoreJob(
+                node.ino, before.element, before.key, node.content, is_record, upload
+            )
+        configuration = self._archive.configuration
+        element = copies[0].element if copies else None
+        if element is None:
+            element = choose_element(configuration.elements, self.capacities, node.size)
+        if element is None:
+            return None
+        if is_record:
+            key = record_key(UUID(bytes=node.file_id))
+        else:
+            key = self._object_key(node, {copy.key for copy in copies})
+        return StoreJob(node.ino, element, key, node.content, is_record, upload)
+
+    def _object_key(self, node: Node, taken: set[str]) -> str:
+        """A key that no earlier content of this file has: the second in it differs."""
+        entry = self._archive.index.first_name(node.ino)
+        name = entry.name if entry else b"unnamed"
+        user = account(node.creator).username
+        seconds = int(time.time())
+        before = self._archive.log.assignment(node.ino)
+        if before is not None:
+            taken = taken | {before.key}
+        while True:
+            moment = datetime.fromtimestamp(seconds, UTC)
+            key = object_key(name, user, moment, UUID(bytes=node.file_id))
+            if key not in taken:
+                return key
+            seconds += 1
+
+    async def _ask_capacity(self) -> None:
+        while True:
+            if self._stream is not None:
+                await self._stream.send_all(encode({"capacity": True}))
+            await trio.sleep(CAPACITY_INTERVAL_S)
+
+    # --------------------------------------------------------------------------- receiving
+
+    async def _receive(self) -> None:
+        assert self._stream is not None
+        unread = bytearray()
+        try:
+            while data := await self._stream.receive_some(1 << 20):
+                unread += data
+                *lines, rest = unread.split(b"\n")
+                for line in lines:
+                    self._take(json.loads(line))
+                unread = rest
+        except trio.BrokenResourceError:
+            return
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if "capacity" in message:
+            self._take_capacity(message["capacity"])
+        else:
+            self._take_result(BatchResult.from_message(message))
+        self._wake.set()
+        self._progress.set()
+        self._progress = trio.Event()
+
+    def _take_capacity(self, capacities: dict[str, dict[str, Any]]) -> None:
+        for element, values in capacities.items():
+            if "error" in values:
+                self.element_errors[element] = values["error"]
+            else:
+                self.element_errors.pop(element, None)
+                self.capacities[element] = Capacity(**values)
+
+    def _take_result(self, result: BatchResult) -> None:
+        now = trio.current_time()
+        del self._batches[result.batch]
+        again = set(self._archive.outcomes.apply(result.stored, result.removed, result.failed))
+        for stored in result.stored:
+            self.schedule.stored(stored.ino, stored.revision)
+            if stored.ino in again:
+                self.schedule.again(stored.ino, now)
+        for ino in result.dropped:
+            self.schedule.in_flight.discard(ino)
+            if self._archive.log.is_waiting(ino):
+                self.schedule.again(ino, now)
+            else:
+                self.schedule.gone(ino)
+        for failure in result.failed:
+            self.schedule.failed(failure.ino, now)
+        for log_id in result.removed:
+            self.schedule.removed(log_id)
+        for log_id, error in result.removal_failures:
+            log.warning("a removal is tried again: %s", error)
+            self.schedule.removal_failed(log_id, now)
+        self._budget.release(result.freed_bytes)
+
+    # ---------------------------------------------------------------------------- requests
+
+    async def wait_progress(self, limit_s: float) -> None:
+        """Until something has been carried out, or `limit_s` seconds."""
+        with trio.move_on_after(limit_s):
+            await self._progress.wait()
+
+    def hurry(self) -> "Hurry":
+        """A context in which nothing waits for settling: flush, unmount, durability=element."""
+        return Hurry(self)
+
+    def change_hurry(self, difference: int) -> None:
+        self._hurry += difference
+        self._wake.set()
+
+
+class Hurry:
+    """See `TransferLink.hurry`."""
+
+    def __init__(self, link: TransferLink) -> None:
+        self._link = link
+
+    def __enter__(self) -> None:
+        self._link.change_hurry(1)
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._link.change_hurry(-1)

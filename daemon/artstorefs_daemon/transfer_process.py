@@ -1,0 +1,123 @@
+"""The transfer process: everything that reads, writes or hashes objects in the background.
+
+Started by `transfer_link` as `python -m artstorefs_daemon.transfer_process SOCKET CONFIGURATION`;
+SOCKET is the number of an inherited descriptor. It holds nothing that matters: killed at any
+moment, a new one is told the same again. It ends when the mount process's end of the socket does.
+"""
+
+import gc
+import json
+import logging
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+from typing import Any
+
+from artstorefs.core.configuration import ArchiveConfiguration
+from artstorefs.core.errors import ElementError
+from artstorefs.elements.interface import Element
+from artstorefs.elements.local import LocalElement
+from artstorefs.state.reader import Reader
+from artstorefs.state.spool import Spool
+from artstorefs.transfer.carrier import Carrier, open_log_for_sync
+from artstorefs.transfer.jobs import RemoveJob, StoreJob, encode
+from artstorefs_daemon.accounts import account
+
+log = logging.getLogger(__name__)
+
+WORKERS = 2
+"""Threads: one may hash a large file while the other goes on with small ones."""
+
+NICENESS = 5
+"""Programs on the mount come first."""
+
+
+def open_elements(configuration: ArchiveConfiguration) -> dict[str, Element]:
+    """Element objects of one thread. An unreachable element opens and fails at its first use."""
+    return {
+        element.id: LocalElement(
+            element.id, str(element.path), capacity_bytes=element.capacity
+        )
+        for element in configuration.elements
+    }
+
+
+class TransferProcess:
+    """Reads messages on one thread and carries them out on `WORKERS` others."""
+
+    def __init__(self, connection: socket.socket, configuration: ArchiveConfiguration) -> None:
+        self._connection = connection
+        self._configuration = configuration
+        self._database = os.path.join(str(configuration.state_dir), "state.db")
+        self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._sending = threading.Lock()
+
+    def run(self) -> None:
+        """Until the mount process closes its end."""
+        workers = [threading.Thread(target=self._work, daemon=True) for _ in range(WORKERS)]
+        for worker in workers:
+            worker.start()
+        with self._connection.makefile("rb") as lines:
+            for line in lines:
+                self._messages.put(json.loads(line))
+
+    def _work(self) -> None:
+        elements = open_elements(self._configuration)
+        carrier = Carrier(
+            Reader(self._database),
+            open_log_for_sync(self._database),
+            elements,
+            Spool(os.path.join(str(self._configuration.state_dir), "spool")),
+            account,
+        )
+        while message := self._messages.get():
+            try:
+                self._send(self._answer(message, carrier, elements))
+            except Exception:
+                # what is not answered is told again to the next process
+                log.exception("the transfer process ends because of this")
+                os._exit(70)
+
+    def _answer(
+        self, message: dict[str, Any], carrier: Carrier, elements: dict[str, Element]
+    ) -> dict[str, Any]:
+        if "capacity" in message:
+            return {"capacity": {name: _capacity(element) for name, element in elements.items()}}
+        store = [StoreJob(**values) for values in message["store"]]
+        remove = [RemoveJob(**values) for values in message["remove"]]
+        return carrier.carry(message["batch"], store, remove).to_message()
+
+    def _send(self, message: dict[str, Any]) -> None:
+        with self._sending:
+            self._connection.sendall(encode(message))
+
+
+def _capacity(element: Element) -> dict[str, Any]:
+    try:
+        capacity = element.capacity()
+    except ElementError as exc:
+        return {"error": str(exc)}
+    return {
+        "total_bytes": capacity.total_bytes,
+        "free_bytes": capacity.free_bytes,
+        "total_files": capacity.total_files,
+        "free_files": capacity.free_files,
+    }
+
+
+def main(arguments: list[str]) -> int:
+    descriptor, configuration = arguments
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the mount process
+    logging.basicConfig(level=logging.INFO, format="transfer: %(levelname)s: %(message)s")
+    os.nice(NICENESS)
+    gc.freeze()
+    connection = socket.socket(fileno=int(descriptor))
+    TransferProcess(connection, ArchiveConfiguration.model_validate_json(configuration)).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,111 @@
+"""FORMAT.md against the code: each example in it is a document that the models take."""
+
+import json
+import re
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from artstorefs.core.archive_record import ArchiveRecord, parse_archive_record
+from artstorefs.core.attributes import FileAttributesV2, parse_attributes
+from artstorefs.core.json_text import key_to_json, name_to_json
+from artstorefs.core.naming import (
+    ARCHIVE_KEY,
+    blocks_key,
+    check_key,
+    object_key,
+    record_key,
+    sidecar_key,
+)
+from artstorefs.core.node_record import LinkRecord, NodeRecord, NodeType, parse_record
+from artstorefs.core.posix_section import PosixLink, PosixSection
+from artstorefs.core.timestamps import parse_timestamp
+from artstorefs.core.xattr_values import value_to_bytes, value_to_json
+
+TEXT = (Path(__file__).parents[2] / "artstorefs" / "FORMAT.md").read_text(encoding="utf-8")
+PARSERS = {
+    "attr.json": parse_attributes,
+    "attr.json v1.0": parse_attributes,
+    "node record": parse_record,
+    "link record": parse_record,
+    "archive.json": parse_archive_record,
+}
+EXAMPLES = re.findall(r"^```json (.*?)\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
+KEYS = re.search(r"^```text keys\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)[1].split()
+VALUES = re.findall(r"^\| (?:`(.*?)`|0x(..)) \| `(.*?)` \|$", TEXT.split("| bytes |")[1], re.M)
+
+
+def example(kind: str):
+    return PARSERS[kind](next(text for name, text in EXAMPLES if name == kind).encode(), kind)
+
+
+def test_every_format_has_an_example():
+    assert {kind for kind, _ in EXAMPLES} == set(PARSERS)
+    assert TEXT.count("```json") == len(EXAMPLES)
+
+
+@pytest.mark.parametrize(("kind", "text"), EXAMPLES)
+def test_every_example_is_valid_and_has_no_key_unknown_to_us(kind, text):
+    record = PARSERS[kind](text.encode(), kind)
+    assert record.unknown() == {}
+    assert getattr(record, "posix", None) is None or record.posix.unknown() == {}
+    if kind != "attr.json v1.0":
+        written = json.dumps(json.loads(text), sort_keys=True)
+        without_defaults = record.as_json()
+        if "posix" in without_defaults and "xattrs" not in json.loads(text)["posix"]:
+            without_defaults["posix"].pop("xattrs", None)
+        assert json.dumps(without_defaults, sort_keys=True) == written
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        (FileAttributesV2, "attr.json"),
+        (ArchiveRecord, "archive.json"),
+        (LinkRecord, "link record"),
+        (NodeRecord, "node record"),
+        (PosixSection, "attr.json"),
+        (PosixLink, "link record"),
+    ],
+)
+def test_every_field_is_in_the_document(model, kind):
+    texts = "".join(text for name, text in EXAMPLES if name in (kind, "node record"))
+    missing = {field for field in model.model_fields if f'"{field}"' not in texts}
+    assert missing <= {"created_at"}
+
+
+def test_every_node_type_is_named():
+    assert all(f"`{kind}`" in TEXT for kind in NodeType)
+
+
+def test_the_keys_are_those_that_we_make():
+    attributes = example("attr.json")
+    made = object_key(
+        attributes.original_filename.encode(),
+        attributes.created_by_username,
+        parse_timestamp(attributes.created_at),
+        attributes.file_id,
+    )
+    assert made == f"{attributes.storage_path}/{attributes.storage_filename}"
+    root = UUID("7c9e6679-7425-40de-944b-e07fc1f90ae7")
+    assert [made, sidecar_key(made), blocks_key(made), record_key(root), ARCHIVE_KEY] == KEYS
+    for key in KEYS:
+        check_key(key)
+
+
+def test_names_that_are_not_text():
+    assert name_to_json(b"caf\xe9") == {"$b64": "Y2Fm6Q=="}
+    assert key_to_json(b"caf\xe9") == "$b64:Y2Fm6Q=="
+
+
+def test_the_table_of_values_is_complete():
+    assert len(VALUES) == 12
+
+
+@pytest.mark.parametrize(("text", "digits", "shown"), VALUES)
+def test_each_row_of_the_table_of_values(text, digits, shown):
+    raw = bytes.fromhex(digits) if digits else text.encode()
+    value = json.loads(shown)
+    assert json.dumps(value_to_json(raw)) == json.dumps(value)
+    assert value_to_bytes(value) == raw
