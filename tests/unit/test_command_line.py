@@ -6,9 +6,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
+from artstorefs.core.archive_record import ArchiveRecord
 from artstorefs.core.directories import SYSTEM_DIRECTORIES
 from artstorefs.core.errors import ConfigurationError
 from artstorefs_tools import exit_codes
@@ -135,21 +137,8 @@ def test_init_leaves_an_existing_configuration_alone(
 
 
 def test_flags_of_mount_are_accepted() -> None:
-    words = [
-        "mount",
-        "-sfnv",
-        "-N",
-        "ns",
-        "-t",
-        "artstorefs",
-        "museum",
-        "/m",
-        "-o",
-        "ro",
-        "-o",
-        "x",
-    ]
-    arguments = build_parser("mount").parse_args(words)
+    options = ["-sfnv", "-N", "ns", "-t", "artstorefs", "-o", "ro", "-o", "x"]
+    arguments = build_parser("mount").parse_args(["mount", *options, "museum", "/m"])
     assert (arguments.name, arguments.mountpoint, arguments.foreground) == ("museum", "/m", True)
     assert arguments.options == ["ro", "x"]
 
@@ -197,13 +186,23 @@ def test_system_configuration_has_system_directories_for_everybody(tmp_path: Pat
     assert person.directories(tmp_path / "m.toml") != SYSTEM_DIRECTORIES
 
 
+def _record(archive_id: UUID, name: str) -> ArchiveRecord:
+    return ArchiveRecord(
+        archive_id=archive_id,
+        archive_name=name,
+        element_id=UUID(int=9),
+        created_at="2026-01-02T03:04:05Z",
+    )
+
+
 def test_archive_id_is_reused_or_refused() -> None:
-    ours, other = ("1" * 8, "museum"), ("2" * 8, "museum")
-    assert choose_archive_id("museum", {"a": None, "b": ours}) == "1" * 8
+    first, second = UUID(int=1), UUID(int=2)
+    ours, other = (_record(first, "museum"), _record(second, "museum"))
+    assert choose_archive_id("museum", {"a": None, "b": ours}) == first
     new_ids = {choose_archive_id("museum", {"a": None}) for _ in range(2)}
     assert len(new_ids) == 2
     with pytest.raises(CommandError, match="element a carries the archive zoo"):
-        choose_archive_id("museum", {"a": ("1" * 8, "zoo")})
+        choose_archive_id("museum", {"a": _record(first, "zoo")})
     with pytest.raises(CommandError, match="a and b carry different archives"):
         choose_archive_id("museum", {"a": ours, "b": other})
 

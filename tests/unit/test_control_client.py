@@ -101,9 +101,10 @@ def test_path_that_no_socket_can_have_is_an_error_of_one_line(tmp_path: Path) ->
         ControlClient(tmp_path / ("x" * 200), "museum").__enter__()
 
 
-def test_refusal_carries_code_and_one_line(serve: Callable[[Answer], Path]) -> None:
+@pytest.mark.parametrize("with_id", [True, False])
+def test_refusal_carries_code_and_one_line(serve: Callable[[Answer], Path], with_id: bool) -> None:
     error = {"code": -32601, "message": "no such\nmethod"}
-    runtime_dir = serve(lambda request: line(id=request["id"], error=error))
+    runtime_dir = serve(lambda request: line(id=request["id"] if with_id else None, error=error))
     with ControlClient(runtime_dir, "museum") as client, pytest.raises(ControlRefused) as raised:
         client.call("dance")
     assert raised.value.code == -32601
@@ -119,7 +120,6 @@ def test_refusal_carries_code_and_one_line(serve: Callable[[Answer], Path]) -> N
         (b'{"id": 1, "result": {}}\n', "not a line of JSON-RPC 2.0"),
         (line(id=1, result=3), "the answer has no result"),
         (line(id=9, result={}), "an answer to a request that was not sent"),
-        (line(id=None, error={"code": -32700, "message": "parse error"}), "parse error"),
         (b"x" * (LINE_MAX_BYTES + 1), "longer than 1 MiB"),
     ],
 )
