@@ -187,12 +187,7 @@ def test_system_configuration_has_system_directories_for_everybody(tmp_path: Pat
 
 
 def _record(archive_id: UUID, name: str) -> ArchiveRecord:
-    return ArchiveRecord(
-        archive_id=archive_id,
-        archive_name=name,
-        element_id=UUID(int=9),
-        created_at="2026-01-02T03:04:05Z",
-    )
+    return ArchiveRecord.model_construct(archive_id=archive_id, archive_name=name)
 
 
 def test_archive_id_is_reused_or_refused() -> None:
