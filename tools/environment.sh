@@ -43,9 +43,10 @@ python_packages() {
 # install_packages NAME…: install those that dpkg does not have.
 install_packages() {
     local missing=() name as_root=()
-    command -v dpkg-query >/dev/null ||
-        fail "this is not Debian or Ubuntu; install what these packages hold, then run" \
-            "'touch $venv/packages': $*"
+    if ! command -v dpkg-query >/dev/null; then
+        say "this is not Debian or Ubuntu: please see to it that you have what these hold: $*"
+        return 0
+    fi
     for name in "$@"; do
         [ "$(dpkg-query -W -f='${db:Status-Status}' "$name" 2>/dev/null)" = installed ] ||
             missing+=("$name")

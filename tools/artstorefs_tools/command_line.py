@@ -1,9 +1,9 @@
 """The program `artstorefs`: finds the command, runs it, turns errors into a line and an exit code.
 
 Each command is a module of `artstorefs_tools.commands` with `configure(parser)` and
-`run(arguments) -> exit code`. Only the module of the command that is run is imported, and it imports
-what is heavy (pydantic, trio) only where it needs it: `artstorefs status` must feel instant, and a
-test holds it to that.
+`run(arguments) -> exit code`. Only the module of the command that is run is imported, and it
+imports what is heavy (pydantic, trio) only where it needs it: `artstorefs status` must feel
+instant, and a test holds it to that.
 """
 
 import argparse

@@ -124,7 +124,9 @@ class ControlClient:
             self._socket.sendall(json.dumps(request).encode() + b"\n")
             while True:
                 message = self._receive(method)
-                if message.get("id") == request_id:
+                answered = message.get("id")
+                # An error that the daemon met before it had read the id has none (JSON-RPC 2.0).
+                if answered == request_id or (answered is None and "error" in message):
                     return self._result(method, message)
                 self._notice(method, message, on_progress)
         except TimeoutError:
@@ -170,7 +172,5 @@ class ControlClient:
         if message.get("method") == "progress" and isinstance(params, dict):
             on_progress(params)
         elif "method" not in message:
-            error = message.get("error")
-            told = error.get("message") if isinstance(error, dict) else None
-            reason = str(told or "an answer to a request that was not sent")
+            reason = "an answer to a request that was not sent"
             raise ControlProtocolError(self._archive, method, reason)

@@ -96,17 +96,15 @@ def parse_words(words: Sequence[str]) -> tuple[list[str], dict[str, bytes | None
 
     Raises `UsageError` for what is not JSON after `:=`, and when there is no path.
     """
-    paths: list[str] = []
-    changes: dict[str, bytes | None] = {}
-    for word in words:
-        match = _ASSIGNMENT.fullmatch(word)
-        if match is None:
-            paths.append(word)
-        else:
-            changes[match["key"]] = _bytes_to_set(match["key"], match["kind"], match["value"])
+    matches = {word: _ASSIGNMENT.fullmatch(word) for word in words}
+    paths = [word for word, match in matches.items() if match is None]
     if not paths:
         raise UsageError("no file is given; a path with = in it is written ./a=b")
-    return paths, changes
+    return paths, {
+        match["key"]: _bytes_to_set(match["key"], match["kind"], match["value"])
+        for match in matches.values()
+        if match is not None
+    }
 
 
 def _bytes_to_set(key: str, kind: str, text: str) -> bytes:
@@ -137,6 +135,7 @@ def change(path: str, changes: Mapping[str, bytes | None]) -> None:
 def read(path: str) -> Attributes:
     """The attributes of `path`, a symlink followed. Raises `CommandError`."""
     import xattr
+
     from artstorefs.core.xattr_values import value_to_json
 
     attributes: Attributes = {"path": path, "custom_attributes": {}, "artstore": {}}

@@ -10,7 +10,6 @@ The id of the archive is in the archive.json of every element and nowhere else.
 """
 
 import argparse
-import json
 import os
 import secrets
 import uuid
@@ -19,15 +18,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from artstorefs.core.errors import DocumentInvalid, ObjectAbsent
 from artstorefs_tools import exit_codes
 from artstorefs_tools.configuration_files import Person
 from artstorefs_tools.errors import CommandError
 
 if TYPE_CHECKING:
-    from artstorefs.elements.interface import Element
-
+    from artstorefs.core.archive_record import ArchiveRecord
     from artstorefs.core.configuration import ArchiveConfiguration
+    from artstorefs.elements.interface import Element
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -90,54 +88,39 @@ def prepare_elements(configuration: "ArchiveConfiguration") -> None:
     Raises `CommandError` if one carries another archive, before anything is written on any.
     """
     from artstorefs.elements.local import LocalElement
-    from artstorefs.recovery.layout import write_layout
+    from artstorefs.recovery.layout import read_layout, write_layout
 
     with ExitStack() as opened:
         elements: list[Element] = []
         for described in configuration.elements:
             LocalElement.initialize(str(described.path))
-            element = LocalElement(described.id, str(described.path))
-            opened.callback(element.close)
-            elements.append(element)
-        carried = {element.id: read_archive(element) for element in elements}
+            elements.append(LocalElement(described.id, str(described.path)))
+            opened.callback(elements[-1].close)
+        carried = {element.id: read_layout(element) for element in elements}
         archive_id = choose_archive_id(configuration.name, carried)
         for element in elements:
             write_layout(element, archive_id, configuration.name)
-            if carried[element.id]:
+            if carried[element.id] is not None:
                 print(f"element {element.id} carries this archive already, and is used as it is")
 
 
-def read_archive(element: "Element") -> tuple[str, str] | None:
-    """Id and name of the archive that an element carries, `None` if it carries none yet."""
-    from artstorefs.elements.interface import ARCHIVE_KEY
-
-    try:
-        document = json.loads(element.read(ARCHIVE_KEY, 0, element.stat(ARCHIVE_KEY).size_bytes))
-        return str(uuid.UUID(document["archive_id"])), str(document["archive_name"])
-    except ObjectAbsent:
-        return None
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise DocumentInvalid(f"element {element.id}: {ARCHIVE_KEY}", f"{exc!r}") from None
-
-
-def choose_archive_id(name: str, carried: Mapping[str, tuple[str, str] | None]) -> str:
+def choose_archive_id(name: str, carried: Mapping[str, "ArchiveRecord | None"]) -> uuid.UUID:
     """The id for the archive `name`: the one that elements carry already, else a new one."""
-    ids: dict[str, str] = {}
-    for element_id, archive in carried.items():
-        if archive is None:
+    ids: dict[uuid.UUID, str] = {}
+    for element_id, record in carried.items():
+        if record is None:
             continue
-        archive_id, archive_name = archive
-        if archive_name != name:
+        if record.archive_name != name:
             raise CommandError(
-                f"element {element_id} carries the archive {archive_name} ({archive_id}); "
-                "choose that name, or another place"
+                f"element {element_id} carries the archive {record.archive_name} "
+                f"({record.archive_id}); choose that name, or another place"
             )
-        ids[archive_id] = element_id
+        ids[record.archive_id] = element_id
     if len(ids) > 1:
         raise CommandError(
             f"elements {' and '.join(ids.values())} carry different archives, both named {name}"
         )
-    return next(iter(ids), None) or str(uuid.uuid4())
+    return next(iter(ids), None) or uuid.uuid4()
 
 
 def _write_new_file(path: Path, data: bytes) -> None:

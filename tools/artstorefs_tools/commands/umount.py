@@ -67,7 +67,9 @@ def run(arguments: argparse.Namespace) -> int:
     except (CommandError, ConfigurationError, OSError) as exc:
         if arguments.flush:
             raise CommandError(f"{entry.mountpoint} cannot be flushed: {exc}") from None
-        unmount(entry.mountpoint)  # a dead mount, or one whose daemon may not be asked
+        unmount(entry.mountpoint)
+        if not isinstance(exc, NotMounted):  # which is a dead mount: nobody to be waited for
+            print(f"artstorefs: unmounted, but the end is not waited for: {exc}", file=sys.stderr)
         return exit_codes.OK
     try:
         unmount(entry.mountpoint)

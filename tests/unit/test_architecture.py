@@ -1,0 +1,164 @@
+"""The source itself: imports go one way, files and functions stay small, writes are durable.
+
+DESIGN.md section 3 is the source of the layers and of the top level, STYLE.md of the rest.
+"""
+
+import ast
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LAYERS = (
+    "artstorefs_tools",
+    "artstorefs_daemon",
+    "artstorefs.recovery",
+    "artstorefs.transfer",
+    "artstorefs.filesystem",
+    "artstorefs.state",
+    "artstorefs.elements",
+    "artstorefs.core",
+)
+"""From the top down; a module imports its own layer and those below."""
+
+SOURCE_FOLDERS = {"artstorefs": "", "daemon": "daemon/", "tools": "tools/"}
+TOP_LEVEL = {*SOURCE_FOLDERS, "systemd", "tests", "pyproject.toml", "README.md", "LICENSE"}
+NOT_IN_CORE = {"trio", "sqlite3", "pyfuse3", "boto3", "time", "socket", "subprocess", "threading"}
+DURABLE = {"artstorefs/elements/durable.py", "artstorefs/elements/publication.py"}
+"""Where files are written and renamed: the helper, and the publishing step of the local element."""
+
+FILE_LINES_MAX = 500
+FUNCTION_LINES_MAX = 70
+
+
+def source_files() -> Iterator[tuple[str, Path]]:
+    """Module name and path of every file of the program."""
+    for folder, prefix in SOURCE_FOLDERS.items():
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            relative = path.relative_to(ROOT).as_posix().removeprefix(prefix)
+            yield relative.removesuffix(".py").removesuffix("/__init__").replace("/", "."), path
+
+
+MODULES = dict(source_files())
+ALL_FILES = [*MODULES.values(), *sorted((ROOT / "tests").rglob("*.py"))]
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_bytes())
+
+
+def imported_names(tree: ast.Module) -> Iterator[str]:
+    """Every module that is named in an import, wherever it stands; `from a import b` gives both."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports name the whole module"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def dependencies(module: str) -> set[str]:
+    """The modules of the program that `module` imports."""
+    return {name for name in imported_names(tree_of(MODULES[module])) if name in MODULES}
+
+
+def layer_of(module: str) -> int | None:
+    """Index in LAYERS; `None` for a package above the layers, such as `artstorefs` itself."""
+    layers = (n for n, layer in enumerate(LAYERS) if f"{module}.".startswith(f"{layer}."))
+    return next(layers, None)
+
+
+def find_cycle(graph: dict[str, set[str]]) -> list[str]:
+    """A chain of modules that leads back to its first, empty if there is none."""
+    finished: set[str] = set()
+
+    def visit(module: str, chain: list[str]) -> list[str]:
+        if module in chain:
+            return [*chain[chain.index(module) :], module]
+        if module in finished:
+            return []
+        for imported in sorted(graph[module]):
+            if cycle := visit(imported, [*chain, module]):
+                return cycle
+        finished.add(module)
+        return []
+
+    return next((cycle for module in sorted(graph) if (cycle := visit(module, []))), [])
+
+
+def undurable_calls(tree: ast.Module) -> Iterator[str]:
+    """Calls that write or rename files, with the line; text and binary, `os` and `pathlib`."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        mode = next((k.value for k in node.keywords if k.arg == "mode"), None)
+        if name == "open" and mode is None and len(node.args) > 1:
+            mode = node.args[1]
+        elif name.endswith(".open") and mode is None and node.args and name != "os.open":
+            mode = node.args[0]
+        writes = isinstance(mode, ast.Constant) and set(str(mode.value)) & set("wax+")
+        opens = name == "open" or (name.endswith(".open") and name != "os.open")
+        renames = name in {"os.replace", "os.rename"}
+        if renames or name.endswith((".write_text", ".write_bytes")) or (opens and writes):
+            yield f"line {node.lineno}: {name}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_downwards_only(module: str) -> None:
+    own = layer_of(module)
+    for name in dependencies(module):
+        layer = layer_of(name)
+        assert layer is None or own is None or layer >= own, f"{module} imports {name}"
+    assert own is not None or not dependencies(module), f"{module} stands above the layers"
+
+
+def test_no_two_files_import_each_other() -> None:
+    assert find_cycle({module: dependencies(module) for module in MODULES}) == []
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("artstorefs.core")])
+def test_core_is_pure(module: str) -> None:
+    roots = {name.partition(".")[0] for name in imported_names(tree_of(MODULES[module]))}
+    assert not roots & NOT_IN_CORE
+
+
+@pytest.mark.parametrize("path", ALL_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_stay_small(path: Path) -> None:
+    assert len(path.read_bytes().splitlines()) <= FILE_LINES_MAX
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= FUNCTION_LINES_MAX, f"{node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", MODULES.values(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_are_written_and_renamed_durably(path: Path) -> None:
+    calls = list(undurable_calls(tree_of(path)))
+    assert path.relative_to(ROOT).as_posix() in DURABLE or calls == []
+
+
+def test_top_level_is_that_of_the_design() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\0")
+    names = {name.partition("/")[0] for name in listed if name}
+    assert {name for name in names if not name.startswith(".")} <= TOP_LEVEL
+
+
+@pytest.mark.parametrize("folder", ["daemon", "tools", "systemd", "tests"])
+def test_folders_that_are_no_packages(folder: str) -> None:
+    assert not (ROOT / folder / "__init__.py").exists()
+
+
+def test_the_checks_themselves_find_what_they_look_for() -> None:
+    source = 'open(p, "w"); p.open("ab"); os.rename(a, b); p.write_text(t); open(p); os.open(p, f)'
+    assert len(list(undurable_calls(ast.parse(source)))) == 4
+    assert find_cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) == ["a", "b", "c", "a"]
+    assert find_cycle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+    assert set(imported_names(ast.parse("import a.b\nfrom c import d"))) == {"a.b", "c", "c.d"}

@@ -1,0 +1,225 @@
+"""The program: help, exit codes, one line for every mistake, and a quick start."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from artstorefs.core.archive_record import ArchiveRecord
+from artstorefs.core.directories import SYSTEM_DIRECTORIES
+from artstorefs.core.errors import ConfigurationError
+from artstorefs_tools import exit_codes
+from artstorefs_tools.command_line import COMMANDS, build_parser, main
+from artstorefs_tools.commands.init import choose_archive_id
+from artstorefs_tools.commands.status import describe
+from artstorefs_tools.configuration_files import Person, configuration_path, locate_archive
+from artstorefs_tools.errors import CommandError
+from artstorefs_tools.mount_holders import find_holders
+from artstorefs_tools.mount_table import MountEntry, parse_mountinfo
+
+SCREEN_LINES = 40
+SCREEN_COLUMNS = 90
+HEAVY = {"pydantic", "trio", "pyfuse3", "boto3", "xattr", "subprocess", "artstorefs_daemon"}
+"""What a command that only asks the daemon must not load: pydantic alone takes 60 ms."""
+
+STATUS = {
+    "archive": "museum",
+    "mountpoint": "/srv/museum",
+    "pid": 12,
+    "version": "0.1.0",
+    "started_at": "2026-01-02T03:04:05Z",
+    "durability": "log",
+    "nodes": 12345,
+    "pending": {"intents": 3, "bytes": 3 << 20, "oldest_age_s": 4.2, "failed": 1},
+    "errors": [{"path": "/a", "file_id": "f", "error": "no room", "since": "2026-01-02"}],
+    "spool": {"bytes": 3 << 20, "limit_bytes": 50 << 30},
+    "elements": [
+        {
+            "id": "main",
+            "kind": "local",
+            "path": "/objects",
+            "mode": "edit",
+            "priority": 1,
+            "state": "ok",
+            "total_bytes": 1 << 40,
+            "free_bytes": None,
+        }
+    ],
+}
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """A configuration whose archive is not mounted."""
+    path = tmp_path / "museum.toml"
+    path.write_text(
+        f'runtime_dir = "{tmp_path}/run"\n[[element]]\nid = "main"\npath = "{tmp_path}/objects"\n'
+    )
+    return path
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_a_screen_and_shows_an_example(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as ended:
+        main([*filter(None, [command]), "--help"])
+    assert ended.value.code == exit_codes.OK
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= SCREEN_LINES
+    assert max(map(len, lines)) <= SCREEN_COLUMNS
+    assert any(line.startswith(f"  artstorefs {command}") for line in lines)
+
+
+@pytest.mark.parametrize("argv", [[], ["dance"], ["status"], ["umount", "/m", "--flush", "--lazy"]])
+def test_wrong_usage_has_its_exit_code(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    assert ended.value.code == exit_codes.USAGE
+    assert "usage: artstorefs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["status", "flush", "rescan"])
+def test_not_mounted_is_one_line_with_the_next_step(
+    command: str, archive: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, str(archive)]) == exit_codes.NOT_MOUNTED
+    told = f"{archive} is not mounted; mount it with: artstorefs mount {archive}"
+    assert capsys.readouterr().err == f"artstorefs: {told}\n"
+
+
+def test_status_as_json_of_what_is_not_mounted(
+    archive: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["status", str(archive), "--json"]) == exit_codes.NOT_MOUNTED
+    assert json.loads(capsys.readouterr().out) == {"archive": "museum", "mounted": False}
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "told"),
+    [
+        (["status", "/no/such.toml"], exit_codes.USAGE, "/no/such.toml: no such configuration"),
+        (["mount", "ARCHIVE", "-o", "rx"], exit_codes.USAGE, "-o: rx: is not a mount option"),
+        (["mount", "ARCHIVE"], exit_codes.USAGE, "has no mountpoint in its configuration"),
+        (["mount", "ARCHIVE", "/no/such"], exit_codes.FAILURE, "mkdir -p /no/such"),
+        (["umount", "/no/such"], exit_codes.NOT_MOUNTED, "nothing is mounted at /no/such"),
+        (["umount", "/proc"], exit_codes.USAGE, "/proc is of type proc, not an archive"),
+        (["attr", "a=b"], exit_codes.USAGE, "no file is given"),
+        (["init", "a b", "--element", "m=local:/x"], exit_codes.USAGE, 'name: "a b" is not'),
+        (["init", "a", "--element", "m=/x"], exit_codes.USAGE, "must look like ID=local:PATH"),
+    ],
+)
+def test_mistake_is_one_line_with_its_exit_code(
+    argv: list[str], code: int, told: str, archive: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(archive) if word == "ARCHIVE" else word for word in argv]) == code
+    error = capsys.readouterr().err
+    assert error.startswith("artstorefs: ")
+    assert error.count("\n") == 1
+    assert told in error
+
+
+def test_init_leaves_an_existing_configuration_alone(
+    archive: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = archive.read_bytes()
+    argv = ["init", "museum", "--element", "m=local:/x", "--config-dir", str(archive.parent)]
+    assert main(argv) == exit_codes.FAILURE
+    assert "is there already" in capsys.readouterr().err
+    assert archive.read_bytes() == before
+    assert not Path("/x").exists()
+
+
+def test_flags_of_mount_are_accepted() -> None:
+    options = ["-sfnv", "-N", "ns", "-t", "artstorefs", "-o", "ro", "-o", "x"]
+    arguments = build_parser("mount").parse_args(["mount", *options, "museum", "/m"])
+    assert (arguments.name, arguments.mountpoint, arguments.foreground) == ("museum", "/m", True)
+    assert arguments.options == ["ro", "x"]
+
+
+@pytest.mark.parametrize("command", ["status", "flush", "rescan"])
+def test_commands_that_ask_the_daemon_load_nothing_heavy(command: str, archive: Path) -> None:
+    program = (
+        "import sys; from artstorefs_tools.command_line import main; "
+        "main(sys.argv[1:]); print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, command, str(archive)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert not HEAVY & set(done.stdout.split())
+
+
+def test_status_for_people() -> None:
+    text = "\n".join(describe(STATUS))
+    assert text.startswith("museum is mounted at /srv/museum\n")
+    assert re.search(r"pending +3 changes, 3MiB, the oldest 4 s old, 1 refused\n", text)
+    assert re.search(r"main +local +edit +1 +ok +unknown +/objects\n", text)
+    assert text.endswith("  /a: no room (since 2026-01-02)")
+
+
+def test_names_are_looked_for_in_the_folder_of_the_person(tmp_path: Path) -> None:
+    person = Person(is_root=False, home=tmp_path, environment={})
+    folder = tmp_path / ".config/artstorefs"
+    assert person.configurations == folder
+    folder.mkdir(parents=True)
+    (folder / "museum.toml").write_text("")
+    assert configuration_path("museum", person) == folder / "museum.toml"
+    location = locate_archive("museum", person)
+    assert location.runtime_dir == tmp_path / ".local/state/artstorefs/museum/run"
+    with pytest.raises(ConfigurationError, match="does not exist; there are: museum"):
+        configuration_path("musuem", person)
+
+
+def test_system_configuration_has_system_directories_for_everybody(tmp_path: Path) -> None:
+    person = Person(is_root=False, home=tmp_path, environment={})
+    assert person.directories(Path("/etc/artstorefs/m.toml")) == SYSTEM_DIRECTORIES
+    assert person.directories(tmp_path / "m.toml") != SYSTEM_DIRECTORIES
+
+
+def _record(archive_id: UUID, name: str) -> ArchiveRecord:
+    return ArchiveRecord.model_construct(archive_id=archive_id, archive_name=name)
+
+
+def test_archive_id_is_reused_or_refused() -> None:
+    first, second = UUID(int=1), UUID(int=2)
+    ours, other = (_record(first, "museum"), _record(second, "museum"))
+    assert choose_archive_id("museum", {"a": None, "b": ours}) == first
+    new_ids = {choose_archive_id("museum", {"a": None}) for _ in range(2)}
+    assert len(new_ids) == 2
+    with pytest.raises(CommandError, match="element a carries the archive zoo"):
+        choose_archive_id("museum", {"a": _record(first, "zoo")})
+    with pytest.raises(CommandError, match="a and b carry different archives"):
+        choose_archive_id("museum", {"a": ours, "b": other})
+
+
+def test_mount_table_with_escapes_and_optional_fields() -> None:
+    data = (
+        b"29 1 0:26 / /proc rw,nosuid shared:5 master:1 - proc proc rw\n"
+        b"90 29 0:50 / /srv/my\\040m\\134x rw - fuse.artstorefs museum rw,user_id=0\n"
+        b"broken line\n"
+    )
+    assert list(parse_mountinfo(data)) == [
+        MountEntry("/proc", "proc", "proc"),
+        MountEntry("/srv/my m\\x", "fuse.artstorefs", "museum"),
+    ]
+
+
+def test_holder_of_a_mount_is_named(tmp_path: Path) -> None:
+    process = tmp_path / "proc/77"
+    (process / "fd").mkdir(parents=True)
+    (process / "comm").write_text("bash\n")
+    (process / "cwd").symlink_to("/srv/museum/a")
+    (tmp_path / "proc/self").mkdir()
+    holders = [str(holder) for holder in find_holders("/srv/museum", tmp_path / "proc")]
+    assert holders == ["bash (process 77) works in /srv/museum/a"]
+    assert not list(find_holders("/srv/muse", tmp_path / "proc"))
