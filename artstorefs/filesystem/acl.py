@@ -1,6 +1,6 @@
 """POSIX access control lists in the form that the kernel passes as xattr values: pure.
 
-`system.posix_acl_access` and `system.posix_acl_default` hold, little-endian (linux/posix_acl_xattr.h):
+`system.posix_acl_access` and `system.posix_acl_default` hold, little-endian (posix_acl_xattr.h):
 
     u32 version = 2, then for each entry: u16 tag, u16 permissions, u32 id
 

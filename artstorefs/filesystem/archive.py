@@ -47,7 +47,9 @@ class Archive:
     modes: dict[str, ElementMode] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.modes = {element.id: ElementMode(element.mode) for element in self.configuration.elements}
+        self.modes = {
+            element.id: ElementMode(element.mode) for element in self.configuration.elements
+        }
 
     def require(self, operation: Operation, node: Node) -> None:
         """Raise ForbiddenByMode unless the element that holds `node` allows `operation`.

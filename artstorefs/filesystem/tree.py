@@ -23,7 +23,7 @@ from artstorefs.filesystem.errors import (
     NotADirectory,
 )
 from artstorefs.filesystem.xattr import get_system, set_system
-from artstorefs.state.index import ROOT_INO, Name
+from artstorefs.state.index import DOT_DOT_POSITION, DOT_POSITION, ROOT_INO, Name
 from artstorefs.state.node import Node
 
 NAME_MAX = 255
@@ -67,12 +67,22 @@ class Tree:
         return self._index.child(parent, name)
 
     def children(self, ino: int, after: int, limit: int) -> list[tuple[int, bytes, Node]]:
-        """Up to `limit` entries (position, name, node) that follow position `after`; without
-        `.` and `..`, which POSIX leaves open and the kernel does not need."""
+        """Up to `limit` entries (position, name, node) that follow position `after`."""
+        self.node(ino)
+        return self._index.children(ino, after, limit)
+
+    def dots(self, ino: int, after: int) -> list[tuple[bytes, Node, int]]:
+        """Of `.` and `..` those that follow position `after`, with their positions. Reading a
+        directory from its beginning is an access to it."""
+        if after >= DOT_DOT_POSITION:
+            return []
         node = self.node(ino)
+        entry = self._index.first_name(ino)
+        parent = self.node(entry.parent) if entry else node
         if after == 0:
             self.accessed(node)
-        return self._index.children(ino, after, limit)
+        both = [(b".", node, DOT_POSITION), (b"..", parent, DOT_DOT_POSITION)]
+        return [dot for dot in both if dot[2] > after]
 
     def accessed(self, node: Node) -> None:
         """Renew the time of access as relatime does, unless the archive is read-only."""

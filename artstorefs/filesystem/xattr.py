@@ -15,7 +15,7 @@ import stat
 from collections.abc import Callable, Mapping
 from uuid import UUID
 
-from artstorefs.core.json_text import key_from_json, key_to_json
+from artstorefs.core.json_text import JsonObject, key_from_json, key_to_json
 from artstorefs.core.modes import Operation
 from artstorefs.core.room import check_room
 from artstorefs.core.xattr_values import value_to_bytes, value_to_json
@@ -28,6 +28,7 @@ from artstorefs.filesystem.errors import (
     InvalidArgument,
     NameExists,
 )
+from artstorefs.state.index import ROOT_INO
 from artstorefs.state.node import ContentState, Node
 
 USER = b"user."
@@ -196,7 +197,7 @@ class Xattrs:
             if flags & XATTR_CREATE:
                 raise NameExists(name)
 
-    def _check_room(self, node: Node, custom: dict[str, object], xattrs: str | None) -> None:
+    def _check_room(self, node: Node, custom: JsonObject, xattrs: str | None) -> None:
         carried = json.loads(node.carried) if node.carried else {}
         entry = self._archive.index.first_name(node.ino)
         name = entry.name if entry else b""
@@ -220,6 +221,8 @@ class Xattrs:
             answer = str(node.creator)
         elif what == b"error":
             answer = archive.log.failure(node.ino)
+        elif what == b"runtime_dir" and node.ino == ROOT_INO:
+            answer = str(archive.configuration.runtime_dir)
         elif what in (b"element", b"key", b"checksum"):
             answer = self._answer_of_copy(node, what)
         if answer is None:

@@ -3,7 +3,11 @@
 from datetime import UTC, datetime
 from uuid import UUID
 
-from artstorefs.core.archive_record import ArchiveRecord, parse_archive_record, render_archive_record
+from artstorefs.core.archive_record import (
+    ArchiveRecord,
+    parse_archive_record,
+    render_archive_record,
+)
 from artstorefs.core.errors import ElementError, ObjectAbsent
 from artstorefs.elements.interface import ARCHIVE_KEY, Element
 

@@ -1,12 +1,15 @@
 """What the start does with the state directory, whatever ended the daemon before.
 
-| found                                       | because                          | done |
-| ------------------------------------------- | -------------------------------- | ---- |
-| content OPEN, spool file there              | killed while a file was open     | sealed with the size and time of the spool file |
-| content OPEN, no spool file                 | created or cut to 0, not written | empty |
-| content SEALED, spool file of another size  | power cut before an fsync        | the element's copy is the content again; without one, what the spool has |
-| node without a name                         | killed while a deleted file was open | deleted |
-| spool file that no node means               | killed between two steps         | kept aside in `spool/lost` and reported, unless a removal in the log names it |
+content OPEN, spool file there (killed while a file was open)
+    sealed, with the size and time of the spool file
+content OPEN, no spool file (created or cut to 0, and not written)
+    empty
+content SEALED, spool file of another size (power cut before an fsync)
+    what an element has is the content again; without that, what the spool has
+node without a name (killed while a deleted file was open)
+    deleted
+spool file that no node means (killed between two steps)
+    kept aside in `spool/lost` and reported, unless a removal in the log names it
 
 Every step can be repeated; what is left in the log is carried out by the transfer process.
 """

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 
 from artstorefs.core.naming import record_key
 from artstorefs.state.database import Database
-from artstorefs.state.index import FIRST_LINK_ID, ROOT_INO, Copy, Index, Name
+from artstorefs.state.index import FIRST_INO, FIRST_LINK_ID, ROOT_INO, Copy, Index, Name
 from artstorefs.state.log import Log, Removal
 from artstorefs.state.node import COLUMNS, ContentState, Node
 from artstorefs.state.spool import spool_name
@@ -35,7 +35,7 @@ class Changes:
         self._execute = database.execute
         self._index = index
         self._log = log
-        self._last_ino = index.highest_ino()
+        self._last_ino = max(index.highest_ino(), FIRST_INO - 1)
         self._last_name_id = max(index.highest_name_id(), FIRST_LINK_ID)
 
     # ---------------------------------------------------------------------------- creation
@@ -46,7 +46,6 @@ class Changes:
         with self._change(root):
             self._execute(_INSERT_NODE, root.values())
             self._log.node_changed(ROOT_INO, file_id, created=True, uid=uid)
-        self._last_ino = max(self._last_ino, ROOT_INO)
         self._index.remember(root)
         return root
 
@@ -164,9 +163,7 @@ class Changes:
         """A further link becomes the first name; returns the id of its record, now needless."""
         link = self._index.link_names(node.ino)[0]
         assert link.link_id is not None
-        self._execute(
-            "UPDATE names SET id = ?, link_id = NULL WHERE id = ?", (node.ino, link.id)
-        )
+        self._execute("UPDATE names SET id = ?, link_id = NULL WHERE id = ?", (node.ino, link.id))
         return link.link_id
 
     def _delete_node(self, node: Node, uid: int, after: list[int] | None) -> None:
@@ -211,9 +208,7 @@ class Changes:
             gone = 0
             if replaced is not None:
                 gone = 1 if replaced[1].is_directory else 0
-                self._drop_name(
-                    *replaced, now_ns, uid, held=held, after=[node.ino, node.revision]
-                )
+                self._drop_name(*replaced, now_ns, uid, held=held, after=[node.ino, node.revision])
             self._execute(
                 "UPDATE names SET parent = ?, name = ?, stored = 0 WHERE id = ?",
                 (new_parent.ino, new_name, entry.id),
@@ -266,9 +261,7 @@ class Changes:
         reading an archive must not rewrite it."""
         with self._change(node):
             node.atime_ns = atime_ns
-            self._execute(
-                "UPDATE nodes SET atime_ns = ? WHERE ino = ?", (atime_ns, node.ino)
-            )
+            self._execute("UPDATE nodes SET atime_ns = ? WHERE ino = ?", (atime_ns, node.ino))
 
     # ----------------------------------------------------------------------------- content
 

@@ -32,7 +32,13 @@ BUSY_TIMEOUT_S = 10.0
 
 
 def create_tables(connection: sqlite3.Connection) -> None:
-    """Create every table of schema version 1. This function is the schema's documentation.
+    """Create every table of schema version 1; the two functions below document them."""
+    _create_tree_tables(connection)
+    _create_transfer_tables(connection)
+
+
+def _create_tree_tables(connection: sqlite3.Connection) -> None:
+    """The tree: what the filesystem shows.
 
     nodes: one row for each file, directory, symlink and special file.
         ino            inode number, never used twice; the root directory is 1
@@ -54,20 +60,6 @@ def create_tables(connection: sqlite3.Connection) -> None:
                        from 2^62 up; readdir uses it as the position that survives changes
         link_id        UUID of the link record of a further hard link, NULL for the first name
         stored         1 once the link record on the elements says what this row says
-
-    copies: what the elements hold of a node, as far as we have been told.
-        key            key of the object, or of the node record when `is_record`
-        revision       revision that the attr.json or node record there carries
-        content        version of the content that the object holds
-        seen_size, seen_modified_ns
-                       size and time of the attr.json when we wrote or last read it; other values
-                       mean that somebody else has written it since
-
-    log: intents toward elements that are accepted and not yet carried out (DESIGN: "WAL"). At most
-    one pending file_create or file_update for each node; rows leave when they are carried out.
-        operation      file_create, file_update, file_delete, mode_change, migrate, cache_rebuild
-        status         pending, failed (refused by an element, still retried), rolled_back
-        data           JSON text; what it holds depends on the operation, see `log.py`
     """
     connection.executescript(
         """
@@ -105,6 +97,29 @@ def create_tables(connection: sqlite3.Connection) -> None:
         CREATE UNIQUE INDEX names_by_name ON names (parent, name);
         CREATE INDEX names_by_parent ON names (parent);
         CREATE INDEX names_of_links ON names (ino) WHERE link_id IS NOT NULL;
+        """
+    )
+
+
+def _create_transfer_tables(connection: sqlite3.Connection) -> None:
+    """What the elements hold, and what they still have to be told.
+
+    copies: what the elements hold of a node, as far as we have been told.
+        key            key of the object, or of the node record when `is_record`
+        revision       revision that the attr.json or node record there carries
+        content        version of the content that the object holds
+        seen_size, seen_modified_ns
+                       size and time of the attr.json when we wrote or last read it; other values
+                       mean that somebody else has written it since
+
+    log: intents toward elements that are accepted and not yet carried out (DESIGN: "WAL"). At most
+    one pending file_create or file_update for each node; rows leave when they are carried out.
+        operation      file_create, file_update, file_delete, mode_change, migrate, cache_rebuild
+        status         pending, failed (refused by an element, still retried), rolled_back
+        data           JSON text; what it holds depends on the operation, see `log.py`
+    """
+    connection.executescript(
+        """
         CREATE TABLE copies (
             ino INTEGER NOT NULL,
             element TEXT NOT NULL,

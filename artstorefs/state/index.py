@@ -7,12 +7,19 @@ recently used ones is held here.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakValueDictionary
 
 from artstorefs.state.database import Database
 from artstorefs.state.node import COLUMNS, Node
 
 ROOT_INO = 1
+
+DOT_POSITION, DOT_DOT_POSITION = 2, 3
+"""Positions of `.` and `..` in a directory; names have higher ones."""
+
+FIRST_INO = 16
+"""Of what is created in the tree: the numbers below are kept for the root and for positions."""
 
 FIRST_LINK_ID = 1 << 62
 """Names of further hard links have ids from here up; inode numbers never get this far."""
@@ -182,14 +189,15 @@ class Index:
 
     def copies(self, ino: int) -> list[Copy]:
         return [
-            _copy(row) for row in self._execute("SELECT * FROM copies WHERE ino = ?", (ino,))
+            copy_of_row(row) for row in self._execute("SELECT * FROM copies WHERE ino = ?", (ino,))
         ]
 
     def all_copies(self, element: str) -> Iterator[Copy]:
         for row in self._execute("SELECT * FROM copies WHERE element = ?", (element,)):
-            yield _copy(row)
+            yield copy_of_row(row)
 
 
-def _copy(row: tuple) -> Copy:  # type: ignore[type-arg]
+def copy_of_row(row: tuple[Any, ...]) -> Copy:
+    """A row of `copies`, as `SELECT *` gives it."""
     ino, element, key, is_record, *rest = row
     return Copy(ino, element, key, bool(is_record), *rest)

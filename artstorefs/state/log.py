@@ -192,8 +192,7 @@ class Log:
     def waiting_nodes(self) -> list[int]:
         """Inode numbers with an intent, in the order in which the intents were logged."""
         return [
-            row[0]
-            for row in self._execute("SELECT ino FROM log WHERE ino IS NOT NULL ORDER BY id")
+            row[0] for row in self._execute("SELECT ino FROM log WHERE ino IS NOT NULL ORDER BY id")
         ]
 
     def removals(self) -> list[tuple[int, Removal]]:

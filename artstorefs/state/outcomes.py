@@ -1,13 +1,12 @@
 """What is agreed with, and reported by, the transfer process: one transaction for each batch.
 
-| crash after                       | state directory                | element                | the next start does |
-| --------------------------------- | ------------------------------ | ---------------------- | ------------------- |
-| 1 `assign` committed              | key in the log, content sealed | nothing                | carries it to the same key |
-| 2 object written and flushed      | as 1                           | object                 | finds it there, goes on |
-| 3 attr.json written and flushed   | as 1                           | object, attr.json      | writes the same again |
-| 4 `stored` committed              | copy known; removal logged     | new and old revision   | carries out the removal |
-| 5 old attr.json, object, spool gone | removal logged               | new revision           | removing again does nothing |
-| 6 `removed` committed             | nothing pending                | new revision           | nothing |
+crash after                    state directory         element               the next start
+1 `assign` committed           key in the log          nothing               carries it to that key
+2 object written, flushed      as 1                    object                finds it, goes on
+3 attr.json written, flushed   as 1                    object, attr.json     writes the same again
+4 `stored` committed           copy, removal logged    new and old content   carries out the removal
+5 old content, spool removed   removal logged          new content           removes nothing
+6 `removed` committed          nothing pending         new content           nothing
 
 The transfer process syncs SQLite's log before it touches an element, so that after a power cut the
 element is never ahead of what the state directory remembers, and nothing is removed before the

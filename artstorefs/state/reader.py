@@ -10,7 +10,7 @@ from uuid import UUID
 
 from artstorefs.core.naming import record_key
 from artstorefs.state.database import connect_read_only
-from artstorefs.state.index import ROOT_INO, Copy, Name
+from artstorefs.state.index import ROOT_INO, Copy, Name, copy_of_row
 from artstorefs.state.node import COLUMNS, Node
 
 _NODE = f"SELECT {', '.join(COLUMNS)} FROM nodes WHERE ino = ?"
@@ -89,7 +89,7 @@ class Reader:
 
     def _copies(self, ino: int) -> list[Copy]:
         rows = self._execute("SELECT * FROM copies WHERE ino = ?", (ino,))
-        return [Copy(*row[:3], bool(row[3]), *row[4:]) for row in rows]
+        return [copy_of_row(row) for row in rows]
 
     def close(self) -> None:
         self._connection.close()

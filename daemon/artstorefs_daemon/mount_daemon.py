@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from typing import NoReturn
 from uuid import UUID
 
 import trio
@@ -52,8 +53,11 @@ def serve(
     has ended; the value is the exit code. Raises ArtStoreFSError before anything is mounted."""
     clear_dead_mount(mountpoint)
     for directory in (configuration.state_dir, configuration.cache_dir, configuration.runtime_dir):
-        os.makedirs(directory, mode=0o700 if directory != configuration.runtime_dir else 0o755,
-                    exist_ok=True)
+        os.makedirs(
+            directory,
+            mode=0o700 if directory != configuration.runtime_dir else 0o755,
+            exist_ok=True,
+        )
     lock = StateLock(str(configuration.state_dir), configuration.name)
     _acquire(lock)
     if foreground:
@@ -61,11 +65,11 @@ def serve(
         return _run(configuration, mountpoint, options, lock, lambda: None)
     reading, writing = os.pipe()
     child = os.fork()
-    if child:
-        os.close(writing)
-        return _wait_for_child(reading, child)
-    os.close(reading)
-    _serve_in_background(configuration, mountpoint, options, lock, writing)
+    if child == 0:
+        os.close(reading)
+        _serve_in_background(configuration, mountpoint, options, lock, writing)
+    os.close(writing)
+    return _wait_for_child(reading, child)
 
 
 def _acquire(lock: StateLock) -> None:
@@ -80,8 +84,10 @@ def _acquire(lock: StateLock) -> None:
             if time.monotonic() > deadline or (exc.holder and is_mounted(pid=exc.holder)):
                 raise
             if not told:
-                print(f"artstorefs: waiting for process {exc.holder}, which still drains the log",
-                      file=sys.stderr)
+                print(
+                    f"artstorefs: waiting for process {exc.holder}, which still drains the log",
+                    file=sys.stderr,
+                )
                 told = True
             time.sleep(0.1)
 
@@ -103,7 +109,7 @@ def _serve_in_background(
     options: MountOptions,
     lock: StateLock,
     writing: int,
-) -> None:
+) -> NoReturn:
     """The forked child; never returns."""
     code = 1
     told = False

@@ -66,16 +66,6 @@ def _caller(context: pyfuse3.RequestContext) -> Caller:
     return Caller(context.uid, context.gid, context.pid, context.umask)
 
 
-def in_group(caller: Caller, gid: int) -> bool:
-    """Whether the calling process has a group, supplementary ones included."""
-    if caller.gid == gid:
-        return True
-    try:
-        return gid in pyfuse3.get_sup_groups(caller.pid)
-    except (OSError, RuntimeError):
-        return False  # the process has ended; nobody is left to hold a right
-
-
 def entry_attributes(node: Node) -> pyfuse3.EntryAttributes:
     """What stat(2) shows, with the times for which the kernel may believe it."""
     entry = pyfuse3.EntryAttributes()
@@ -146,6 +136,10 @@ class Operations(pyfuse3.Operations):
 
     @answers
     async def readdir(self, directory: int, position: int, token: Any) -> None:
+        for name, node, following in self._tree.dots(directory, position):
+            if not pyfuse3.readdir_reply(token, name, entry_attributes(node), following):
+                return
+            position = following
         while True:
             entries = self._tree.children(directory, position, READDIR_ENTRIES)
             for position, name, node in entries:
@@ -275,7 +269,9 @@ class Operations(pyfuse3.Operations):
         return pyfuse3.FileInfo(fh=self._last_handle, keep_cache=True)
 
     @answers
-    async def read(self, handle: int, offset: int, size: int) -> bytes | bytearray:
+    async def read(  # type: ignore[override]  # any buffer will do, and saves a copy
+        self, handle: int, offset: int, size: int
+    ) -> bytes | bytearray:
         opened = self._handles[handle]
         if offset == 0:
             self._tree.accessed(opened.file.node)

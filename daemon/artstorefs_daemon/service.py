@@ -10,7 +10,7 @@ from uuid import UUID
 import trio
 
 from artstorefs import __version__
-from artstorefs.filesystem.archive import Archive, Caller
+from artstorefs.filesystem.archive import Archive
 from artstorefs.filesystem.attributes import Attributes, FilesystemSize
 from artstorefs.filesystem.content import Contents, Handle
 from artstorefs.filesystem.source import ContentSource
@@ -18,6 +18,7 @@ from artstorefs.filesystem.spool_budget import SpoolBudget
 from artstorefs.filesystem.tree import Tree
 from artstorefs.filesystem.xattr import Xattrs
 from artstorefs.state.database import CHECKPOINT_BYTES
+from artstorefs_daemon.callers import in_group
 from artstorefs_daemon.transfer_link import TransferLink
 
 log = logging.getLogger(__name__)
@@ -38,9 +39,6 @@ class Service:
     """What the FUSE adapter, the control socket and the daemon's start work with."""
 
     def __init__(self, archive: Archive, mountpoint: str, spool_used_bytes: int) -> None:
-        # imported here because the adapter imports this module, and pyfuse3 with it
-        from artstorefs_daemon.operations import in_group
-
         self.archive = archive
         self.mountpoint = mountpoint
         self.started_at = time.time()
@@ -182,6 +180,3 @@ class Service:
 
 def _timestamp(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
-
-
-__all__ = ["Caller", "Service"]

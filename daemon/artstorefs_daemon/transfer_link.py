@@ -212,9 +212,7 @@ class TransferLink:
                     )
         before = self._archive.log.assignment(node.ino)
         if before and before.content == node.content and before.is_record == is_record:
-            return StoreJob(
-                node.ino, before.element, before.key, node.content, is_record, upload
-            )
+            return StoreJob(node.ino, before.element, before.key, node.content, is_record, upload)
         configuration = self._archive.configuration
         element = copies[0].element if copies else None
         if element is None:

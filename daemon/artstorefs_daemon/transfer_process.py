@@ -38,9 +38,7 @@ NICENESS = 5
 def open_elements(configuration: ArchiveConfiguration) -> dict[str, Element]:
     """Element objects of one thread. An unreachable element opens and fails at its first use."""
     return {
-        element.id: LocalElement(
-            element.id, str(element.path), capacity_bytes=element.capacity
-        )
+        element.id: LocalElement(element.id, str(element.path), capacity_bytes=element.capacity)
         for element in configuration.elements
     }
 
@@ -115,7 +113,8 @@ def main(arguments: list[str]) -> int:
     os.nice(NICENESS)
     gc.freeze()
     connection = socket.socket(fileno=int(descriptor))
-    TransferProcess(connection, ArchiveConfiguration.model_validate_json(configuration)).run()
+    parsed = ArchiveConfiguration.model_validate(json.loads(configuration))
+    TransferProcess(connection, parsed).run()
     return 0
 
 

@@ -1,0 +1,147 @@
+"""An archive of its own for a test: made, mounted, killed, mounted again, and cleaned up.
+
+Everything lies below one directory of the test. Daemons are ended by their process id; what is
+still mounted at the end is detached, also after a failure.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+COMMAND_LIMIT_S = 60
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class MountedArchive:
+    """`element`, `state` and `mount` are directories below `base`; `toml` is the configuration."""
+
+    def __init__(self, base: Path, *, settings: str = "", element_arguments: str = "") -> None:
+        self.base = base
+        self.element = base / "element"
+        self.mount = base / "mount"
+        self.state = base / "state"
+        self.toml = base / "test.toml"
+        self.mount.mkdir(parents=True)
+        self.run(
+            "init",
+            "test",
+            "--element",
+            f"main=local:{self.element}{element_arguments}",
+            "--config-dir",
+            str(base),
+        )
+        places = "\n".join(
+            f'{name}_dir = "{base / name}"' for name in ("state", "cache", "runtime")
+        )
+        text = self.toml.read_text()
+        head, _, tables = text.partition("[[element]]")
+        self.toml.write_text(f"{head}\n{places}\n{settings}\n[[element]]{tables}")
+
+    # ------------------------------------------------------------------------ the command line
+
+    def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run `artstorefs`; its output is in the result, and in the error if it fails."""
+        done = subprocess.run(
+            [sys.executable, "-m", "artstorefs_tools.command_line", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_LIMIT_S,
+            check=False,
+        )
+        if check and done.returncode:
+            raise AssertionError(f"artstorefs {arguments}: {done.returncode}: {done.stderr}")
+        return done
+
+    def start(self, *options: str) -> "MountedArchive":
+        """Mount; returns when the mount is there."""
+        self.run("mount", str(self.toml), str(self.mount), *options)
+        return self
+
+    def stop(self) -> None:
+        """Unmount and wait for the daemon to end."""
+        self.run("umount", str(self.mount))
+
+    def remount(self) -> None:
+        self.stop()
+        self.start()
+
+    def flush(self) -> None:
+        self.run("flush", str(self.toml))
+
+    def status(self) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self.run("status", str(self.toml), "--json").stdout)
+        return answer
+
+    # ------------------------------------------------------------------------------ processes
+
+    @property
+    def pid(self) -> int:
+        """Process id of the daemon, from the lock file."""
+        return int((self.state / "lock").read_text())
+
+    def kill(self) -> None:
+        """kill -9 of the daemon, and the end of it; the dead mount stays."""
+        pid = self.pid
+        os.kill(pid, signal.SIGKILL)
+        wait_for_end(pid)
+
+    def log(self) -> str:
+        """What the daemon has logged."""
+        path = self.state / "daemon.log"
+        return path.read_text() if path.exists() else ""
+
+    def clean_up(self) -> None:
+        """Unmount whatever is left, end the daemon, whatever state they are in."""
+        subprocess.run(["umount", "-l", str(self.mount)], capture_output=True, check=False)
+        try:
+            pid = self.pid
+        except (OSError, ValueError):
+            return
+        if str(self.toml) in _command_line(pid):
+            os.kill(pid, signal.SIGKILL)
+            wait_for_end(pid)
+
+    # ------------------------------------------------------------------------------ elements
+
+    def objects(self) -> list[Path]:
+        """Objects and sidecars on the element, without what is ours."""
+        return sorted(
+            path
+            for path in self.element.rglob("*")
+            if path.is_file() and ".artstorefs" not in path.parts
+        )
+
+    def attributes(self, name: str) -> dict[str, Any]:
+        """The attr.json of the file that is called `name` (of the first one found)."""
+        for path in self.element.rglob("*.attr.json"):
+            document: dict[str, Any] = json.loads(path.read_bytes())
+            if document["original_filename"] == name:
+                return document
+        raise AssertionError(f"no attr.json of {name}")
+
+
+def wait_for_end(pid: int, limit_s: float = 30) -> None:
+    """Until a process is gone (or a zombie of somebody else)."""
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return
+        if state == "Z":
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"process {pid} did not end in {limit_s} s")
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
