@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"{arguments.name} has no mountpoint in its configuration; "
             f"say where: artstorefs mount {arguments.name} MOUNTPOINT"
         )
-    if not os.path.lexists(configuration.mountpoint):
+    if not _exists(configuration.mountpoint):
         raise CommandError(
             f"mountpoint {configuration.mountpoint} does not exist; make it with: "
             f"mkdir -p {configuration.mountpoint}"
@@ -58,3 +58,14 @@ def run(arguments: argparse.Namespace) -> int:
     from artstorefs_daemon.mount_daemon import serve
 
     return serve(configuration, str(configuration.mountpoint), options, arguments.foreground)
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is a mountpoint; a dead mount is one, though it answers nothing."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
