@@ -19,7 +19,7 @@ import trio
 
 from artstorefs.core.modes import Operation
 from artstorefs.filesystem.archive import Archive, now_ns
-from artstorefs.filesystem.errors import SpoolFull
+from artstorefs.filesystem.errors import FileTooLarge
 from artstorefs.filesystem.source import ContentSource
 from artstorefs.filesystem.spool_budget import SpoolBudget
 from artstorefs.state.node import ContentState, Node
@@ -28,6 +28,10 @@ ACCESS_MODE = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
 
 BLOCKING_BYTES = 256 << 10
 """From this size on a write goes to a thread: copying takes longer than the change of threads."""
+
+
+FILE_LIMIT_BYTES = (1 << 44) - 4096
+"""Largest file: what ext4 holds with blocks of 4 KiB, so that a spool and an element can."""
 
 
 @dataclass(slots=True)
@@ -42,6 +46,8 @@ class OpenFile:
     """`descriptor` is of the OPEN spool file."""
     handles: int = 0
     writers: int = 0
+    charged_bytes: int = 0
+    """What the spool's budget has been charged for the OPEN spool file."""
     unsynced_name: bool = False
     """The spool file is new: its name has to be synced along with its content."""
     lock: trio.Lock = field(default_factory=trio.Lock)
@@ -127,13 +133,20 @@ class Contents:
                 self._drop_descriptor(file)
                 self._files.pop(node.ino, None)
                 if node.nlink == 0:
-                    self._budget.release(node.size)
                     self._archive.changes.purge(node, handle.uid)
 
     def _seal(self, file: OpenFile, uid: int) -> None:
         if file.node.nlink:
             self._archive.changes.content_sealed(file.node, uid)
+            if file.writable:
+                self._settle_charge(file)
             file.writable = False
+
+    def _settle_charge(self, file: OpenFile) -> None:
+        """From now on the spool file counts with the blocks that it has; its removal gives
+        exactly those back."""
+        self._budget.charge(allocated_bytes(file.descriptor) - file.charged_bytes)
+        file.charged_bytes = 0
 
     def _drop_descriptor(self, file: OpenFile) -> None:
         if file.descriptor >= 0:
@@ -183,15 +196,17 @@ class Contents:
             async with file.lock:
                 await self._make_writable(file, truncate=False)
         end = offset + len(data)
-        growth = end - node.size
-        if growth > 0 and not self._budget.take(growth):
-            await self._budget.wait(growth, node.ino)
+        if end > FILE_LIMIT_BYTES:
+            raise FileTooLarge(node.ino)
+        growth = min(end - node.size, len(data))
+        if growth > 0:
+            if not self._budget.take(growth):
+                await self._budget.wait(growth, node.ino)
+            file.charged_bytes += growth
         if len(data) < BLOCKING_BYTES:
             written = _write_all(file.descriptor, data, offset)
         else:
             written = await trio.to_thread.run_sync(_write_all, file.descriptor, data, offset)
-        if growth > 0 and written < len(data):
-            self._budget.release(min(growth, len(data) - written))
         now = now_ns()
         node.mtime_ns = node.ctime_ns = now
         node.size = max(node.size, offset + written)
@@ -208,6 +223,8 @@ class Contents:
 
     async def _truncate(self, file: OpenFile, size: int) -> None:
         node = file.node
+        if size > FILE_LIMIT_BYTES:
+            raise FileTooLarge(node.ino)
         if node.content_state == ContentState.EMPTY and size == 0:
             with self._archive.changes.attributes(node, now_ns(), node.uid):
                 node.mtime_ns = now_ns()
@@ -215,11 +232,7 @@ class Contents:
         if not file.writable or size == 0:
             async with file.lock:
                 await self._make_writable(file, truncate=size == 0)
-        if size > node.size and not self._budget.take(size - node.size):
-            raise SpoolFull(node.ino)
         os.ftruncate(file.descriptor, size)
-        if size < node.size:
-            self._budget.release(node.size - size)
         node.mtime_ns = node.ctime_ns = now_ns()
         node.size = size
 
@@ -233,6 +246,7 @@ class Contents:
         """Content OPEN, descriptor on its spool file. The caller holds the file's lock."""
         node = file.node
         state = node.content_state
+        version_before = node.content
         if file.writable:
             return
         if state == ContentState.OPEN:
@@ -254,6 +268,14 @@ class Contents:
         file.descriptor = descriptor
         file.version = node.content
         file.writable = True
+        if state in (ContentState.SEALED, ContentState.ARCHIVED):
+            self._take_over_charge(file, is_copy=node.content != version_before)
+
+    def _take_over_charge(self, file: OpenFile, *, is_copy: bool) -> None:
+        """The spool file has content already: of a copy that is new to the budget."""
+        file.charged_bytes = allocated_bytes(file.descriptor)
+        if is_copy:
+            self._budget.charge(file.charged_bytes)
 
     def _open_or_create(self, file: OpenFile) -> int:
         node = file.node
@@ -296,6 +318,11 @@ class Contents:
         if file.node.content_state == ContentState.OPEN:
             self._seal(file, handle.uid)
         return file.node.nlink > 0 and self._archive.log.is_waiting(file.node.ino)
+
+
+def allocated_bytes(descriptor: int) -> int:
+    """Disk space of a file: its holes take none."""
+    return os.fstat(descriptor).st_blocks * 512
 
 
 def _write_all(descriptor: int, data: bytes, offset: int) -> int:

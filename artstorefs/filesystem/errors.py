@@ -77,6 +77,11 @@ class AttributeUnsupported(FilesystemError):
     reason = "attributes of this namespace are not kept"
 
 
+class FileTooLarge(FilesystemError):
+    errno_code = errno.EFBIG
+    reason = "would be larger than 16 TiB"
+
+
 class SpoolFull(FilesystemError):
     errno_code = errno.ENOSPC
     reason = "the spool is full and stayed full; see artstorefs status"

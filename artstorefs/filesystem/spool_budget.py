@@ -1,7 +1,7 @@
 """The spool's limit: writers wait while it is full, then get ENOSPC.
 
-Counted in bytes of file size, which is what the disk will have to hold once a file is written
-through; holes count as if they were filled, so that a limit is never passed.
+While a file is written it counts with the bytes that made it longer, from then on with the blocks
+that it has, until its spool file is removed.
 """
 
 import trio
@@ -37,8 +37,12 @@ class SpoolBudget:
             return
         raise SpoolFull(ino)
 
+    def charge(self, size_bytes: int) -> None:
+        """Count what is there already, beyond the limit if need be; negative to correct."""
+        self.used_bytes = max(0, self.used_bytes + size_bytes)
+
     def release(self, size_bytes: int) -> None:
-        """A spool file was removed or cut."""
-        self.used_bytes = max(0, self.used_bytes - size_bytes)
+        """A spool file was removed."""
+        self.charge(-size_bytes)
         self._freed.set()
         self._freed = trio.Event()

@@ -82,7 +82,7 @@ def _sort_spool(archive: Archive) -> int:
             and spool_name(node.ino, node.content) == name
         )
         if is_content or name in named:
-            used += found.st_size if found else 0
+            used += found.st_blocks * 512 if found else 0
         elif found is not None:
             kept = archive.spool.put_aside(name)
             log.warning("spool file %s belongs to no file; kept as %s", name, kept)

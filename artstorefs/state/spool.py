@@ -51,10 +51,10 @@ class Spool:
             return None
 
     def remove(self, name: str) -> int:
-        """Bytes of content that went. Idempotent."""
+        """Bytes of disk space that went. Idempotent."""
         path = self.path_of_name(name)
         try:
-            size = os.stat(path).st_size
+            size = os.stat(path).st_blocks * 512
             os.unlink(path)
         except FileNotFoundError:
             return 0

@@ -28,7 +28,7 @@ static void init(void *userdata, struct fuse_conn_info *connection)
 {
 	original.init(userdata, connection);
 	connection->want |= connection->capable & (FUSE_CAP_DONT_MASK | FUSE_CAP_CACHE_SYMLINKS);
-	connection->want &= ~FUSE_CAP_HANDLE_KILLPRIV;
+	connection->want &= ~(FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_SPLICE_READ);
 }
 
 static void readdirplus(fuse_req_t request, fuse_ino_t inode, size_t size, off_t offset,

@@ -237,10 +237,11 @@ async def _serve(
     ready: Callable[[], None],
 ) -> None:
     from artstorefs_daemon.control import ControlSocket
-    from artstorefs_daemon.fuse_library import pyfuse3
+    from artstorefs_daemon.fuse_library import keep_buffers, pyfuse3
     from artstorefs_daemon.operations import Operations
     from artstorefs_daemon.service import Service
 
+    keep_buffers()
     service = Service(archive, mountpoint, spool_used_bytes)
     try:
         pyfuse3.init(

@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 from artstorefs.core.errors import ArtStoreFSError, errno_of
 from artstorefs.filesystem.archive import Caller
 from artstorefs.filesystem.attributes import AttributeChange, stat_blocks, stat_size
-from artstorefs.filesystem.content import Handle
+from artstorefs.filesystem.content import ACCESS_MODE, Handle
 from artstorefs.filesystem.xattr import CAPABILITY
 from artstorefs.state.node import Node
 from artstorefs_daemon.fuse_library import pyfuse3
@@ -256,17 +256,20 @@ class Operations(pyfuse3.Operations):
         caller = _caller(context)
         node = self._tree.create(parent, name, mode, caller, open_content=True)
         handle = self._contents.created(node, flags | os.O_WRONLY, caller.uid)
-        return self._file_info(handle), entry_attributes(node)
+        return self._file_info(handle, flags), entry_attributes(node)
 
     @answers
     async def open(self, inode: int, flags: int, context: Any) -> pyfuse3.FileInfo:
         handle = await self._contents.open(self._node(inode), flags, context.uid)
-        return self._file_info(handle)
+        return self._file_info(handle, flags)
 
-    def _file_info(self, handle: Handle) -> pyfuse3.FileInfo:
+    def _file_info(self, handle: Handle, flags: int) -> pyfuse3.FileInfo:
         self._last_handle += 1
         self._handles[self._last_handle] = handle
-        return pyfuse3.FileInfo(fh=self._last_handle, keep_cache=True)
+        # What is only written goes past the kernel's page cache, where it would take a second copy
+        # and twice the memory; such a descriptor cannot be mapped either.
+        direct = flags & ACCESS_MODE == os.O_WRONLY
+        return pyfuse3.FileInfo(fh=self._last_handle, direct_io=direct, keep_cache=True)
 
     @answers
     async def read(  # type: ignore[override]  # any buffer will do, and saves a copy
