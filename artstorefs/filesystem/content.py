@@ -13,6 +13,8 @@ have to wait for a disk; a plain write is one `pwrite`.
 """
 
 import os
+import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import trio
@@ -22,6 +24,7 @@ from artstorefs.filesystem.archive import Archive, now_ns
 from artstorefs.filesystem.errors import FileTooLarge
 from artstorefs.filesystem.source import ContentSource
 from artstorefs.filesystem.spool_budget import SpoolBudget
+from artstorefs.filesystem.xattr import CAPABILITY, set_system
 from artstorefs.state.node import ContentState, Node
 
 ACCESS_MODE = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
@@ -70,8 +73,16 @@ class Contents:
     """All open files. One trio task at a time changes an `OpenFile` across a suspension, by its
     lock; everything else runs between two suspensions."""
 
-    def __init__(self, archive: Archive, source: ContentSource, budget: SpoolBudget) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        source: ContentSource,
+        budget: SpoolBudget,
+        attributes_changed: Callable[[int], None],
+    ) -> None:
+        """`attributes_changed` tells the kernel that what it knows of an inode is not so."""
         self._archive = archive
+        self._attributes_changed = attributes_changed
         self._source = source
         self._budget = budget
         self._files: dict[int, OpenFile] = {}
@@ -195,6 +206,8 @@ class Contents:
         if not file.writable:
             async with file.lock:
                 await self._make_writable(file, truncate=False)
+        if node.xattrs is not None or node.mode & (stat.S_ISUID | stat.S_ISGID):
+            self._drop_privileges(handle)
         end = offset + len(data)
         if end > FILE_LIMIT_BYTES:
             raise FileTooLarge(node.ino)
@@ -211,6 +224,24 @@ class Contents:
         node.mtime_ns = node.ctime_ns = now
         node.size = max(node.size, offset + written)
         return written
+
+    def _drop_privileges(self, handle: Handle) -> None:
+        """A write takes away capabilities, and of anybody but root the set-user-id bit and, of an
+        executable, the set-group-id bit (inode(7)). For what goes through the page cache the
+        kernel has done so before."""
+        node = handle.file.node
+        mode = node.mode
+        if handle.uid != 0:
+            mode &= ~stat.S_ISUID
+            if mode & stat.S_IXGRP:
+                mode &= ~stat.S_ISGID
+        xattrs = set_system(node.xattrs, {CAPABILITY: None})
+        if (mode, xattrs) == (node.mode, node.xattrs):
+            return
+        with self._archive.changes.attributes(node, now_ns(), handle.uid):
+            node.mode = mode
+            node.xattrs = xattrs
+        self._attributes_changed(node.ino)
 
     async def truncate(self, node: Node, size: int, uid: int) -> None:
         """truncate(2), ftruncate(2): cut off, or grow by a hole."""
@@ -303,7 +334,7 @@ class Contents:
         if descriptor >= 0 and file.node.content_state in (ContentState.OPEN, ContentState.SEALED):
             await trio.to_thread.run_sync(os.fsync, descriptor)
             if file.unsynced_name:
-                await trio.to_thread.run_sync(self._archive.spool.sync_directory, file.node.ino)
+                await trio.to_thread.run_sync(self._archive.spool.sync_directory)
                 file.unsynced_name = False
         await self.sync_tree()
 
