@@ -204,8 +204,7 @@ class Contents:
         file = handle.file
         node = file.node
         if not file.writable:
-            async with file.lock:
-                await self._make_writable(file, truncate=False)
+            await self._make_writable(file, truncate=False)
         if node.xattrs is not None or node.mode & (stat.S_ISUID | stat.S_ISGID):
             self._drop_privileges(handle)
         end = offset + len(data)
@@ -261,8 +260,7 @@ class Contents:
                 node.mtime_ns = now_ns()
             return
         if not file.writable or size == 0:
-            async with file.lock:
-                await self._make_writable(file, truncate=size == 0)
+            await self._make_writable(file, truncate=size == 0)
         os.ftruncate(file.descriptor, size)
         node.mtime_ns = node.ctime_ns = now_ns()
         node.size = size
@@ -274,49 +272,41 @@ class Contents:
             os.utime(file.descriptor, ns=(node.atime_ns, node.mtime_ns))
 
     async def _make_writable(self, file: OpenFile, *, truncate: bool) -> None:
-        """Content OPEN, descriptor on its spool file. The caller holds the file's lock."""
-        node = file.node
-        state = node.content_state
-        version_before = node.content
-        if file.writable:
+        """Content OPEN, descriptor on its spool file. Suspends only for content to be copied."""
+        if not file.lock.locked() and self._make_writable_now(file, truncate):
             return
-        if state == ContentState.OPEN:
-            self._drop_descriptor(file)
-            descriptor = self._open_or_create(file)
-        elif state == ContentState.SEALED and self._archive.log.assignment(node.ino) is None:
-            descriptor = self._archive.spool.open(node.ino, node.content, write=True)
-            self._reopen(file, descriptor, node.content, node.size)
-        elif state == ContentState.EMPTY or truncate:
-            version = node.content + 1
-            descriptor = self._archive.spool.create(node.ino, version)
-            file.unsynced_name = True
-            self._reopen(file, descriptor, version, 0)
-        else:
+        async with file.lock:
+            if self._make_writable_now(file, truncate):
+                return
+            node = file.node
             version = node.content + 1
             descriptor = await self._source.copy_to_spool(node, version)
             self._reopen(file, descriptor, version, node.size)
-        self._drop_descriptor(file)
-        file.descriptor = descriptor
-        file.version = node.content
-        file.writable = True
-        if state in (ContentState.SEALED, ContentState.ARCHIVED):
-            self._take_over_charge(file, is_copy=node.content != version_before)
-
-    def _take_over_charge(self, file: OpenFile, *, is_copy: bool) -> None:
-        """The spool file has content already: of a copy that is new to the budget."""
-        file.charged_bytes = allocated_bytes(file.descriptor)
-        if is_copy:
+            file.charged_bytes = allocated_bytes(descriptor)
             self._budget.charge(file.charged_bytes)
 
-    def _open_or_create(self, file: OpenFile) -> int:
+    def _make_writable_now(self, file: OpenFile, truncate: bool) -> bool:
+        """The same where nothing has to be copied; whether that is so."""
         node = file.node
-        try:
-            return self._archive.spool.open(node.ino, node.content, write=True)
-        except FileNotFoundError:
-            if node.size:
-                raise
+        state = node.content_state
+        spool = self._archive.spool
+        if file.writable:
+            return True
+        if state == ContentState.OPEN:
+            descriptor = spool.open_or_create(node.ino, node.content)
             file.unsynced_name = True
-            return self._archive.spool.create(node.ino, node.content)
+            self._replace_descriptor(file, descriptor)
+        elif state == ContentState.SEALED and self._archive.log.assignment(node.ino) is None:
+            descriptor = spool.open(node.ino, node.content, write=True)
+            self._reopen(file, descriptor, node.content, node.size)
+            file.charged_bytes = allocated_bytes(descriptor)
+        elif state == ContentState.EMPTY or truncate:
+            version = node.content + 1
+            self._reopen(file, spool.create(node.ino, version), version, 0)
+            file.unsynced_name = True
+        else:
+            return False
+        return True
 
     def _reopen(self, file: OpenFile, descriptor: int, version: int, size: int) -> None:
         try:
@@ -324,6 +314,13 @@ class Contents:
         except BaseException:
             os.close(descriptor)
             raise
+        self._replace_descriptor(file, descriptor)
+
+    def _replace_descriptor(self, file: OpenFile, descriptor: int) -> None:
+        self._drop_descriptor(file)
+        file.descriptor = descriptor
+        file.version = file.node.content
+        file.writable = True
 
     # -------------------------------------------------------------------------------- sync
 

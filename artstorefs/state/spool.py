@@ -41,6 +41,10 @@ class Spool:
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         return os.open(self.path(ino, version), flags, 0o600)
 
+    def open_or_create(self, ino: int, version: int) -> int:
+        """A descriptor (read and write) of a spool file, as it is, or of a new one."""
+        return os.open(self.path(ino, version), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
     def open(self, ino: int, version: int, *, write: bool) -> int:
         """A descriptor of a spool file that exists; FileNotFoundError otherwise."""
         flags = (os.O_RDWR if write else os.O_RDONLY) | os.O_CLOEXEC

@@ -63,6 +63,7 @@ class Service:
         self.link.load()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.link.run)
+            nursery.start_soon(self.link.survey)
             nursery.start_soon(self._checkpoint)
             nursery.start_soon(self._invalidate)
 
