@@ -68,6 +68,12 @@ class Handle:
     def may_write(self) -> bool:
         return self.flags & ACCESS_MODE != os.O_RDONLY
 
+    @property
+    def is_synchronous(self) -> bool:
+        """Whether each write has to be followed by fsync: O_SYNC, O_DSYNC. The kernel does that
+        itself only for what goes through its page cache."""
+        return bool(self.flags & os.O_DSYNC)  # O_SYNC contains it
+
 
 class Contents:
     """All open files. One trio task at a time changes an `OpenFile` across a suspension, by its

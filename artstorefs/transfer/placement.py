@@ -11,8 +11,8 @@ from artstorefs.core.modes import ElementMode, Operation, refusal
 from artstorefs.elements.interface import Capacity
 
 RESERVE_LIMIT_BYTES = 64 << 20
-"""Room left on every element, a hundredth of it up to this, so that attr.json files can still be rewritten and removals logged
-by the element's own filesystem when no object fits any more."""
+"""Room left on every element, a hundredth of it up to this, so that attr.json files can still be
+rewritten when no object fits any more."""
 
 
 def choose_element(
