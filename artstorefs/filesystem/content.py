@@ -23,6 +23,7 @@ from artstorefs.filesystem.errors import SpoolFull
 from artstorefs.filesystem.source import ContentSource
 from artstorefs.filesystem.spool_budget import SpoolBudget
 from artstorefs.state.node import ContentState, Node
+from artstorefs.state.spool import spool_name
 
 ACCESS_MODE = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
 
@@ -42,8 +43,8 @@ class OpenFile:
     """`descriptor` is of the OPEN spool file."""
     handles: int = 0
     writers: int = 0
-    unsynced_name: bool = False
-    """The spool file is new: its name has to be synced along with its content."""
+    unsynced_name: bool = True
+    """Nobody knows that the spool file's name is durable: it is synced along with the content."""
     lock: trio.Lock = field(default_factory=trio.Lock)
 
 
@@ -127,7 +128,6 @@ class Contents:
                 self._drop_descriptor(file)
                 self._files.pop(node.ino, None)
                 if node.nlink == 0:
-                    self._budget.release(node.size)
                     self._archive.changes.purge(node, handle.uid)
 
     def _seal(self, file: OpenFile, uid: int) -> None:
@@ -186,10 +186,14 @@ class Contents:
         growth = end - node.size
         if growth > 0 and not self._budget.take(growth):
             await self._budget.wait(growth, node.ino)
-        if len(data) < BLOCKING_BYTES:
-            written = _write_all(file.descriptor, data, offset)
-        else:
-            written = await trio.to_thread.run_sync(_write_all, file.descriptor, data, offset)
+        try:
+            if len(data) < BLOCKING_BYTES:
+                written = _write_all(file.descriptor, data, offset)
+            else:
+                written = await trio.to_thread.run_sync(_write_all, file.descriptor, data, offset)
+        except BaseException:
+            self._budget.release(max(0, growth))
+            raise
         if growth > 0 and written < len(data):
             self._budget.release(min(growth, len(data) - written))
         now = now_ns()
@@ -215,9 +219,14 @@ class Contents:
         if not file.writable or size == 0:
             async with file.lock:
                 await self._make_writable(file, truncate=size == 0)
-        if size > node.size and not self._budget.take(size - node.size):
+        growth = max(0, size - node.size)
+        if growth and not self._budget.take(growth):
             raise SpoolFull(node.ino)
-        os.ftruncate(file.descriptor, size)
+        try:
+            os.ftruncate(file.descriptor, size)
+        except OSError:
+            self._budget.release(growth)
+            raise
         if size < node.size:
             self._budget.release(node.size - size)
         node.mtime_ns = node.ctime_ns = now_ns()
@@ -247,13 +256,26 @@ class Contents:
             file.unsynced_name = True
             self._reopen(file, descriptor, version, 0)
         else:
-            version = node.content + 1
-            descriptor = await self._source.copy_to_spool(node, version)
-            self._reopen(file, descriptor, version, node.size)
+            descriptor = await self._copy_for_writing(file)
         self._drop_descriptor(file)
         file.descriptor = descriptor
         file.version = node.content
         file.writable = True
+
+    async def _copy_for_writing(self, file: OpenFile) -> int:
+        """A copy of content that must not change, as the next version; it needs room as well."""
+        node = file.node
+        size, version = node.size, node.content + 1
+        if not self._budget.take(size):
+            await self._budget.wait(size, node.ino)
+        try:
+            descriptor = await self._source.copy_to_spool(node, version)
+            self._reopen(file, descriptor, version, size)
+        except BaseException:
+            self._archive.spool.remove(spool_name(node.ino, version))
+            self._budget.release(size)
+            raise
+        return descriptor
 
     def _open_or_create(self, file: OpenFile) -> int:
         node = file.node
@@ -277,13 +299,19 @@ class Contents:
     async def fsync(self, handle: Handle) -> None:
         """fsync(2): content, size, times, names and attributes survive a power cut."""
         file = handle.file
-        descriptor = file.descriptor
-        if descriptor >= 0 and file.node.content_state in (ContentState.OPEN, ContentState.SEALED):
-            await trio.to_thread.run_sync(os.fsync, descriptor)
-            if file.unsynced_name:
-                await trio.to_thread.run_sync(self._archive.spool.sync_directory, file.node.ino)
-                file.unsynced_name = False
+        if file.node.content_state in (ContentState.OPEN, ContentState.SEALED):
+            if file.descriptor < 0 or file.version != file.node.content:
+                async with file.lock:
+                    await self._make_readable(file)  # others may have written and closed it
+            if file.descriptor >= 0:
+                await self._sync_content(file)
         await self.sync_tree()
+
+    async def _sync_content(self, file: OpenFile) -> None:
+        await trio.to_thread.run_sync(os.fsync, file.descriptor)
+        if file.unsynced_name:
+            await trio.to_thread.run_sync(self._archive.spool.sync_directory, file.node.ino)
+            file.unsynced_name = False
 
     async def sync_tree(self) -> None:
         """fsync(2) of a directory: every change of the tree so far survives a power cut."""
