@@ -6,6 +6,8 @@ writes then works on a copy with the next version.
 """
 
 import os
+from collections.abc import Iterable
+from contextlib import suppress
 
 
 def spool_name(ino: int, version: int) -> str:
@@ -50,15 +52,15 @@ class Spool:
         except FileNotFoundError:
             return None
 
-    def remove(self, name: str) -> int:
-        """Bytes of content that went. Idempotent."""
-        path = self.path_of_name(name)
-        try:
-            size = os.stat(path).st_size
-            os.unlink(path)
-        except FileNotFoundError:
-            return 0
-        return size
+    def size(self, names: Iterable[str]) -> int:
+        """Bytes of content in these spool files, as far as they are there."""
+        found = (self.stat(*parse_spool_name(name)) for name in names)
+        return sum(one.st_size for one in found if one is not None)
+
+    def remove(self, name: str) -> None:
+        """Idempotent."""
+        with suppress(FileNotFoundError):
+            os.unlink(self.path_of_name(name))
 
     def sync_directory(self, ino: int) -> None:
         """Make the name of a new spool file survive a power cut. Blocks."""

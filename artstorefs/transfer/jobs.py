@@ -55,7 +55,6 @@ class BatchResult:
     failed: list[Failed] = field(default_factory=list)
     dropped: list[int] = field(default_factory=list)
     removal_failures: list[tuple[int, str]] = field(default_factory=list)
-    freed_bytes: int = 0
 
     def to_message(self) -> dict[str, Any]:
         return asdict(self)
@@ -69,7 +68,6 @@ class BatchResult:
             failed=[Failed(**values) for values in message["failed"]],
             dropped=message["dropped"],
             removal_failures=[(log_id, error) for log_id, error in message["removal_failures"]],
-            freed_bytes=message["freed_bytes"],
         )
 
 

@@ -228,9 +228,7 @@ class Writer:
     def append(self) -> None:
         path = self.some_file()
         if path is not None:
-            self.descriptor = os.open(
-                os.path.join(self.directory, path), os.O_WRONLY | os.O_APPEND
-            )
+            self.descriptor = os.open(os.path.join(self.directory, path), os.O_WRONLY | os.O_APPEND)
             self.write(path, None)
             self.close()
 

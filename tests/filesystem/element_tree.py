@@ -66,9 +66,7 @@ def _add(nodes: dict[str, Found], document: dict[str, Any], kind: int, data: byt
     assert identifier not in nodes, f"two documents of {identifier}: {document}"
     posix = document["posix"]
     target = _name(document["target"]) if "target" in document else None
-    found = Found(
-        kind | int(posix["mode"], 8), data, document["custom_attributes"], posix, target
-    )
+    found = Found(kind | int(posix["mode"], 8), data, document["custom_attributes"], posix, target)
     found.names.append((posix["parent"], _name(posix["name"])))
     nodes[identifier] = found
 
