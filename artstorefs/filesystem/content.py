@@ -13,6 +13,8 @@ have to wait for a disk; a plain write is one `pwrite`.
 """
 
 import os
+import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import trio
@@ -22,6 +24,7 @@ from artstorefs.filesystem.archive import Archive, now_ns
 from artstorefs.filesystem.errors import FileTooLarge
 from artstorefs.filesystem.source import ContentSource
 from artstorefs.filesystem.spool_budget import SpoolBudget
+from artstorefs.filesystem.xattr import CAPABILITY, set_system
 from artstorefs.state.node import ContentState, Node
 
 ACCESS_MODE = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
@@ -70,8 +73,16 @@ class Contents:
     """All open files. One trio task at a time changes an `OpenFile` across a suspension, by its
     lock; everything else runs between two suspensions."""
 
-    def __init__(self, archive: Archive, source: ContentSource, budget: SpoolBudget) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        source: ContentSource,
+        budget: SpoolBudget,
+        attributes_changed: Callable[[int], None],
+    ) -> None:
+        """`attributes_changed` tells the kernel that what it knows of an inode is not so."""
         self._archive = archive
+        self._attributes_changed = attributes_changed
         self._source = source
         self._budget = budget
         self._files: dict[int, OpenFile] = {}
@@ -193,8 +204,9 @@ class Contents:
         file = handle.file
         node = file.node
         if not file.writable:
-            async with file.lock:
-                await self._make_writable(file, truncate=False)
+            await self._make_writable(file, truncate=False)
+        if node.xattrs is not None or node.mode & (stat.S_ISUID | stat.S_ISGID):
+            self._drop_privileges(handle)
         end = offset + len(data)
         if end > FILE_LIMIT_BYTES:
             raise FileTooLarge(node.ino)
@@ -211,6 +223,24 @@ class Contents:
         node.mtime_ns = node.ctime_ns = now
         node.size = max(node.size, offset + written)
         return written
+
+    def _drop_privileges(self, handle: Handle) -> None:
+        """A write takes away capabilities, and of anybody but root the set-user-id bit and, of an
+        executable, the set-group-id bit (inode(7)). For what goes through the page cache the
+        kernel has done so before."""
+        node = handle.file.node
+        mode = node.mode
+        if handle.uid != 0:
+            mode &= ~stat.S_ISUID
+            if mode & stat.S_IXGRP:
+                mode &= ~stat.S_ISGID
+        xattrs = set_system(node.xattrs, {CAPABILITY: None})
+        if (mode, xattrs) == (node.mode, node.xattrs):
+            return
+        with self._archive.changes.attributes(node, now_ns(), handle.uid):
+            node.mode = mode
+            node.xattrs = xattrs
+        self._attributes_changed(node.ino)
 
     async def truncate(self, node: Node, size: int, uid: int) -> None:
         """truncate(2), ftruncate(2): cut off, or grow by a hole."""
@@ -230,8 +260,7 @@ class Contents:
                 node.mtime_ns = now_ns()
             return
         if not file.writable or size == 0:
-            async with file.lock:
-                await self._make_writable(file, truncate=size == 0)
+            await self._make_writable(file, truncate=size == 0)
         os.ftruncate(file.descriptor, size)
         node.mtime_ns = node.ctime_ns = now_ns()
         node.size = size
@@ -243,49 +272,41 @@ class Contents:
             os.utime(file.descriptor, ns=(node.atime_ns, node.mtime_ns))
 
     async def _make_writable(self, file: OpenFile, *, truncate: bool) -> None:
-        """Content OPEN, descriptor on its spool file. The caller holds the file's lock."""
-        node = file.node
-        state = node.content_state
-        version_before = node.content
-        if file.writable:
+        """Content OPEN, descriptor on its spool file. Suspends only for content to be copied."""
+        if not file.lock.locked() and self._make_writable_now(file, truncate):
             return
-        if state == ContentState.OPEN:
-            self._drop_descriptor(file)
-            descriptor = self._open_or_create(file)
-        elif state == ContentState.SEALED and self._archive.log.assignment(node.ino) is None:
-            descriptor = self._archive.spool.open(node.ino, node.content, write=True)
-            self._reopen(file, descriptor, node.content, node.size)
-        elif state == ContentState.EMPTY or truncate:
-            version = node.content + 1
-            descriptor = self._archive.spool.create(node.ino, version)
-            file.unsynced_name = True
-            self._reopen(file, descriptor, version, 0)
-        else:
+        async with file.lock:
+            if self._make_writable_now(file, truncate):
+                return
+            node = file.node
             version = node.content + 1
             descriptor = await self._source.copy_to_spool(node, version)
             self._reopen(file, descriptor, version, node.size)
-        self._drop_descriptor(file)
-        file.descriptor = descriptor
-        file.version = node.content
-        file.writable = True
-        if state in (ContentState.SEALED, ContentState.ARCHIVED):
-            self._take_over_charge(file, is_copy=node.content != version_before)
-
-    def _take_over_charge(self, file: OpenFile, *, is_copy: bool) -> None:
-        """The spool file has content already: of a copy that is new to the budget."""
-        file.charged_bytes = allocated_bytes(file.descriptor)
-        if is_copy:
+            file.charged_bytes = allocated_bytes(descriptor)
             self._budget.charge(file.charged_bytes)
 
-    def _open_or_create(self, file: OpenFile) -> int:
+    def _make_writable_now(self, file: OpenFile, truncate: bool) -> bool:
+        """The same where nothing has to be copied; whether that is so."""
         node = file.node
-        try:
-            return self._archive.spool.open(node.ino, node.content, write=True)
-        except FileNotFoundError:
-            if node.size:
-                raise
+        state = node.content_state
+        spool = self._archive.spool
+        if file.writable:
+            return True
+        if state == ContentState.OPEN:
+            descriptor = spool.open_or_create(node.ino, node.content)
             file.unsynced_name = True
-            return self._archive.spool.create(node.ino, node.content)
+            self._replace_descriptor(file, descriptor)
+        elif state == ContentState.SEALED and self._archive.log.assignment(node.ino) is None:
+            descriptor = spool.open(node.ino, node.content, write=True)
+            self._reopen(file, descriptor, node.content, node.size)
+            file.charged_bytes = allocated_bytes(descriptor)
+        elif state == ContentState.EMPTY or truncate:
+            version = node.content + 1
+            self._reopen(file, spool.create(node.ino, version), version, 0)
+            file.unsynced_name = True
+        else:
+            return False
+        return True
 
     def _reopen(self, file: OpenFile, descriptor: int, version: int, size: int) -> None:
         try:
@@ -293,6 +314,13 @@ class Contents:
         except BaseException:
             os.close(descriptor)
             raise
+        self._replace_descriptor(file, descriptor)
+
+    def _replace_descriptor(self, file: OpenFile, descriptor: int) -> None:
+        self._drop_descriptor(file)
+        file.descriptor = descriptor
+        file.version = file.node.content
+        file.writable = True
 
     # -------------------------------------------------------------------------------- sync
 
@@ -303,7 +331,7 @@ class Contents:
         if descriptor >= 0 and file.node.content_state in (ContentState.OPEN, ContentState.SEALED):
             await trio.to_thread.run_sync(os.fsync, descriptor)
             if file.unsynced_name:
-                await trio.to_thread.run_sync(self._archive.spool.sync_directory, file.node.ino)
+                await trio.to_thread.run_sync(self._archive.spool.sync_directory)
                 file.unsynced_name = False
         await self.sync_tree()
 

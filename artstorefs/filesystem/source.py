@@ -94,7 +94,7 @@ class ContentSource:
             target = self._archive.spool.create(node.ino, version)
             try:
                 await trio.to_thread.run_sync(_copy_all, source, target, node.size)
-                await trio.to_thread.run_sync(self._archive.spool.sync_directory, node.ino)
+                await trio.to_thread.run_sync(self._archive.spool.sync_directory)
             except BaseException:
                 os.close(target)
                 raise

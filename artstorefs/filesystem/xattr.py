@@ -15,6 +15,7 @@ import stat
 from collections.abc import Callable, Mapping
 from uuid import UUID
 
+from artstorefs.core.errors import DocumentInvalid
 from artstorefs.core.json_text import JsonObject, key_from_json, key_to_json
 from artstorefs.core.modes import Operation
 from artstorefs.core.room import check_room
@@ -36,6 +37,9 @@ OWN = b"user.artstore."
 SELINUX = b"security.selinux"
 CAPABILITY = b"security.capability"
 _KEPT = (b"security.", b"trusted.", acl.ACCESS, acl.DEFAULT)
+
+NAME_LIMIT_BYTES = 255
+"""XATTR_NAME_MAX of Linux."""
 
 XATTR_CREATE = 1
 XATTR_REPLACE = 2
@@ -74,6 +78,19 @@ def _text(document: dict[str, object]) -> str | None:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
 
 
+def _names_of(custom: JsonObject) -> list[bytes]:
+    """Attribute names of custom attributes; keys by others that cannot be one stay unseen."""
+    names = []
+    for key in custom:
+        try:
+            name = USER + key_from_json(key)
+        except DocumentInvalid:
+            continue
+        if len(USER) < len(name) <= NAME_LIMIT_BYTES:
+            names.append(name)
+    return names
+
+
 class Xattrs:
     """`in_group(caller, gid)` says whether the caller is a member of a group."""
 
@@ -107,7 +124,7 @@ class Xattrs:
         """listxattr(2): what can be copied to another file."""
         names = []
         if node.custom is not None:
-            names += [USER + key_from_json(key) for key in json.loads(node.custom)]
+            names += _names_of(json.loads(node.custom))
         if node.xattrs is not None:
             names += [key_from_json(key) for key in json.loads(node.xattrs)]
         return names

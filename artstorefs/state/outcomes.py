@@ -13,8 +13,10 @@ element is never ahead of what the state directory remembers, and nothing is rem
 record of its successor is safe.
 """
 
+import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from artstorefs.state.database import Database
 from artstorefs.state.index import Index
@@ -39,6 +41,21 @@ class Stored:
     seen_size: int
     seen_modified_ns: int
     links: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Somebody else has written a node's attr.json."""
+
+    ino: int
+    element: str
+    custom: dict[str, Any]
+    carried: dict[str, Any]
+    seen_size: int
+    seen_modified_ns: int
+
+    def to_message(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +128,36 @@ class Outcomes:
         self._log.announce()
         return again
 
+    def observe(self, observed: Iterable[Observed]) -> int:
+        """Take over what others have written into attr.json; returns the number of nodes.
+
+        A node with changes of ours that the elements do not have yet keeps the attributes that
+        only we have; the next rewrite then carries both.
+        """
+        changed: list[tuple[Node, str | None, str | None]] = []
+        with self._database.transaction():
+            for item in observed:
+                node = self._index.node(item.ino)
+                if node is None:
+                    continue
+                custom = item.custom
+                if self._log.is_waiting(node.ino) and node.custom:
+                    custom = json.loads(node.custom) | custom
+                values = (_text(custom), _text(item.carried))
+                self._execute(
+                    "UPDATE nodes SET custom = ?, carried = ? WHERE ino = ?", (*values, node.ino)
+                )
+                self._execute(
+                    "UPDATE copies SET seen_size = ?, seen_modified_ns = ?"
+                    " WHERE ino = ? AND element = ?",
+                    (item.seen_size, item.seen_modified_ns, item.ino, item.element),
+                )
+                changed.append((node, *values))
+        for node, custom_text, carried_text in changed:
+            node.custom = custom_text
+            node.carried = carried_text
+        return len(changed)
+
     def _stored(self, outcome: Stored, moved: list[tuple[Node, int, str]]) -> bool:
         """Whether the node needs nothing more."""
         node = self._index.node(outcome.ino)
@@ -151,3 +198,9 @@ class Outcomes:
             return True
         self._log.reopen(node.ino)
         return False
+
+
+def _text(document: dict[str, Any]) -> str | None:
+    if not document:
+        return None
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))

@@ -91,5 +91,10 @@ class Reader:
         rows = self._execute("SELECT * FROM copies WHERE ino = ?", (ino,))
         return [copy_of_row(row) for row in rows]
 
+    def copies_on(self, element: str) -> dict[str, Copy]:
+        """What the index believes of one element, by key."""
+        rows = self._execute("SELECT * FROM copies WHERE element = ?", (element,))
+        return {copy.key: copy for copy in map(copy_of_row, rows)}
+
     def close(self) -> None:
         self._connection.close()

@@ -1,11 +1,15 @@
 """The spool: files with content that no element has yet.
 
-`spool/XX/INO.VERSION`, XX the last two hex digits of the inode number, both numbers in hexadecimal
-and decimal. A version that is being carried to an element, or was, never changes again; whoever
+`spool/INO.VERSION`, the inode number in hexadecimal and the version of the content in decimal, all
+in one directory: spread over 256, which a filesystem places far apart, a create took four times as
+long. A version that is being carried to an element, or was, never changes again; whoever
 writes then works on a copy with the next version.
 """
 
 import os
+
+LOST = "lost"
+"""Directory in the spool for files that nothing refers to: kept for a person to look at."""
 
 
 def spool_name(ino: int, version: int) -> str:
@@ -24,11 +28,9 @@ class Spool:
     def __init__(self, directory: str) -> None:
         self.directory = directory
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        for number in range(256):
-            os.makedirs(os.path.join(directory, f"{number:02x}"), mode=0o700, exist_ok=True)
 
     def path(self, ino: int, version: int) -> str:
-        return f"{self.directory}/{ino & 0xFF:02x}/{ino:x}.{version}"
+        return f"{self.directory}/{ino:x}.{version}"
 
     def path_of_name(self, name: str) -> str:
         ino, version = parse_spool_name(name)
@@ -38,6 +40,10 @@ class Spool:
         """A descriptor (read and write) of a new, empty spool file; an old one is emptied."""
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         return os.open(self.path(ino, version), flags, 0o600)
+
+    def open_or_create(self, ino: int, version: int) -> int:
+        """A descriptor (read and write) of a spool file, as it is, or of a new one."""
+        return os.open(self.path(ino, version), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def open(self, ino: int, version: int, *, write: bool) -> int:
         """A descriptor of a spool file that exists; FileNotFoundError otherwise."""
@@ -60,9 +66,9 @@ class Spool:
             return 0
         return size
 
-    def sync_directory(self, ino: int) -> None:
-        """Make the name of a new spool file survive a power cut. Blocks."""
-        descriptor = os.open(f"{self.directory}/{ino & 0xFF:02x}", os.O_RDONLY | os.O_CLOEXEC)
+    def sync_directory(self) -> None:
+        """Make the names of new spool files survive a power cut. Blocks."""
+        descriptor = os.open(self.directory, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
         finally:
@@ -70,7 +76,7 @@ class Spool:
 
     def put_aside(self, name: str) -> str:
         """Move a spool file that nothing refers to into `lost`; returns its new path."""
-        lost = os.path.join(self.directory, "lost")
+        lost = os.path.join(self.directory, LOST)
         os.makedirs(lost, mode=0o700, exist_ok=True)
         path = os.path.join(lost, name)
         os.link(self.path_of_name(name), path)
@@ -79,8 +85,5 @@ class Spool:
 
     def names(self) -> list[str]:
         """Every spool file there is; for the start and for `status`."""
-        return [
-            entry.name
-            for number in range(256)
-            for entry in os.scandir(os.path.join(self.directory, f"{number:02x}"))
-        ]
+        with os.scandir(self.directory) as entries:
+            return [entry.name for entry in entries if entry.name != LOST]

@@ -24,6 +24,7 @@ from artstorefs.core.errors import (
     ElementDenied,
     ElementError,
     ElementFull,
+    ObjectAbsent,
     ObjectDamaged,
 )
 from artstorefs.elements.interface import Element
@@ -39,6 +40,7 @@ from artstorefs.transfer.documents import (
     node_record,
 )
 from artstorefs.transfer.jobs import BatchResult, RemoveJob, StoreJob
+from artstorefs.transfer.observe import is_changed, observe
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +96,9 @@ class Carrier:
             result.dropped.append(job.ino)
             return None
         try:
+            if self._changed_by_others(job, snapshot, result):
+                result.dropped.append(job.ino)
+                return None
             content = self._content(job, snapshot)
         except (ArtStoreFSError, OSError) as exc:
             result.failed.append(_failure(job, exc))
@@ -102,6 +107,24 @@ class Carrier:
             result.dropped.append(job.ino)
             return None
         return _Carried(job, snapshot, content)
+
+    def _changed_by_others(self, job: StoreJob, snapshot: Snapshot, result: BatchResult) -> bool:
+        """Whether a rewrite would lose what somebody else has written into attr.json; then the
+        mount process takes that over first."""
+        copy = snapshot.copy_on(job.element)
+        if copy is None or copy.is_record:
+            return False
+        element = self._elements[job.element]
+        try:
+            stat = element.stat(naming.sidecar_key(copy.key))
+        except ObjectAbsent:
+            return False  # nothing there to lose
+        if not is_changed(stat, copy):
+            return False
+        observed = observe(element, stat, copy, self._reader, self._accounts)
+        if observed is not None:
+            result.observed.append(observed)
+        return True
 
     def _content(self, job: StoreJob, snapshot: Snapshot) -> Content | None:
         if job.is_record:

@@ -22,6 +22,14 @@ from artstorefs.core.timestamps import format_timestamp
 from artstorefs.state.node import Node
 from artstorefs.state.reader import Link, Snapshot
 
+_FACTS = frozenset(
+    {
+        *("schema_version", "file_id", "original_filename", "storage_filename", "file_size"),
+        *("storage_path", "checksum", "updated_at", "custom_attributes", "posix"),
+    }
+)
+"""Fields of attr.json that state how the file and its object are: they follow the node."""
+
 _FIRST_SECOND = -62_135_596_800  # 0001-01-01
 _LAST_SECOND = 253_402_300_799  # 9999-12-31
 
@@ -62,7 +70,6 @@ def attributes_document(
 ) -> bytes:
     """attr.json of a file whose object is `content`. Raises DocumentError if it cannot be."""
     node = snapshot.node
-    account = accounts(node.creator)
     carried: dict[str, Any] = json.loads(node.carried) if node.carried else {}
     carried_posix = carried.pop("posix", {})
     directory, _, storage_filename = content.key.rpartition("/")
@@ -72,22 +79,45 @@ def attributes_document(
         "original_filename": snapshot.name.decode(errors="replace"),
         "storage_filename": storage_filename,
         "file_size": content.size,
-        "content_type": naming.content_type(snapshot.name),
-        "created_at": _timestamp(node.created_ns),
+        **_for_people(snapshot, accounts),
         "updated_at": _timestamp(updated_ns),
-        "created_by_id": str(node.creator),
-        "created_by_username": account.username,
-        "created_by_fullname": account.fullname,
-        "description": "",
-        "version": "1.0",
         "storage_path": directory,
         "checksum": content.sha256,
-        "metadata": {},
         "custom_attributes": json.loads(node.custom) if node.custom else {},
         **carried,
         "posix": _posix_section(snapshot, {**carried_posix, "blocks": content.blocks}),
     }
     return render(FileAttributesV2.model_validate(fields))
+
+
+def carried_by(
+    document: FileAttributesV2, snapshot: Snapshot, accounts: Accounts
+) -> dict[str, Any]:
+    """What in an attr.json others have written and a rewrite of ours has to keep."""
+    ours = _for_people(snapshot, accounts)
+    carried = {
+        key: value
+        for key, value in document.as_json().items()
+        if key not in _FACTS and (key not in ours or ours[key] != value)
+    }
+    unknown = document.posix.unknown() if document.posix else {}
+    return carried | ({"posix": unknown} if unknown else {})
+
+
+def _for_people(snapshot: Snapshot, accounts: Accounts) -> dict[str, Any]:
+    """Fields of attr.json that anybody may fill in otherwise, as we do at first."""
+    node = snapshot.node
+    account = accounts(node.creator)
+    return {
+        "content_type": naming.content_type(snapshot.name),
+        "created_at": _timestamp(node.created_ns),
+        "created_by_id": str(node.creator),
+        "created_by_username": account.username,
+        "created_by_fullname": account.fullname,
+        "description": "",
+        "version": "1.0",
+        "metadata": {},
+    }
 
 
 def node_record(snapshot: Snapshot, accounts: Accounts) -> bytes:

@@ -3,11 +3,11 @@
 mount → transfer
     {"batch": n, "store": [StoreJob…], "remove": [RemoveJob…]}     carry these out
     {"capacity": true}                                              ask every element for its room
-    {"rescan": n}                                                   look for changes by others
+    {"survey": true}                                                look for changes by others
 transfer → mount
-    {"batch": n, "stored": […], "removed": […], "failed": […], "dropped": […]}
+    {"batch": n, "stored": […], "removed": […], "failed": […], "dropped": […], "observed": […], …}
     {"capacity": {element: {total_bytes, free_bytes, …} | {"error": text}}}
-    {"rescan": n, …}
+    {"survey": {"seen": n, "added": n, "observed": […], "unreadable": […], "errors": […]}}
 
 The transfer process reads everything else it needs from the database, through a connection that
 cannot write. Whatever is told twice is done twice without harm.
@@ -17,7 +17,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from artstorefs.state.outcomes import Failed, Stored
+from artstorefs.state.outcomes import Failed, Observed, Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ class BatchResult:
     failed: list[Failed] = field(default_factory=list)
     dropped: list[int] = field(default_factory=list)
     removal_failures: list[tuple[int, str]] = field(default_factory=list)
+    observed: list[Observed] = field(default_factory=list)
     freed_bytes: int = 0
 
     def to_message(self) -> dict[str, Any]:
@@ -69,6 +70,7 @@ class BatchResult:
             failed=[Failed(**values) for values in message["failed"]],
             dropped=message["dropped"],
             removal_failures=[(log_id, error) for log_id, error in message["removal_failures"]],
+            observed=[Observed(**values) for values in message["observed"]],
             freed_bytes=message["freed_bytes"],
         )
 

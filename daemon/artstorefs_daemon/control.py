@@ -47,7 +47,11 @@ class ControlSocket:
         self._shutdown = shutdown
         self._clients = 0
         self._reading: dict[str, Method] = {"status": self._status}
-        self._changing: dict[str, Method] = {"flush": self._flush, "shutdown": self._stop}
+        self._changing: dict[str, Method] = {
+            "flush": self._flush,
+            "rescan": self._rescan,
+            "shutdown": self._stop,
+        }
 
     async def serve(self, path: str) -> None:
         """Listen on `path`, which is made anew; the directory is the caller's."""
@@ -140,6 +144,9 @@ class ControlSocket:
             "failed": pending["failed"],
             "errors": self._service.errors(),
         }
+
+    async def _rescan(self, notify: Notify) -> dict[str, Any]:
+        return await self._service.link.survey()
 
     async def _stop(self, notify: Notify) -> dict[str, Any]:
         self._shutdown()

@@ -28,4 +28,5 @@ def keep_buffers() -> None:
         if not libc.mallopt(parameter, value):
             raise OSError("mallopt refused a parameter")
 
+
 __all__ = ["keep_buffers", "pyfuse3"]

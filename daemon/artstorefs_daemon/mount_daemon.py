@@ -34,13 +34,21 @@ from artstorefs.state.lock import StateLock
 from artstorefs.state.log import Log
 from artstorefs.state.outcomes import Outcomes
 from artstorefs.state.spool import Spool
+from artstorefs_daemon.control import ControlSocket
+from artstorefs_daemon.fuse_library import keep_buffers, pyfuse3
 from artstorefs_daemon.mountpoint import clear_dead_mount, fuse_options, is_mounted, unmount
+from artstorefs_daemon.operations import Operations
+from artstorefs_daemon.service import Service
 
 log = logging.getLogger(__name__)
 
 LOCK_WAIT_S = 60.0
 """How long a mount waits for an unmounted daemon of the same archive to finish: its drain has a
 limit of 20 s, and a barrier of a slow disk may come on top."""
+
+SURVEY_WAIT_S = 3.0
+"""How long a mount waits for the first look at the elements: 30,000 files on a local one. A larger
+archive is mounted at once, and what others changed shows a little later."""
 
 EXIT_MOUNT_FAILURE = 32
 """mount(8): "mount failure"."""
@@ -236,10 +244,6 @@ async def _serve(
     spool_used_bytes: int,
     ready: Callable[[], None],
 ) -> None:
-    from artstorefs_daemon.control import ControlSocket
-    from artstorefs_daemon.fuse_library import keep_buffers, pyfuse3
-    from artstorefs_daemon.operations import Operations
-    from artstorefs_daemon.service import Service
 
     keep_buffers()
     service = Service(archive, mountpoint, spool_used_bytes)
@@ -256,7 +260,7 @@ async def _serve(
             socket_path = os.path.join(str(archive.configuration.runtime_dir), "control.sock")
             tasks.start_soon(control.serve, socket_path)
             tasks.start_soon(_unmount_on_signal, mountpoint)
-            tasks.start_soon(_tell_ready, ready)
+            tasks.start_soon(_tell_ready, service, ready)
             await pyfuse3.main()
             log.info("%s is unmounted", mountpoint)
             await service.drain()
@@ -265,9 +269,11 @@ async def _serve(
         pyfuse3.close(unmount=True)
 
 
-async def _tell_ready(ready: Callable[[], None]) -> None:
-    """mount(2) has returned, so the mount is in the table; tell whoever waits for it."""
-    await trio.lowlevel.checkpoint()
+async def _tell_ready(service: Service, ready: Callable[[], None]) -> None:
+    """mount(2) has returned, so the mount is in the table; tell whoever waits for it, a little
+    later if that is all it takes to have seen what others did on the elements meanwhile."""
+    with trio.move_on_after(SURVEY_WAIT_S):
+        await service.link.wait_surveyed()
     ready()
 
 

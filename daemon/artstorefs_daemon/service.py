@@ -19,6 +19,7 @@ from artstorefs.filesystem.tree import Tree
 from artstorefs.filesystem.xattr import Xattrs
 from artstorefs.state.database import CHECKPOINT_BYTES
 from artstorefs_daemon.callers import in_group
+from artstorefs_daemon.fuse_library import pyfuse3
 from artstorefs_daemon.transfer_link import TransferLink
 
 log = logging.getLogger(__name__)
@@ -43,11 +44,15 @@ class Service:
         self.mountpoint = mountpoint
         self.started_at = time.time()
         self.budget = SpoolBudget(archive.configuration.spool_max, spool_used_bytes)
-        self.contents = Contents(archive, ContentSource(archive), self.budget)
+        self.contents = Contents(
+            archive, ContentSource(archive), self.budget, self._attributes_changed
+        )
         self.tree = Tree(archive, self.contents.is_held)
         self.attributes = Attributes(archive, self.contents)
         self.xattrs = Xattrs(archive, in_group)
         self.link = TransferLink(archive, self.budget)
+        self._stale: list[int] = []
+        self._stale_added = trio.Event()
         self._files = archive.index.count_nodes()
         self._files_counted = time.monotonic()
 
@@ -58,7 +63,9 @@ class Service:
         self.link.load()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.link.run)
+            nursery.start_soon(self.link.survey)
             nursery.start_soon(self._checkpoint)
+            nursery.start_soon(self._invalidate)
 
     async def _checkpoint(self) -> None:
         database = self.archive.database
@@ -66,6 +73,19 @@ class Service:
             await trio.sleep(CHECKPOINT_INTERVAL_S)
             if database.log_bytes() >= CHECKPOINT_BYTES:
                 await trio.to_thread.run_sync(database.checkpoint)
+
+    def _attributes_changed(self, ino: int) -> None:
+        """Let the kernel ask again; from a thread, because the call waits for the kernel."""
+        self._stale.append(ino)
+        self._stale_added.set()
+
+    async def _invalidate(self) -> None:
+        while True:
+            await self._stale_added.wait()
+            self._stale_added = trio.Event()
+            stale, self._stale = set(self._stale), []
+            for ino in stale:
+                await trio.to_thread.run_sync(_invalidate_inode, ino)
 
     # ------------------------------------------------------------------------------- waits
 
@@ -176,6 +196,13 @@ class Service:
             "total_bytes": capacity.total_bytes if capacity else None,
             "free_bytes": capacity.free_bytes if capacity else None,
         }
+
+
+def _invalidate_inode(ino: int) -> None:
+    try:
+        pyfuse3.invalidate_inode(ino, attr_only=True)
+    except FileNotFoundError:
+        return  # the kernel does not know this inode: nothing is stale
 
 
 def _timestamp(seconds: float) -> str:

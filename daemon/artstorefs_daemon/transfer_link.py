@@ -4,6 +4,7 @@ One task decides what is due and sends it, one receives what became of it and co
 transfer process is started anew whenever it ends, and told again what it had not answered.
 """
 
+import contextlib
 import json
 import logging
 import math
@@ -24,6 +25,7 @@ from artstorefs.filesystem.archive import Archive
 from artstorefs.filesystem.spool_budget import SpoolBudget
 from artstorefs.state.log import Assignment, Removal
 from artstorefs.state.node import ContentState, Node
+from artstorefs.state.outcomes import Observed
 from artstorefs.transfer.jobs import BatchResult, RemoveJob, StoreJob, batch_message, encode
 from artstorefs.transfer.placement import choose_element
 from artstorefs.transfer.schedule import Schedule
@@ -57,12 +59,15 @@ class TransferLink:
         self.capacities: dict[str, Capacity] = {}
         self.element_errors: dict[str, str] = {}
         self.pid = 0
+        self.surveys = 0
+        self.last_survey: dict[str, Any] = {}
         self._batches: dict[int, tuple[list[StoreJob], list[RemoveJob]]] = {}
         self._last_batch = 0
         self._hurry = 0
         self._wake = trio.Event()
         self._progress = trio.Event()
         self._sending = trio.Lock()
+        self._connected = trio.Event()
         self._stream: trio.SocketStream | None = None
 
     def load(self) -> None:
@@ -95,12 +100,15 @@ class TransferLink:
             theirs.close()
             self.pid = process.pid
             self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+            self._connected.set()
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._send_due)
                     nursery.start_soon(self._ask_capacity)
                     await self._receive()
                     nursery.cancel_scope.cancel()
+            except* (trio.BrokenResourceError, trio.ClosedResourceError):
+                log.debug("the transfer process has closed its end")
             except* Exception:
                 # draining stops for a moment, the mount goes on
                 log.exception("draining the log begins anew because of this")
@@ -127,6 +135,7 @@ class TransferLink:
             if self._stream is not None:
                 await self._stream.aclose()
                 self._stream = None
+                self._connected = trio.Event()
             with trio.move_on_after(5):
                 await trio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
             if process.poll() is None:
@@ -264,6 +273,8 @@ class TransferLink:
     def _take(self, message: dict[str, Any]) -> None:
         if "capacity" in message:
             self._take_capacity(message["capacity"])
+        elif "survey" in message:
+            self._take_survey(message["survey"])
         else:
             self._take_result(BatchResult.from_message(message))
         self._wake.set()
@@ -278,9 +289,25 @@ class TransferLink:
                 self.element_errors.pop(element, None)
                 self.capacities[element] = Capacity(**values)
 
+    def _take_survey(self, found: dict[str, Any]) -> None:
+        observed = [Observed(**values) for values in found["observed"]]
+        self.last_survey = {
+            "seen": found["seen"],
+            "changed": self._archive.outcomes.observe(observed),
+            "added": found["added"],
+            "quarantined": len(found["unreadable"]),
+            "errors": found["errors"],
+        }
+        for key, reason in found["unreadable"]:
+            log.error("%s is not taken over: %s", key, reason)
+        for error in found["errors"]:
+            log.warning("an element could not be looked through: %s", error)
+        self.surveys += 1
+
     def _take_result(self, result: BatchResult) -> None:
         now = trio.current_time()
         del self._batches[result.batch]
+        self._archive.outcomes.observe(result.observed)
         again = set(self._archive.outcomes.apply(result.stored, result.removed, result.failed))
         for stored in result.stored:
             self.schedule.stored(stored.ino, stored.revision)
@@ -302,6 +329,25 @@ class TransferLink:
         self._budget.release(result.freed_bytes)
 
     # ---------------------------------------------------------------------------- requests
+
+    async def survey(self) -> dict[str, Any]:
+        """Look for what others have changed on the elements and take it over. Numbers of
+        documents seen, changed, unknown to the index (added), and unreadable (quarantined)."""
+        surveys = self.surveys
+        asked = 0
+        while self.surveys == surveys:
+            await self._connected.wait()
+            if asked != self.pid:  # not yet, or the one that was asked has ended
+                asked = self.pid
+                with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                    await self._tell({"survey": True})
+            await self.wait_progress(1.0)
+        return self.last_survey
+
+    async def wait_surveyed(self) -> None:
+        """Until the elements have been looked through once since the start."""
+        while self.surveys == 0:
+            await self.wait_progress(1.0)
 
     async def wait_progress(self, limit_s: float) -> None:
         """Until something has been carried out, or `limit_s` seconds."""

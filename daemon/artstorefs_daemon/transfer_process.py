@@ -20,6 +20,7 @@ from artstorefs.core.configuration import ArchiveConfiguration
 from artstorefs.core.errors import ElementError
 from artstorefs.elements.interface import Element
 from artstorefs.elements.local import LocalElement
+from artstorefs.recovery.survey import as_message, survey
 from artstorefs.state.reader import Reader
 from artstorefs.state.spool import Spool
 from artstorefs.transfer.carrier import Carrier, open_log_for_sync
@@ -65,7 +66,7 @@ class TransferProcess:
     def _work(self) -> None:
         elements = open_elements(self._configuration)
         carrier = Carrier(
-            Reader(self._database),
+            self._reader(),
             open_log_for_sync(self._database),
             elements,
             Spool(os.path.join(str(self._configuration.state_dir), "spool")),
@@ -79,11 +80,16 @@ class TransferProcess:
                 log.exception("the transfer process ends because of this")
                 os._exit(70)
 
+    def _reader(self) -> Reader:
+        return Reader(self._database)
+
     def _answer(
         self, message: dict[str, Any], carrier: Carrier, elements: dict[str, Element]
     ) -> dict[str, Any]:
         if "capacity" in message:
             return {"capacity": {name: _capacity(element) for name, element in elements.items()}}
+        if "survey" in message:
+            return {"survey": as_message(survey(elements, self._reader(), account))}
         store = [StoreJob(**values) for values in message["store"]]
         remove = [RemoveJob(**values) for values in message["remove"]]
         return carrier.carry(message["batch"], store, remove).to_message()

@@ -1,0 +1,42 @@
+"""Reading an attr.json that somebody else has written since we did.
+
+The index remembers size and time of every document as we wrote or last read it. An observation
+carries what others may write: the custom attributes, and keys that a rewrite of ours has to keep.
+Facts about the object and the `posix` section stay ours; what contradicts them is for fsck.
+"""
+
+from artstorefs.core.attributes import ATTR_JSON_LIMIT_BYTES, parse_attributes
+from artstorefs.core.errors import DocumentInvalid
+from artstorefs.elements.interface import Element, ObjectStat
+from artstorefs.state.index import Copy
+from artstorefs.state.outcomes import Observed
+from artstorefs.state.reader import Reader
+from artstorefs.transfer.documents import Accounts, carried_by
+
+
+def is_changed(stat: ObjectStat, copy: Copy) -> bool:
+    """Whether somebody else has written the document of `copy`."""
+    return (stat.size_bytes, stat.modified_ns) != (copy.seen_size, copy.seen_modified_ns)
+
+
+def observe(
+    element: Element, stat: ObjectStat, copy: Copy, reader: Reader, accounts: Accounts
+) -> Observed | None:
+    """Read a changed attr.json; None when its node has gone meanwhile. Raises DocumentError when
+    it is no attr.json of this node, ElementError when it cannot be read."""
+    document = parse_attributes(
+        element.read(stat.key, 0, ATTR_JSON_LIMIT_BYTES + 1), f"{element.id}: {stat.key}"
+    )
+    snapshot = reader.snapshot(copy.ino)
+    if snapshot is None:
+        return None
+    if document.file_id.bytes != snapshot.node.file_id:
+        raise DocumentInvalid(stat.key, f"file_id is {document.file_id}, another file's")
+    return Observed(
+        ino=copy.ino,
+        element=element.id,
+        custom=dict(document.custom_attributes),
+        carried=carried_by(document, snapshot, accounts),
+        seen_size=stat.size_bytes,
+        seen_modified_ns=stat.modified_ns,
+    )
