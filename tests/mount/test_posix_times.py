@@ -1,5 +1,6 @@
 """Times: nanoseconds, far away, and which call moves which. Oracle: the local filesystem."""
 
+import mmap
 import os
 import time
 from collections.abc import Callable
@@ -78,8 +79,8 @@ def test_each_call_moves_the_times_that_posix_says(place: Path) -> None:
     assert _moved(place, lambda: path.chmod(0o644)) == ""
 
 
-def test_access_time_follows_as_with_relatime(place: Path) -> None:
-    path = place / "f"
+def test_access_time_follows_as_with_relatime(directory: Path) -> None:
+    path = directory / "f"
     path.write_text("content")
     day_ns = 86_400 * 10**9
     now_ns = time.time_ns()
@@ -92,8 +93,19 @@ def test_access_time_follows_as_with_relatime(place: Path) -> None:
     assert path.stat().st_atime_ns >= now_ns
 
 
-def test_reading_twice_renews_the_access_time_once(place: Path) -> None:
-    path = place / "f"
+def test_reading_from_the_middle_and_by_mapping_renews_the_access_time(directory: Path) -> None:
+    path = directory / "f"
+    for read in (lambda d: os.pread(d, 10, 200_000), lambda d: mmap.mmap(d, 0, prot=1)[300_000]):
+        path.write_bytes(bytes(400_000))
+        os.utime(path, ns=(5, 5))
+        descriptor = os.open(path, os.O_RDONLY)
+        read(descriptor)
+        os.close(descriptor)
+        assert path.stat().st_atime_ns > 5
+
+
+def test_reading_twice_renews_the_access_time_once(directory: Path) -> None:
+    path = directory / "f"
     path.write_text("content")
     path.read_text()
     first = path.stat().st_atime_ns
