@@ -121,6 +121,7 @@ class Contents:
         if flags & os.O_TRUNC:
             try:
                 await self._truncate(handle.file, 0)
+                self._drop_privileges(handle)  # the kernel leaves that of O_TRUNC to us
             except BaseException:
                 self.release(handle)
                 raise
@@ -232,7 +233,7 @@ class Contents:
         return written
 
     def _drop_privileges(self, handle: Handle) -> None:
-        """A write takes away capabilities, and of anybody but root the set-user-id bit and, of an
+        """A change takes away capabilities, and of anybody but root the set-user-id bit and, of an
         executable, the set-group-id bit (inode(7)). For what goes through the page cache the
         kernel has done so before."""
         node = handle.file.node

@@ -84,14 +84,17 @@ class Tree:
         both = [(b".", node, DOT_POSITION), (b"..", parent, DOT_DOT_POSITION)]
         return [dot for dot in both if dot[2] > after]
 
-    def accessed(self, node: Node) -> None:
-        """Renew the time of access as relatime does, unless the archive is read-only."""
-        now = now_ns()
+    def renews_access(self, node: Node) -> bool:
+        """Whether a read now changes the time of access: as relatime says, unless read-only."""
         atime = node.atime_ns
-        if atime > node.mtime_ns and atime > node.ctime_ns and now - atime < RELATIME_NS:
-            return
-        if not self._archive.read_only and node.nlink:
-            self._changes.access_time(node, now)
+        if atime > node.mtime_ns and atime > node.ctime_ns and now_ns() - atime < RELATIME_NS:
+            return False
+        return not self._archive.read_only and node.nlink > 0
+
+    def accessed(self, node: Node) -> None:
+        """The content has been read, or the directory listed."""
+        if self.renews_access(node):
+            self._changes.access_time(node, now_ns())
 
     # ---------------------------------------------------------------------------- creation
 

@@ -136,6 +136,8 @@ class Xattrs:
         self._archive.require(Operation.CHANGE_METADATA, node)
         if name.startswith(OWN) or name == b"user.artstore":
             raise AttributeReserved(name)
+        if name == USER:  # EINVAL on every filesystem
+            raise InvalidArgument(name)
         if name in (acl.ACCESS, acl.DEFAULT):
             self._set_acl(node, name, value, caller)
             return

@@ -269,15 +269,17 @@ class Operations(pyfuse3.Operations):
         # What is only written goes past the kernel's page cache, where it would take a second copy
         # and twice the memory; such a descriptor cannot be mapped either.
         direct = flags & ACCESS_MODE == os.O_WRONLY
-        return pyfuse3.FileInfo(fh=self._last_handle, direct_io=direct, keep_cache=True)
+        # Reads that the page cache answers do not come here, so it is emptied for the one that
+        # has to renew the time of access.
+        keep = direct or not self._tree.renews_access(handle.file.node)
+        return pyfuse3.FileInfo(fh=self._last_handle, direct_io=direct, keep_cache=keep)
 
     @answers
     async def read(  # type: ignore[override]  # any buffer will do, and saves a copy
         self, handle: int, offset: int, size: int
     ) -> bytes | bytearray:
         opened = self._handles[handle]
-        if offset == 0:
-            self._tree.accessed(opened.file.node)
+        self._tree.accessed(opened.file.node)
         return await self._contents.read(opened, offset, size)
 
     @answers
