@@ -43,6 +43,9 @@ BATCHES_UNDER_WAY = 2
 
 CAPACITY_INTERVAL_S = 5.0
 
+CROWD_S = 0.02
+"""Changes come in crowds; one look at the schedule serves all that come within this time."""
+
 RESTART_PAUSE_S = 0.5
 """Before a transfer process that died is started again: a fault that repeats must not spin."""
 
@@ -160,7 +163,8 @@ class TransferLink:
                 pause = min(pause, 0.05)
             with trio.move_on_after(max(0.02, pause)):
                 await self._wake.wait()
-                await trio.sleep(0.02)  # changes come in crowds
+                if not self._hurry:
+                    await trio.sleep(CROWD_S)
 
     async def _send_batch(self) -> bool:
         now = trio.current_time()

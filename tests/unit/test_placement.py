@@ -4,7 +4,7 @@ import pytest
 
 from artstorefs.core.configuration import ElementConfiguration
 from artstorefs.elements.interface import Capacity
-from artstorefs.transfer.placement import RESERVE_BYTES, choose_element
+from artstorefs.transfer.placement import RESERVE_LIMIT_BYTES, choose_element
 
 
 def element(name: str, priority: int = 1, mode: str = "edit") -> ElementConfiguration:
@@ -12,7 +12,7 @@ def element(name: str, priority: int = 1, mode: str = "edit") -> ElementConfigur
 
 
 def free(size: int | None) -> Capacity:
-    return Capacity(None if size is None else 2 * size, size, None, None)
+    return Capacity(None if size is None else 1 << 40, size, None, None)
 
 
 def test_lowest_priority_number_first() -> None:
@@ -36,7 +36,8 @@ def test_room() -> None:
     """SEMANTICS: MODE-4"""
     elements = [element("a", 1), element("b", 2)]
     size = 1000
-    for free_bytes, chosen in ((size + RESERVE_BYTES, "a"), (size + RESERVE_BYTES - 1, "b")):
+    enough = size + RESERVE_LIMIT_BYTES
+    for free_bytes, chosen in ((enough, "a"), (enough - 1, "b")):
         assert choose_element(elements, {"a": free(free_bytes)}, size) == chosen
     assert choose_element(elements, {"a": free(0), "b": free(0)}, size) is None
     assert choose_element(elements, {"a": free(None)}, size) == "a"
