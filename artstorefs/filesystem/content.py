@@ -155,17 +155,18 @@ class Contents:
                     self._archive.changes.purge(node, handle.uid)
 
     def _seal(self, file: OpenFile, uid: int) -> None:
+        if file.writable:
+            self._settle_charge(file)
         if file.node.nlink:
             self._archive.changes.content_sealed(file.node, uid)
-            if file.writable:
-                self._settle_charge(file)
             file.writable = False
 
     def _settle_charge(self, file: OpenFile) -> None:
         """From now on the spool file counts with the blocks that it has; its removal gives
         exactly those back."""
-        self._budget.charge(allocated_bytes(file.descriptor) - file.charged_bytes)
-        file.charged_bytes = 0
+        allocated = allocated_bytes(file.descriptor)
+        self._budget.charge(allocated - file.charged_bytes)
+        file.charged_bytes = allocated
 
     def _drop_descriptor(self, file: OpenFile) -> None:
         if file.descriptor >= 0:
@@ -223,10 +224,16 @@ class Contents:
             if not self._budget.take(growth):
                 await self._budget.wait(growth, node.ino)
             file.charged_bytes += growth
-        if len(data) < BLOCKING_BYTES:
-            written = _write_all(file.descriptor, data, offset)
-        else:
-            written = await trio.to_thread.run_sync(_write_all, file.descriptor, data, offset)
+        try:
+            if len(data) < BLOCKING_BYTES:
+                written = _write_all(file.descriptor, data, offset)
+            else:
+                written = await trio.to_thread.run_sync(_write_all, file.descriptor, data, offset)
+        except BaseException:
+            if growth > 0:
+                file.charged_bytes -= growth
+                self._budget.release(growth)
+            raise
         now = now_ns()
         node.mtime_ns = node.ctime_ns = now
         node.size = max(node.size, offset + written)
