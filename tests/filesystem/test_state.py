@@ -60,9 +60,7 @@ CHANGES: dict[str, Callable[[Workbench, Node, Node], object]] = {
 
 @pytest.mark.parametrize("pending", [False, True])
 @pytest.mark.parametrize("change", CHANGES)
-async def test_failed_commit_changes_nothing(
-    bench: Workbench, change: str, pending: bool
-) -> None:
+async def test_failed_commit_changes_nothing(bench: Workbench, change: str, pending: bool) -> None:
     directory = bench.make(b"d", mode=DIRECTORY)
     file = await bench.write(b"f", b"content")
     other = await bench.write(b"g", b"other")
