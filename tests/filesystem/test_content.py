@@ -9,6 +9,7 @@ import trio
 from artstorefs.filesystem.errors import SpoolFull
 from artstorefs.state.index import ROOT_INO
 from artstorefs.state.node import ContentState, Node
+from artstorefs.state.spool import spool_name
 
 from .element_tree import read_element
 from .workbench import ME, Workbench
@@ -329,7 +330,7 @@ async def test_content_reverts_when_its_spool_file_was_lost(bench: Workbench) ->
     """SEMANTICS: DUR-3"""
     node = await bring_to(bench, "archived")
     await bench.write(b"f", NEW)
-    Path(bench.archive.spool.path(node.ino, node.content)).unlink()
+    bench.archive.spool.remove(spool_name(node.ino, node.content))
     bench.restart()
     found = bench.tree.lookup(ROOT_INO, b"f")
     assert found is not None
@@ -340,8 +341,8 @@ async def test_content_reverts_when_its_spool_file_was_lost(bench: Workbench) ->
 
 
 async def test_spool_file_of_no_file_is_kept_aside(bench: Workbench) -> None:
-    path = Path(bench.archive.spool.path(0xABC, 3))
-    path.write_bytes(NEW)
+    os.close(bench.archive.spool.create(0xABC, 3))
     bench.restart()
-    assert (Path(bench.archive.spool.directory) / "lost" / path.name).read_bytes() == NEW
+    assert os.listdir(os.path.join(bench.archive.spool.directory, "lost")) == ["abc.3"]
+    assert bench.spool_files() == {}
     assert bench.budget.used_bytes == 0
