@@ -26,6 +26,7 @@ from artstorefs.filesystem.source import ContentSource
 from artstorefs.filesystem.spool_budget import SpoolBudget
 from artstorefs.filesystem.xattr import CAPABILITY, set_system
 from artstorefs.state.node import ContentState, Node
+from artstorefs.state.spool import spool_name
 
 ACCESS_MODE = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
 
@@ -51,8 +52,8 @@ class OpenFile:
     writers: int = 0
     charged_bytes: int = 0
     """What the spool's budget has been charged for the OPEN spool file."""
-    unsynced_name: bool = False
-    """The spool file is new: its name has to be synced along with its content."""
+    unsynced_name: bool = True
+    """Nobody knows that the spool file's name is durable: it is synced along with the content."""
     lock: trio.Lock = field(default_factory=trio.Lock)
 
 
@@ -67,6 +68,12 @@ class Handle:
     @property
     def may_write(self) -> bool:
         return self.flags & ACCESS_MODE != os.O_RDONLY
+
+    @property
+    def is_synchronous(self) -> bool:
+        """Whether each write has to be followed by fsync: O_SYNC, O_DSYNC. The kernel does that
+        itself only for what goes through its page cache."""
+        return bool(self.flags & os.O_DSYNC)  # O_SYNC contains it
 
 
 class Contents:
@@ -277,14 +284,23 @@ class Contents:
         if not file.lock.locked() and self._make_writable_now(file, truncate):
             return
         async with file.lock:
-            if self._make_writable_now(file, truncate):
-                return
-            node = file.node
-            version = node.content + 1
+            if not self._make_writable_now(file, truncate):
+                await self._copy_for_writing(file)
+
+    async def _copy_for_writing(self, file: OpenFile) -> None:
+        """A copy of content that must not change, as the next version; it needs room as well."""
+        node = file.node
+        size, version = node.size, node.content + 1
+        if not self._budget.take(size):
+            await self._budget.wait(size, node.ino)
+        try:
             descriptor = await self._source.copy_to_spool(node, version)
-            self._reopen(file, descriptor, version, node.size)
-            file.charged_bytes = allocated_bytes(descriptor)
-            self._budget.charge(file.charged_bytes)
+            self._reopen(file, descriptor, version, size)
+        except BaseException:
+            self._archive.spool.remove(spool_name(node.ino, version))
+            self._budget.release(size)
+            raise
+        file.charged_bytes = size
 
     def _make_writable_now(self, file: OpenFile, truncate: bool) -> bool:
         """The same where nothing has to be copied; whether that is so."""
@@ -328,13 +344,19 @@ class Contents:
     async def fsync(self, handle: Handle) -> None:
         """fsync(2): content, size, times, names and attributes survive a power cut."""
         file = handle.file
-        descriptor = file.descriptor
-        if descriptor >= 0 and file.node.content_state in (ContentState.OPEN, ContentState.SEALED):
-            await trio.to_thread.run_sync(os.fsync, descriptor)
-            if file.unsynced_name:
-                await trio.to_thread.run_sync(self._archive.spool.sync_directory)
-                file.unsynced_name = False
+        if file.node.content_state in (ContentState.OPEN, ContentState.SEALED):
+            if file.descriptor < 0 or file.version != file.node.content:
+                async with file.lock:
+                    await self._make_readable(file)  # others may have written and closed it
+            if file.descriptor >= 0:
+                await self._sync_content(file)
         await self.sync_tree()
+
+    async def _sync_content(self, file: OpenFile) -> None:
+        await trio.to_thread.run_sync(os.fsync, file.descriptor)
+        if file.unsynced_name:
+            await trio.to_thread.run_sync(self._archive.spool.sync_directory)
+            file.unsynced_name = False
 
     async def sync_tree(self) -> None:
         """fsync(2) of a directory: every change of the tree so far survives a power cut."""

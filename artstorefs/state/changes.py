@@ -26,6 +26,10 @@ _TOUCH_DIRECTORY = (
     "UPDATE nodes SET mtime_ns = ?, ctime_ns = ?, nlink = ?, revision = ? WHERE ino = ?"
 )
 
+_LAST_INO = "last_ino"
+"""The setting that remembers the last inode number once its node is gone: the log and the spool
+know deleted files by their numbers, so none is used twice."""
+
 
 class Changes:
     """The one writer of nodes and names. Not thread-safe; nothing here suspends."""
@@ -35,7 +39,8 @@ class Changes:
         self._execute = database.execute
         self._index = index
         self._log = log
-        self._last_ino = max(index.highest_ino(), FIRST_INO - 1)
+        deleted = int(database.setting(_LAST_INO) or 0)
+        self._last_ino = max(index.highest_ino(), deleted, FIRST_INO - 1)
         self._last_name_id = max(index.highest_name_id(), FIRST_LINK_ID)
 
     # ---------------------------------------------------------------------------- creation
@@ -151,10 +156,12 @@ class Changes:
         link_id = entry.link_id
         if link_id is None:
             link_id = self._promote_link(node)
-        records = [
-            [copy.element, record_key(UUID(bytes=link_id))] for copy in self._index.copies(node.ino)
-        ]
-        if records:
+        elements = {copy.element for copy in self._index.copies(node.ino)}
+        under_way = self._log.assignment(node.ino)
+        if under_way is not None:
+            elements.add(under_way.element)
+        if elements:
+            records = [[element, record_key(UUID(bytes=link_id))] for element in sorted(elements)]
             waits_for = after or [node.ino, node.revision]
             removal = Removal(ino=node.ino, remove=records, after=waits_for)
             self._log.removal(node.file_id, removal, uid)
@@ -181,6 +188,8 @@ class Changes:
             )
         self._execute("DELETE FROM copies WHERE ino = ?", (node.ino,))
         self._execute("DELETE FROM nodes WHERE ino = ?", (node.ino,))
+        if node.ino == self._last_ino:
+            self._database.set_setting(_LAST_INO, str(node.ino))
 
     # ------------------------------------------------------------------------------ rename
 

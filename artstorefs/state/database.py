@@ -201,6 +201,10 @@ class Database:
         finally:
             connection.close()
 
+    def has_nodes(self) -> bool:
+        """False for an index that has never been filled."""
+        return self.execute("SELECT 1 FROM nodes LIMIT 1").fetchone() is not None
+
     def setting(self, key: str) -> str | None:
         row = self.execute("SELECT value FROM settings WHERE key = ?", (key,)).fetchone()
         return row[0] if row else None

@@ -97,6 +97,7 @@ class Log:
             row[0] for row in self._execute("SELECT ino FROM log WHERE ino IS NOT NULL")
         }
         self._fresh: list[int] = []
+        self._done: list[int] = []
         self._fresh_removals: list[tuple[int, Removal]] = []
         self.on_node_changed: NodeChanged = lambda ino: None
         self.on_removal_logged: RemovalLogged = lambda log_id, removal: None
@@ -129,8 +130,9 @@ class Log:
     def drop_node(self, ino: int) -> Assignment | None:
         """The node is gone: nothing to carry out any more. Returns what was under way."""
         assignment = self.assignment(ino)
-        self._execute("DELETE FROM log WHERE ino = ?", (ino,))
-        self._waiting.discard(ino)
+        if self._execute("DELETE FROM log WHERE ino = ?", (ino,)).rowcount:
+            self._done.append(ino)
+            self._fresh.append(ino)  # removals may wait for it
         return assignment
 
     def assign(self, ino: int, assignment: Assignment) -> None:
@@ -141,7 +143,7 @@ class Log:
 
     def carried_out(self, ino: int) -> None:
         self._execute("DELETE FROM log WHERE ino = ?", (ino,))
-        self._waiting.discard(ino)
+        self._done.append(ino)
 
     def reopen(self, ino: int) -> None:
         """Carried out, but the node has changed meanwhile: what follows is a new intent."""
@@ -170,6 +172,8 @@ class Log:
             for ino in self._fresh:
                 self.on_node_changed(ino)
             self._fresh.clear()
+        self._waiting.difference_update(self._done)
+        self._done.clear()
         if self._fresh_removals:
             for log_id, removal in self._fresh_removals:
                 self.on_removal_logged(log_id, removal)
@@ -178,6 +182,7 @@ class Log:
     def discard(self) -> None:
         """The transaction was rolled back."""
         self._fresh.clear()
+        self._done.clear()
         self._fresh_removals.clear()
 
     # ------------------------------------------------------------------------------ reads

@@ -177,8 +177,9 @@ class Outcomes:
                 *(outcome.seen_size, outcome.seen_modified_ns),
             ),
         )
-        for name_id in outcome.links:
-            self._execute("UPDATE names SET stored = 1 WHERE id = ?", (name_id,))
+        if node.revision == outcome.revision:  # or a name may have moved since it was written
+            for name_id in outcome.links:
+                self._execute("UPDATE names SET stored = 1 WHERE id = ?", (name_id,))
         spool = []
         content_state = node.content_state
         if node.content == outcome.content and content_state == ContentState.SEALED:

@@ -96,5 +96,10 @@ class Reader:
         rows = self._execute("SELECT * FROM copies WHERE element = ?", (element,))
         return {copy.key: copy for copy in map(copy_of_row, rows)}
 
+    def stored_bytes(self, element: str) -> int:
+        """Content of all objects on an element."""
+        row = self._execute("SELECT sum(size) FROM copies WHERE element = ?", (element,)).fetchone()
+        return int(row[0] or 0)
+
     def close(self) -> None:
         self._connection.close()

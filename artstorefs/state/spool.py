@@ -7,6 +7,8 @@ writes then works on a copy with the next version.
 """
 
 import os
+from collections.abc import Iterable
+from contextlib import suppress
 
 LOST = "lost"
 """Directory in the spool for files that nothing refers to: kept for a person to look at."""
@@ -56,15 +58,15 @@ class Spool:
         except FileNotFoundError:
             return None
 
-    def remove(self, name: str) -> int:
-        """Bytes of disk space that went. Idempotent."""
-        path = self.path_of_name(name)
-        try:
-            size = os.stat(path).st_blocks * 512
-            os.unlink(path)
-        except FileNotFoundError:
-            return 0
-        return size
+    def size(self, names: Iterable[str]) -> int:
+        """Disk space of these spool files, as far as they are there."""
+        found = (self.stat(*parse_spool_name(name)) for name in names)
+        return sum(one.st_blocks * 512 for one in found if one is not None)
+
+    def remove(self, name: str) -> None:
+        """Idempotent."""
+        with suppress(FileNotFoundError):
+            os.unlink(self.path_of_name(name))
 
     def sync_directory(self) -> None:
         """Make the names of new spool files survive a power cut. Blocks."""

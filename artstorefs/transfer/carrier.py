@@ -225,7 +225,7 @@ class Carrier:
                 result.removal_failures.append((job.log_id, errors[job.log_id]))
                 continue
             for name in job.spool:
-                result.freed_bytes += self._spool.remove(name)
+                self._spool.remove(name)
             result.removed.append(job.log_id)
 
     def _remove_stage(

@@ -56,7 +56,6 @@ class BatchResult:
     dropped: list[int] = field(default_factory=list)
     removal_failures: list[tuple[int, str]] = field(default_factory=list)
     observed: list[Observed] = field(default_factory=list)
-    freed_bytes: int = 0
 
     def to_message(self) -> dict[str, Any]:
         return asdict(self)
@@ -71,7 +70,6 @@ class BatchResult:
             dropped=message["dropped"],
             removal_failures=[(log_id, error) for log_id, error in message["removal_failures"]],
             observed=[Observed(**values) for values in message["observed"]],
-            freed_bytes=message["freed_bytes"],
         )
 
 

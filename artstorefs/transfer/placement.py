@@ -10,9 +10,9 @@ from artstorefs.core.configuration import ElementConfiguration
 from artstorefs.core.modes import ElementMode, Operation, refusal
 from artstorefs.elements.interface import Capacity
 
-RESERVE_BYTES = 64 << 20
-"""Room left on every element, so that attr.json files can still be rewritten and removals logged
-by the element's own filesystem when no object fits any more."""
+RESERVE_LIMIT_BYTES = 64 << 20
+"""Room left on every element, a hundredth of it up to this, so that attr.json files can still be
+rewritten when no object fits any more."""
 
 
 def choose_element(
@@ -28,7 +28,9 @@ def choose_element(
         if refusal(ElementMode(element.mode), Operation.CREATE, False):
             continue
         capacity = capacities.get(element.id)
-        free = capacity.free_bytes if capacity else None
-        if free is None or free >= size_bytes + RESERVE_BYTES:
+        if capacity is None or capacity.free_bytes is None:
+            return element.id
+        reserve = min(RESERVE_LIMIT_BYTES, (capacity.total_bytes or 0) // 100)
+        if capacity.free_bytes >= size_bytes + reserve:
             return element.id
     return None

@@ -3,7 +3,9 @@
 A node is carried once it has been left alone for `settle_s`, so that rsync's create, write, chmod,
 utimes and rename cost one object and one attr.json; one that never comes to rest is carried after
 `SETTLE_LIMIT` times as long. A failed one waits longer each time. Removals wait for what they
-follow and for the transfer process to let go of the node.
+follow and for the transfer process to let go of the node; and a node waits while something of it is
+being removed, because the same key may be meant: an empty file has one node record, whenever it is
+empty, and the second that makes object keys differ comes again.
 """
 
 import random
@@ -37,6 +39,9 @@ class Schedule:
     _removals: dict[int, Removal] = field(default_factory=dict)
     _after: dict[int, list[int]] = field(default_factory=dict)
     _ready_removals: dict[int, None] = field(default_factory=dict)
+    _removing: dict[int, set[int]] = field(default_factory=dict)
+    """Removals that are ready or under way and take something from an element, by node."""
+    _failed_removals: set[int] = field(default_factory=set)
     _failures: dict[int, int] = field(default_factory=dict)
     _removals_paused_until_s: float = 0.0
 
@@ -55,9 +60,18 @@ class Schedule:
     def removal_logged(self, log_id: int, removal: Removal) -> None:
         self._removals[log_id] = removal
         if removal.after is None:
-            self._ready_removals[log_id] = None
+            self._release(log_id)
         else:
             self._after.setdefault(removal.after[0], []).append(log_id)
+
+    def _release(self, log_id: int) -> None:
+        removal = self._removals[log_id]
+        self._ready_removals[log_id] = None
+        if removal.remove:
+            self._removing.setdefault(removal.ino, set()).add(log_id)
+
+    def _may_go(self, ino: int) -> bool:
+        return ino not in self.in_flight and ino not in self._removing
 
     def loaded(self) -> None:
         """All of the log has been told: removals whose node has no intent need not wait."""
@@ -77,7 +91,7 @@ class Schedule:
             )
             if not settled and ino not in self._failures:
                 break  # in order of the last change: whoever follows is not due either
-            if settled and now_s >= waiting.not_before_s and ino not in self.in_flight:
+            if settled and now_s >= waiting.not_before_s and self._may_go(ino):
                 due.append(ino)
         for ino in due:
             del self._waiting[ino]
@@ -128,9 +142,17 @@ class Schedule:
         self._waiting[ino].not_before_s = now_s + pause * random.uniform(0.75, 1.25)
 
     def removed(self, log_id: int) -> None:
-        self._removals.pop(log_id, None)
+        self._failed_removals.discard(log_id)
+        removal = self._removals.pop(log_id, None)
+        if removal is None or not removal.remove:
+            return
+        others = self._removing[removal.ino]
+        others.discard(log_id)
+        if not others:
+            del self._removing[removal.ino]
 
     def removal_failed(self, log_id: int, now_s: float) -> None:
+        self._failed_removals.add(log_id)
         self._ready_removals[log_id] = None
         self._removals_paused_until_s = now_s + RETRY_FIRST_S * 4
 
@@ -149,7 +171,7 @@ class Schedule:
         for log_id in self._after.pop(ino, []):
             removal = self._removals[log_id]
             if revision is None or (removal.after and removal.after[1] <= revision):
-                self._ready_removals[log_id] = None
+                self._release(log_id)
             else:
                 self._after.setdefault(ino, []).append(log_id)
 
@@ -165,19 +187,35 @@ class Schedule:
 
     @property
     def retrying(self) -> int:
-        return len(self._failures)
+        """Of `pending`, what only time or somebody else can move on: what has failed at least
+        once, what waits for that, and what waits for a file that is open."""
+        stuck = {ino for ino in self._failures if ino in self._waiting or ino in self.in_flight}
+        failed = set(self._failed_removals)
+        for log_id in self._failed_removals:
+            ino = self._removals[log_id].ino
+            if ino in self._waiting and ino in self._removing:
+                stuck.add(ino)
+        for ino, log_ids in self._after.items():
+            if ino in stuck or not (ino in self._waiting or ino in self.in_flight):
+                failed.update(log_ids)
+        return len(stuck) + len(failed)
 
     def next_due_s(self, now_s: float) -> float:
         """Seconds until something may be due; 0 for at once, infinity for nothing."""
-        if self._ready_removals:
-            return max(0.0, self._removals_paused_until_s - now_s)
         soonest = float("inf")
-        for count, waiting in enumerate(self._waiting.values()):
+        if any(self._removals[log_id].ino not in self.in_flight for log_id in self._ready_removals):
+            soonest = self._removals_paused_until_s - now_s
+        count = 0
+        for ino, waiting in self._waiting.items():
+            if not self._may_go(ino):
+                continue  # what becomes of it wakes whoever waits
             due = min(
                 waiting.changed_s + self.settle_s,
                 waiting.first_s + self.settle_s * SETTLE_LIMIT,
             )
             soonest = min(soonest, max(due, waiting.not_before_s) - now_s)
+            if ino not in self._failures:  # those are in no order
+                count += 1
             if count > 32:
                 break
         return max(0.0, soonest)

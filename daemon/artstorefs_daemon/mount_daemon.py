@@ -26,6 +26,7 @@ from artstorefs.elements.interface import Element
 from artstorefs.elements.local import LocalElement
 from artstorefs.filesystem.archive import Archive, now_ns
 from artstorefs.recovery.layout import read_layout
+from artstorefs.recovery.rebuild import rebuild
 from artstorefs.recovery.start import recover
 from artstorefs.state.changes import Changes
 from artstorefs.state.database import Database
@@ -34,6 +35,7 @@ from artstorefs.state.lock import StateLock
 from artstorefs.state.log import Log
 from artstorefs.state.outcomes import Outcomes
 from artstorefs.state.spool import Spool
+from artstorefs_daemon.accounts import account
 from artstorefs_daemon.control import ControlSocket
 from artstorefs_daemon.fuse_library import keep_buffers, pyfuse3
 from artstorefs_daemon.mountpoint import clear_dead_mount, fuse_options, is_mounted, unmount
@@ -195,6 +197,8 @@ def open_archive(configuration: ArchiveConfiguration, *, read_only: bool) -> Arc
     archive_id = _archive_id(configuration, elements)
     state = str(configuration.state_dir)
     database = Database(os.path.join(state, "state.db"))
+    if not database.has_nodes():
+        rebuild(database, elements, archive_id, account)
     index = Index(database)
     intents = Log(database)
     archive = Archive(

@@ -26,9 +26,12 @@ def is_mounted(*, pid: int) -> bool:
 
 
 def clear_dead_mount(mountpoint: str) -> None:
-    """Take away a mount whose daemon has died ("Transport endpoint is not connected")."""
+    """Take away a mount whose daemon has died ("Transport endpoint is not connected").
+
+    statvfs(2), because the kernel may answer stat(2) from its cache long after the death.
+    """
     try:
-        os.stat(mountpoint)
+        os.statvfs(mountpoint)
     except OSError as exc:
         if exc.errno in (errno.ENOTCONN, errno.ECONNABORTED):
             unmount(mountpoint)

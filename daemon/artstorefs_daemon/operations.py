@@ -284,7 +284,11 @@ class Operations(pyfuse3.Operations):
 
     @answers
     async def write(self, handle: int, offset: int, data: bytes) -> int:
-        return await self._contents.write(self._handles[handle], offset, data)
+        opened = self._handles[handle]
+        written = await self._contents.write(opened, offset, data)
+        if opened.is_synchronous:
+            await self._sync(opened)
+        return written
 
     @answers
     async def flush(self, handle: int) -> None:
@@ -296,7 +300,9 @@ class Operations(pyfuse3.Operations):
 
     @answers
     async def fsync(self, handle: int, datasync: bool) -> None:
-        opened = self._handles[handle]
+        await self._sync(self._handles[handle])
+
+    async def _sync(self, opened: Handle) -> None:
         await self._contents.fsync(opened)
         if self._service.waits_for_elements:
             await self._service.wait_stored(opened)

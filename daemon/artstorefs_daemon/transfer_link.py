@@ -43,6 +43,9 @@ BATCHES_UNDER_WAY = 2
 
 CAPACITY_INTERVAL_S = 5.0
 
+CROWD_S = 0.02
+"""Changes come in crowds; one look at the schedule serves all that come within this time."""
+
 RESTART_PAUSE_S = 0.5
 """Before a transfer process that died is started again: a fault that repeats must not spin."""
 
@@ -63,6 +66,7 @@ class TransferLink:
         self.last_survey: dict[str, Any] = {}
         self._batches: dict[int, tuple[list[StoreJob], list[RemoveJob]]] = {}
         self._last_batch = 0
+        self._spool_bytes: dict[int, int] = {}
         self._hurry = 0
         self._wake = trio.Event()
         self._progress = trio.Event()
@@ -159,7 +163,8 @@ class TransferLink:
                 pause = min(pause, 0.05)
             with trio.move_on_after(max(0.02, pause)):
                 await self._wake.wait()
-                await trio.sleep(0.02)  # changes come in crowds
+                if not self._hurry:
+                    await trio.sleep(CROWD_S)
 
     async def _send_batch(self) -> bool:
         now = trio.current_time()
@@ -167,6 +172,9 @@ class TransferLink:
         inos = self.schedule.take_due(now, BATCH_NODES, hurry=self._hurry > 0)
         store = self._assign(inos)
         remove = [RemoveJob(log_id, r.remove, r.spool) for log_id, r in removals]
+        for job in remove:
+            # kept until it is answered: a transfer process that dies may have removed the file
+            self._spool_bytes.setdefault(job.log_id, self._archive.spool.size(job.spool))
         if not store and not remove:
             return bool(inos)
         self._last_batch += 1
@@ -323,10 +331,10 @@ class TransferLink:
             self.schedule.failed(failure.ino, now)
         for log_id in result.removed:
             self.schedule.removed(log_id)
+            self._budget.release(self._spool_bytes.pop(log_id, 0))
         for log_id, error in result.removal_failures:
             log.warning("a removal is tried again: %s", error)
             self.schedule.removal_failed(log_id, now)
-        self._budget.release(result.freed_bytes)
 
     # ---------------------------------------------------------------------------- requests
 

@@ -80,6 +80,16 @@ class TransferProcess:
                 log.exception("the transfer process ends because of this")
                 os._exit(70)
 
+    def _capacities(self, elements: dict[str, Element]) -> dict[str, Any]:
+        reader = self._reader()
+        try:
+            return {
+                settings.id: _capacity(elements[settings.id], settings.capacity, reader)
+                for settings in self._configuration.elements
+            }
+        finally:
+            reader.close()
+
     def _reader(self) -> Reader:
         return Reader(self._database)
 
@@ -87,7 +97,7 @@ class TransferProcess:
         self, message: dict[str, Any], carrier: Carrier, elements: dict[str, Element]
     ) -> dict[str, Any]:
         if "capacity" in message:
-            return {"capacity": {name: _capacity(element) for name, element in elements.items()}}
+            return {"capacity": self._capacities(elements)}
         if "survey" in message:
             return {"survey": as_message(survey(elements, self._reader(), account))}
         store = [StoreJob(**values) for values in message["store"]]
@@ -99,14 +109,19 @@ class TransferProcess:
             self._connection.sendall(encode(message))
 
 
-def _capacity(element: Element) -> dict[str, Any]:
+def _capacity(element: Element, limit_bytes: int | None, reader: Reader) -> dict[str, Any]:
+    """Room on an element; what the configuration allows it counts by what the index knows."""
     try:
         capacity = element.capacity()
     except ElementError as exc:
         return {"error": str(exc)}
+    free_bytes = capacity.free_bytes
+    if limit_bytes is not None:
+        left = max(0, limit_bytes - reader.stored_bytes(element.id))
+        free_bytes = left if free_bytes is None else min(left, free_bytes)
     return {
         "total_bytes": capacity.total_bytes,
-        "free_bytes": capacity.free_bytes,
+        "free_bytes": free_bytes,
         "total_files": capacity.total_files,
         "free_files": capacity.free_files,
     }

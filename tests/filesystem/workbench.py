@@ -1,0 +1,224 @@
+"""An archive without a mount and without a transfer process: every step is taken by the test.
+
+Real parts throughout: the state directory, a local element, the filesystem, and `TransferLink` with
+a wire in place of its socket. What it sends is kept in `sent` until `carry` hands it to a `Carrier`
+and the answer back, so that a test can do anything in between, or lose the answer.
+"""
+
+import json
+import os
+import stat
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import trio
+import trio.testing
+
+from artstorefs.core.configuration import ArchiveConfiguration, ElementConfiguration
+from artstorefs.elements.local import LocalElement
+from artstorefs.filesystem.archive import Archive, Caller
+from artstorefs.filesystem.attributes import Attributes
+from artstorefs.filesystem.content import Contents, Handle
+from artstorefs.filesystem.source import ContentSource
+from artstorefs.filesystem.spool_budget import SpoolBudget
+from artstorefs.filesystem.tree import Tree
+from artstorefs.filesystem.xattr import Xattrs
+from artstorefs.recovery.layout import write_layout
+from artstorefs.recovery.start import recover
+from artstorefs.state.index import ROOT_INO
+from artstorefs.state.node import Node
+from artstorefs.state.reader import Reader
+from artstorefs.state.spool import Spool
+from artstorefs.transfer.carrier import Carrier, open_log_for_sync
+from artstorefs.transfer.documents import Account
+from artstorefs.transfer.jobs import RemoveJob, StoreJob
+from artstorefs_daemon.mount_daemon import open_archive
+from artstorefs_daemon.transfer_link import TransferLink
+
+ME = Caller(uid=0, gid=0, pid=1, umask=0o022)
+FILE = stat.S_IFREG | 0o644
+DIRECTORY = stat.S_IFDIR | 0o755
+
+
+class HookedElement:
+    """A local element that asks `before(operation, key)` first; what that raises is the answer."""
+
+    def __init__(self, element: LocalElement, bench: "Workbench") -> None:
+        self._element = element
+        self._bench = bench
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._element, name)
+        if name not in {"put", "replace", "remove", "barrier", "stat", "read", "open_read"}:
+            return attribute
+
+        def hooked(*arguments: Any, **named: Any) -> Any:
+            if self._bench.before is not None:
+                self._bench.before(name, arguments[0] if arguments else "")
+            return attribute(*arguments, **named)
+
+        return hooked
+
+
+class Workbench:
+    """`tree`, `contents`, `attributes`, `xattrs` as the daemon has them; time is trio's clock."""
+
+    def __init__(self, base: Path, **settings: Any) -> None:
+        self.base = base
+        self.root = base / "element"
+        self.before: Callable[[str, str], None] | None = None
+        LocalElement.initialize(str(self.root))
+        element = LocalElement("main", str(self.root))
+        write_layout(element, uuid4(), "test")
+        element.close()
+        mode = settings.pop("mode", "edit")
+        self.configuration = ArchiveConfiguration(
+            name="test",
+            state_dir=base / "state",
+            cache_dir=base / "cache",
+            runtime_dir=base / "runtime",
+            elements=(ElementConfiguration(id="main", path=self.root, mode=mode),),
+            **{"settle_s": 0.0, **settings},
+        )
+        os.makedirs(base / "state")
+        self.open()
+
+    def open(self) -> None:
+        """A start: open the state directory, recover, take over the log."""
+        self.archive: Archive = open_archive(self.configuration, read_only=False)
+        used = recover(self.archive)
+        self.budget = SpoolBudget(self.configuration.spool_max, used, wait_s=0.05)
+        self.contents = Contents(self.archive, ContentSource(self.archive), self.budget)
+        self.tree = Tree(self.archive, self.contents.is_held)
+        self.attributes = Attributes(self.archive, self.contents)
+        self.xattrs = Xattrs(self.archive, lambda caller, gid: caller.gid == gid)
+        self.link = TransferLink(self.archive, self.budget)
+        self.link.load()
+        self.sent: deque[dict[str, Any]] = deque()
+        self.link._stream = self  # the wire: `send_all` is below
+        self.start_carrier()
+
+    def start_carrier(self) -> None:
+        """A new transfer process, so to speak."""
+        database = self.archive.database.path
+        self.reader = Reader(database)
+        self.element = LocalElement("main", str(self.root))
+        self.carrier = Carrier(
+            self.reader,
+            open_log_for_sync(database),
+            {"main": HookedElement(self.element, self)},
+            Spool(str(self.base / "state" / "spool")),
+            lambda uid: Account(f"user{uid}", ""),
+        )
+
+    def restart(self) -> None:
+        """The daemon is killed with everything in it, and started again."""
+        for file in list(self.contents._files.values()):
+            if file.descriptor >= 0:
+                os.close(file.descriptor)
+        self.reader.close()
+        self.element.close()
+        self.archive.database.close()
+        for element in self.archive.elements.values():
+            element.close()
+        self.open()
+
+    # ----------------------------------------------------------------------------- transfer
+
+    async def send_all(self, data: bytes) -> None:
+        self.sent.append(json.loads(data))
+
+    async def send(self) -> bool:
+        """Have everything that is due sent; whether there was anything."""
+        self.link.change_hurry(1)
+        try:
+            sent = False
+            while await self.link._send_batch():
+                sent = True
+        finally:
+            self.link.change_hurry(-1)
+        return sent
+
+    def carry(self) -> dict[str, Any]:
+        """Carry out the oldest batch that was sent; the answer, which is not handed over yet."""
+        message = self.sent.popleft()
+        store = [StoreJob(**values) for values in message["store"]]
+        remove = [RemoveJob(**values) for values in message["remove"]]
+        result = self.carrier.carry(message["batch"], store, remove).to_message()
+        return json.loads(json.dumps(result))
+
+    def answer(self, message: dict[str, Any]) -> None:
+        self.link._take(message)
+
+    async def step(self) -> None:
+        """Send, carry out, hand the answers over: once."""
+        await self.send()
+        while self.sent:
+            self.answer(self.carry())
+
+    async def drain(self) -> None:
+        """Until nothing is pending; what fails for ever fails the test."""
+        for _ in range(40):
+            await self.step()
+            if self.link.schedule.is_empty:
+                return
+        raise AssertionError(f"still pending: {self.link.schedule}")
+
+    # -------------------------------------------------------------------------- short cuts
+
+    def make(self, name: bytes, parent: int = ROOT_INO, mode: int = FILE) -> Node:
+        return self.tree.create(parent, name, mode, ME)
+
+    async def write(self, name: bytes, data: bytes, parent: int = ROOT_INO) -> Node:
+        """`echo data > name`: create or truncate, write, close."""
+        node = self.tree.lookup(parent, name)
+        if node is None:
+            node = self.tree.create(parent, name, FILE, ME, open_content=True)
+            handle = self.contents.created(node, os.O_WRONLY, 0)
+        else:
+            handle = await self.contents.open(node, os.O_WRONLY | os.O_TRUNC, 0)
+        try:
+            if data:
+                await self.contents.write(handle, 0, data)
+        finally:
+            self.contents.release(handle)
+        return node
+
+    async def open_file(self, node: Node, flags: int = os.O_RDWR) -> Handle:
+        return await self.contents.open(node, flags, 0)
+
+    async def content(self, node: Node) -> bytes:
+        handle = await self.contents.open(node, os.O_RDONLY, 0)
+        try:
+            return bytes(await self.contents.read(handle, 0, node.size + 1))
+        finally:
+            self.contents.release(handle)
+
+    def unlink(self, name: bytes, parent: int = ROOT_INO) -> None:
+        self.tree.unlink(parent, name, ME)
+
+    def rename(
+        self, name: bytes, new: bytes, parent: int = ROOT_INO, to: int = ROOT_INO, flags: int = 0
+    ) -> None:
+        self.tree.rename(parent, name, to, new, flags, ME)
+
+    def spool_files(self) -> dict[str, bytes]:
+        """Name and content of everything in the spool."""
+        spool = self.archive.spool
+        return {name: Path(spool.path_of_name(name)).read_bytes() for name in spool.names()}
+
+    def keys(self) -> list[str]:
+        """Everything on the element but what says whose it is."""
+        return sorted(
+            str(path.relative_to(self.root))
+            for path in self.root.rglob("*")
+            if path.is_file() and path.parent != self.root / ".artstorefs"
+        )
+
+
+async def jump(seconds: float, clock: trio.testing.MockClock) -> None:
+    clock.jump(seconds)
+    await trio.testing.wait_all_tasks_blocked()

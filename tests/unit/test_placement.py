@@ -1,0 +1,43 @@
+"""Which element takes a new file."""
+
+import pytest
+
+from artstorefs.core.configuration import ElementConfiguration
+from artstorefs.elements.interface import Capacity
+from artstorefs.transfer.placement import RESERVE_LIMIT_BYTES, choose_element
+
+
+def element(name: str, priority: int = 1, mode: str = "edit") -> ElementConfiguration:
+    return ElementConfiguration(id=name, path=f"/{name}", priority=priority, mode=mode)  # type: ignore[arg-type]
+
+
+def free(size: int | None) -> Capacity:
+    return Capacity(None if size is None else 1 << 40, size, None, None)
+
+
+def test_lowest_priority_number_first() -> None:
+    """SEMANTICS: MODE-4"""
+    elements = [element("b", 2), element("a", 1), element("c", 3)]
+    assert choose_element(elements, {}, 1) == "a"
+
+
+def test_equal_priority_goes_by_the_configuration() -> None:
+    assert choose_element([element("b"), element("a")], {}, 1) == "b"
+
+
+@pytest.mark.parametrize("mode", ["ro", "ar"])
+def test_modes_that_take_nothing_are_passed_over(mode: str) -> None:
+    """SEMANTICS: MODE-4"""
+    assert choose_element([element("a", mode=mode), element("b", 9, "rw")], {}, 1) == "b"
+    assert choose_element([element("a", mode=mode)], {}, 1) is None
+
+
+def test_room() -> None:
+    """SEMANTICS: MODE-4"""
+    elements = [element("a", 1), element("b", 2)]
+    size = 1000
+    enough = size + RESERVE_LIMIT_BYTES
+    for free_bytes, chosen in ((enough, "a"), (enough - 1, "b")):
+        assert choose_element(elements, {"a": free(free_bytes)}, size) == chosen
+    assert choose_element(elements, {"a": free(0), "b": free(0)}, size) is None
+    assert choose_element(elements, {"a": free(None)}, size) == "a"
