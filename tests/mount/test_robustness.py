@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -123,7 +124,8 @@ def test_copy_file_range_and_sendfile_copy(place: Path) -> None:
     data = os.urandom(300_000)
     (place / "source").write_bytes(data)
     source = os.open(place / "source", os.O_RDONLY)
-    for number, copy in enumerate((os.copy_file_range, _sendfile)):
+    copies: tuple[Callable[[int, int, int], int], ...] = (os.copy_file_range, _sendfile)
+    for number, copy in enumerate(copies):
         target = os.open(place / f"target{number}", os.O_CREAT | os.O_RDWR)
         os.lseek(source, 0, os.SEEK_SET)
         while copy(source, target, 100_000):

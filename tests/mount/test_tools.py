@@ -1,6 +1,7 @@
 """The programs that people use, on a mount: what acceptance 2 and 4 of the first issue ask for."""
 
 import os
+import re
 import shutil
 import sqlite3
 import stat
@@ -103,8 +104,8 @@ COPIES = {
     "rsync": ("rsync", "-aHAX", "--delete", "{source}/", "{target}/"),
     "tar": (
         *("bash", "-ec"),
-        "tar -C {source} --xattrs --xattrs-include='*' --acls -cf - . |"
-        " tar -C {target} --xattrs --xattrs-include='*' --acls -xpf -",
+        "tar -C {source} --format=posix --xattrs --xattrs-include='*' --acls -cf - . |"
+        " tar -C {target} --xattrs --xattrs-include='*' --acls --numeric-owner -xpf -",
     ),
 }
 
@@ -121,11 +122,11 @@ def test_copy_of_a_tree_is_the_tree_after_remount_and_loss_of_the_cache(
     target = fresh_archive.mount / "copy"
     target.mkdir()
     run(*(word.format(source=source, target=target) for word in COPIES[program]))
-    if program != "tar":  # which leaves the times of the day before 1970 to others
-        assert differences(source, target) == ""
-    expected = stats(target)
+    expected = stats(source)
+    if program == "tar":
+        expected.pop("special/socket", None)  # tar leaves sockets out
+    assert stats(target) == expected
     if program == "rsync":
-        assert expected == stats(source)
         command = COPIES[program][:-2]
         assert run(*command, "--itemize-changes", f"{source}/", f"{target}/") == ""
     fresh_archive.remount()
@@ -183,6 +184,21 @@ def test_rsync_of_one_file_costs_one_object_and_one_attr_json(local: Path) -> No
             os.link(local / f"painting{number}.jpg", local / "painting.jpg")
         assert archive.attributes("painting0.jpg")["file_size"] == 100_000
         assert archive.status()["pending"]["intents"] == 0
+    finally:
+        remove_archive(archive)
+
+
+@pytest.mark.slow
+def test_rsync_of_many_files_costs_two_files_each_and_no_temporary_names(local: Path) -> None:
+    for number in range(150):
+        (local / f"painting{number:03}.jpg").write_bytes(os.urandom(3000))
+    archive = make_archive("settle_s = 1.0")
+    try:
+        run("rsync", "-aHAX", "--delete", f"{local}/", f"{archive.mount}/")
+        archive.flush()
+        names = [path.name for path in archive.objects()]
+        assert len(names) == 300
+        assert all(re.fullmatch(r"painting\d{3}_[^.]*\.jpg(\.attr\.json)?", n) for n in names)
     finally:
         remove_archive(archive)
 
