@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 import trio
 
 from artstorefs.core.modes import Operation
+from artstorefs.elements.durable import fallocate
 from artstorefs.filesystem.archive import Archive, now_ns
-from artstorefs.filesystem.errors import FileTooLarge
+from artstorefs.filesystem.errors import FileTooLarge, NotAllocatable, SpoolFull
 from artstorefs.filesystem.source import ContentSource
 from artstorefs.filesystem.spool_budget import SpoolBudget
 from artstorefs.filesystem.xattr import CAPABILITY, set_system
@@ -33,6 +34,15 @@ ACCESS_MODE = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
 BLOCKING_BYTES = 256 << 10
 """From this size on a write goes to a thread: copying takes longer than the change of threads."""
 
+
+FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE = 1, 2, 16  # linux/falloc.h
+
+ALLOCATE_MODES = frozenset(
+    {
+        *(0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE),
+        *(FALLOC_FL_ZERO_RANGE, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE),
+    }
+)
 
 FILE_LIMIT_BYTES = (1 << 44) - 4096
 """Largest file: what ext4 holds with blocks of 4 KiB, so that a spool and an element can."""
@@ -279,6 +289,26 @@ class Contents:
         os.ftruncate(file.descriptor, size)
         node.mtime_ns = node.ctime_ns = now_ns()
         node.size = size
+
+    def allocate(self, handle: Handle, mode: int, offset: int, length: int) -> None:
+        """fallocate(2): room ahead, holes, zeroes. What an element holds would have to be copied
+        first, which cannot be waited for here: NotAllocatable, and programs write instead."""
+        file, node = handle.file, handle.file.node
+        if mode not in ALLOCATE_MODES or file.lock.locked():
+            raise NotAllocatable(node.ino)
+        if offset + length > FILE_LIMIT_BYTES:
+            raise FileTooLarge(node.ino)
+        if not self._make_writable_now(file, truncate=False):
+            raise NotAllocatable(node.ino)
+        before = allocated_bytes(file.descriptor)
+        if not mode & FALLOC_FL_PUNCH_HOLE and not self._budget.has_room(length):
+            raise SpoolFull(node.ino)
+        fallocate(file.descriptor, mode, offset, length)
+        growth = allocated_bytes(file.descriptor) - before
+        self._budget.charge(growth)
+        file.charged_bytes += growth
+        node.mtime_ns = node.ctime_ns = now_ns()
+        node.size = os.fstat(file.descriptor).st_size
 
     def set_times(self, node: Node) -> None:
         """Let the OPEN spool file carry the time just set, where a crash would look for it."""
