@@ -8,7 +8,9 @@ content SEALED, spool file of another size (power cut before an fsync)
     what an element has is the content again; without that, what the spool has
 node without a name (killed while a deleted file was open)
     deleted
-spool file that no node means (killed between two steps)
+spool file of content that was never begun (killed before the record of it)
+    removed: nobody was told of anything in it
+spool file that no node means
     kept aside in `spool/lost` and reported, unless a removal in the log names it
 
 Every step can be repeated; what is left in the log is carried out by the transfer process.
@@ -83,6 +85,8 @@ def _sort_spool(archive: Archive) -> int:
         )
         if is_content or name in named:
             used += found.st_blocks * 512 if found else 0
+        elif node is not None and version > node.content:
+            archive.spool.remove(name)  # made for content that was never begun
         elif found is not None:
             kept = archive.spool.put_aside(name)
             log.warning("spool file %s belongs to no file; kept as %s", name, kept)

@@ -131,8 +131,9 @@ class Outcomes:
     def observe(self, observed: Iterable[Observed]) -> int:
         """Take over what others have written into attr.json; returns the number of nodes.
 
-        A node with changes of ours that the elements do not have yet keeps the attributes that
-        only we have; the next rewrite then carries both.
+        A node with changes of ours that the elements do not have yet keeps its attributes, which
+        somebody was told are set, and gets those that it does not have; the next rewrite carries
+        both.
         """
         changed: list[tuple[Node, str | None, str | None]] = []
         with self._database.transaction():
@@ -142,7 +143,7 @@ class Outcomes:
                     continue
                 custom = item.custom
                 if self._log.is_waiting(node.ino) and node.custom:
-                    custom = json.loads(node.custom) | custom
+                    custom = custom | json.loads(node.custom)
                 values = (_text(custom), _text(item.carried))
                 self._execute(
                     "UPDATE nodes SET custom = ?, carried = ? WHERE ino = ?", (*values, node.ino)

@@ -122,8 +122,9 @@ class Carrier:
         if not is_changed(stat, copy):
             return False
         observed = observe(element, stat, copy, self._reader, self._accounts)
-        if observed is not None:
-            result.observed.append(observed)
+        if observed is None:
+            return False
+        result.observed.append(observed)
         return True
 
     def _content(self, job: StoreJob, snapshot: Snapshot) -> Content | None:

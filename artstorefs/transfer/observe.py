@@ -22,8 +22,12 @@ def is_changed(stat: ObjectStat, copy: Copy) -> bool:
 def observe(
     element: Element, stat: ObjectStat, copy: Copy, reader: Reader, accounts: Accounts
 ) -> Observed | None:
-    """Read a changed attr.json; None when its node has gone meanwhile. Raises DocumentError when
-    it is no attr.json of this node, ElementError when it cannot be read."""
+    """Read a changed attr.json; None when there is nothing in it to take over. Raises
+    DocumentError when it is no attr.json of this node, ElementError when it cannot be read.
+
+    A document with another revision than we remember is one of ours that was written just before
+    a process died: it says nothing new, and may be older than what the index has.
+    """
     document = parse_attributes(
         element.read(stat.key, 0, ATTR_JSON_LIMIT_BYTES + 1), f"{element.id}: {stat.key}"
     )
@@ -32,6 +36,8 @@ def observe(
         return None
     if document.file_id.bytes != snapshot.node.file_id:
         raise DocumentInvalid(stat.key, f"file_id is {document.file_id}, another file's")
+    if document.posix is not None and document.posix.revision != copy.revision:
+        return None
     return Observed(
         ino=copy.ino,
         element=element.id,
