@@ -1,8 +1,8 @@
 """Random operations on the filesystem against a small model, with restarts and lost answers.
 
 `ASFS_OPERATIONS` is how many (3000), `ASFS_SEED` the seed, printed. The model is a dict of names
-and a dict of files; what it says must hold on the tree after every restart, and on the element, read
-without our code, whenever all is drained.
+and a dict of files; what it says must hold on the tree after every restart, and on the element,
+read without our code, whenever all is drained.
 """
 
 import os
