@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 
 HASH_CHUNK_BYTES = 1 << 20
 
+NOT_CONFIGURED = "is not in the configuration"
+
 
 @dataclass(slots=True)
 class _Carried:
@@ -92,6 +94,10 @@ class Carrier:
         snapshot = self._reader.snapshot(job.ino)
         if snapshot is None or snapshot.node.content != job.content:
             result.dropped.append(job.ino)
+            return None
+        if job.element not in self._elements:
+            unknown = ElementDenied(job.element, "", NOT_CONFIGURED)
+            result.failed.append(_failure(job, unknown))
             return None
         try:
             content = self._content(job, snapshot)
@@ -215,7 +221,7 @@ class Carrier:
             for name, key in job.remove:
                 element = self._elements.get(name)
                 if element is None:
-                    errors[job.log_id] = f"element {name} is not in the configuration"
+                    errors[job.log_id] = f"element {name} {NOT_CONFIGURED}"
                     continue
                 try:
                     for part in keys(key):
