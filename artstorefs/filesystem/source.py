@@ -44,6 +44,9 @@ class ContentSource:
         for copy in self._archive.index.copies(node.ino):
             if copy.content != node.content or copy.is_record:
                 continue
+            if copy.element not in self._archive.elements:
+                log.warning("%s: element %s is not in the configuration", copy.key, copy.element)
+                continue
             try:
                 return await self._open_copy(copy)
             except ContentDamaged:

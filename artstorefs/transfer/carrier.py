@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 
 HASH_CHUNK_BYTES = 1 << 20
 
+NOT_CONFIGURED = "is not in the configuration"
+
 
 @dataclass(slots=True)
 class _Carried:
@@ -94,6 +96,10 @@ class Carrier:
         snapshot = self._reader.snapshot(job.ino)
         if snapshot is None or snapshot.node.content != job.content:
             result.dropped.append(job.ino)
+            return None
+        if job.element not in self._elements:
+            unknown = ElementDenied(job.element, "", NOT_CONFIGURED)
+            result.failed.append(_failure(job, unknown))
             return None
         try:
             if self._changed_by_others(job, snapshot, result):
@@ -239,7 +245,7 @@ class Carrier:
             for name, key in job.remove:
                 element = self._elements.get(name)
                 if element is None:
-                    errors[job.log_id] = f"element {name} is not in the configuration"
+                    errors[job.log_id] = f"element {name} {NOT_CONFIGURED}"
                     continue
                 try:
                     for part in keys(key):

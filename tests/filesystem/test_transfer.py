@@ -17,6 +17,7 @@ from artstorefs.core.errors import (
     ElementUnavailable,
     ObjectDamaged,
 )
+from artstorefs.filesystem.errors import ContentUnreachable
 from artstorefs.state.index import ROOT_INO
 from artstorefs.state.node import ContentState
 
@@ -456,3 +457,20 @@ async def test_state_of_a_file_while_it_is_carried(bench: Workbench) -> None:
     assert state() == b"pending"
     await bench.drain()
     assert state() == b"stored"
+
+
+async def test_element_that_is_no_longer_configured(bench: Workbench, clock: MockClock) -> None:
+    """Its files wait and are EIO; nothing else is concerned. SEMANTICS: ELEM-3"""
+    node = await bench.write(b"f", OLD)
+    await bench.drain()
+    bench.rename(b"f", b"g")
+    elements, bench.carrier._elements = bench.carrier._elements, {}
+    opened, bench.archive.elements = bench.archive.elements, {}
+    await bench.step()
+    assert "not in the configuration" in (bench.archive.log.failure(node.ino) or "")
+    with pytest.raises(ContentUnreachable):
+        await bench.content(node)
+    bench.carrier._elements, bench.archive.elements = elements, opened
+    clock.jump(70)
+    await bench.drain()
+    assert read_element(bench.root)[b"/g"].content == OLD
