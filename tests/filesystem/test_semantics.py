@@ -99,7 +99,7 @@ async def test_holes(bench: Workbench) -> None:
     await bench.contents.truncate(node, 1 << 20, 0)
     assert await bench.content(node) == bytes(1 << 20)
     assert stat_blocks(node) == (1 << 20) // 512
-    assert bench.budget.used_bytes == 1 << 20
+    assert bench.budget.used_bytes < 1 << 16  # holes take no room in the spool
 
 
 async def test_wrong_bytes_are_never_served(bench: Workbench) -> None:
