@@ -52,6 +52,12 @@ def syncfs(fd: int) -> None:
         _raise_errno("syncfs")
 
 
+def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
+    """fallocate(2) with its modes, which the standard library leaves out; raises `OSError`."""
+    if _libc.fallocate(fd, mode, ctypes.c_int64(offset), ctypes.c_int64(length)) != 0:
+        _raise_errno("fallocate")
+
+
 def honours_syncfs(fd: int) -> bool:
     """Whether one `syncfs(fd)` is as safe as an fsync of every file: filesystem and kernel say so.
 

@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 import trio
 
 from artstorefs.core.modes import Operation
+from artstorefs.elements.durable import fallocate
 from artstorefs.filesystem.archive import Archive, now_ns
-from artstorefs.filesystem.errors import FileTooLarge
+from artstorefs.filesystem.errors import FileTooLarge, NotAllocatable, SpoolFull
 from artstorefs.filesystem.source import ContentSource
 from artstorefs.filesystem.spool_budget import SpoolBudget
 from artstorefs.filesystem.xattr import CAPABILITY, set_system
@@ -33,6 +34,15 @@ ACCESS_MODE = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
 BLOCKING_BYTES = 256 << 10
 """From this size on a write goes to a thread: copying takes longer than the change of threads."""
 
+
+FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE = 1, 2, 16  # linux/falloc.h
+
+ALLOCATE_MODES = frozenset(
+    {
+        *(0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE),
+        *(FALLOC_FL_ZERO_RANGE, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE),
+    }
+)
 
 FILE_LIMIT_BYTES = (1 << 44) - 4096
 """Largest file: what ext4 holds with blocks of 4 KiB, so that a spool and an element can."""
@@ -155,17 +165,18 @@ class Contents:
                     self._archive.changes.purge(node, handle.uid)
 
     def _seal(self, file: OpenFile, uid: int) -> None:
+        if file.writable:
+            self._settle_charge(file)
         if file.node.nlink:
             self._archive.changes.content_sealed(file.node, uid)
-            if file.writable:
-                self._settle_charge(file)
             file.writable = False
 
     def _settle_charge(self, file: OpenFile) -> None:
         """From now on the spool file counts with the blocks that it has; its removal gives
         exactly those back."""
-        self._budget.charge(allocated_bytes(file.descriptor) - file.charged_bytes)
-        file.charged_bytes = 0
+        allocated = allocated_bytes(file.descriptor)
+        self._budget.charge(allocated - file.charged_bytes)
+        file.charged_bytes = allocated
 
     def _drop_descriptor(self, file: OpenFile) -> None:
         if file.descriptor >= 0:
@@ -223,10 +234,16 @@ class Contents:
             if not self._budget.take(growth):
                 await self._budget.wait(growth, node.ino)
             file.charged_bytes += growth
-        if len(data) < BLOCKING_BYTES:
-            written = _write_all(file.descriptor, data, offset)
-        else:
-            written = await trio.to_thread.run_sync(_write_all, file.descriptor, data, offset)
+        try:
+            if len(data) < BLOCKING_BYTES:
+                written = _write_all(file.descriptor, data, offset)
+            else:
+                written = await trio.to_thread.run_sync(_write_all, file.descriptor, data, offset)
+        except BaseException:
+            if growth > 0:
+                file.charged_bytes -= growth
+                self._budget.release(growth)
+            raise
         now = now_ns()
         node.mtime_ns = node.ctime_ns = now
         node.size = max(node.size, offset + written)
@@ -272,6 +289,26 @@ class Contents:
         os.ftruncate(file.descriptor, size)
         node.mtime_ns = node.ctime_ns = now_ns()
         node.size = size
+
+    def allocate(self, handle: Handle, mode: int, offset: int, length: int) -> None:
+        """fallocate(2): room ahead, holes, zeroes. What an element holds would have to be copied
+        first, which cannot be waited for here: NotAllocatable, and programs write instead."""
+        file, node = handle.file, handle.file.node
+        if mode not in ALLOCATE_MODES or file.lock.locked():
+            raise NotAllocatable(node.ino)
+        if offset + length > FILE_LIMIT_BYTES:
+            raise FileTooLarge(node.ino)
+        if not self._make_writable_now(file, truncate=False):
+            raise NotAllocatable(node.ino)
+        before = allocated_bytes(file.descriptor)
+        if not mode & FALLOC_FL_PUNCH_HOLE and not self._budget.has_room(length):
+            raise SpoolFull(node.ino)
+        fallocate(file.descriptor, mode, offset, length)
+        growth = allocated_bytes(file.descriptor) - before
+        self._budget.charge(growth)
+        file.charged_bytes += growth
+        node.mtime_ns = node.ctime_ns = now_ns()
+        node.size = os.fstat(file.descriptor).st_size
 
     def set_times(self, node: Node) -> None:
         """Let the OPEN spool file carry the time just set, where a crash would look for it."""

@@ -82,6 +82,11 @@ class FileTooLarge(FilesystemError):
     reason = "would be larger than 16 TiB"
 
 
+class NotAllocatable(FilesystemError):
+    errno_code = errno.EOPNOTSUPP
+    reason = "cannot be allocated ahead"
+
+
 class SpoolFull(FilesystemError):
     errno_code = errno.ENOSPC
     reason = "the spool is full and stayed full; see artstorefs status"

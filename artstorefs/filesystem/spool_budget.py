@@ -22,9 +22,12 @@ class SpoolBudget:
         self._wait_s = wait_s
         self._freed = trio.Event()
 
+    def has_room(self, size_bytes: int) -> bool:
+        return self.used_bytes + size_bytes <= self.limit_bytes
+
     def take(self, size_bytes: int) -> bool:
         """Reserve room now if there is any."""
-        if self.used_bytes + size_bytes > self.limit_bytes:
+        if not self.has_room(size_bytes):
             return False
         self.used_bytes += size_bytes
         return True

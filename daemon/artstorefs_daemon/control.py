@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 import trio
@@ -23,6 +24,9 @@ log = logging.getLogger(__name__)
 LINE_LIMIT_BYTES = 1 << 20
 CLIENT_LIMIT = 64
 SEND_LIMIT_S = 10.0
+
+ACCEPT_PAUSE_S = 0.1
+"""After a connection that could not be accepted: what is missing may be there again."""
 
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32600, -32601, -32602
 INTERNAL_ERROR, REFUSED, FAILED = -32603, -32001, -32000
@@ -63,9 +67,18 @@ class ControlSocket:
         await listener.bind(path)
         os.chmod(path, 0o666)  # the directory says who gets here, SO_PEERCRED what they may do
         listener.listen(16)
+        with listener:
+            await self._accept_clients(listener)
+
+    async def _accept_clients(self, listener: trio.socket.SocketType) -> None:
         async with trio.open_nursery() as nursery:
             while True:
-                connection, _ = await listener.accept()
+                try:
+                    connection, _ = await listener.accept()
+                except OSError as exc:  # no descriptors left, or the client went away again
+                    log.warning("a control client was not accepted: %s", exc)
+                    await trio.sleep(ACCEPT_PAUSE_S)
+                    continue
                 nursery.start_soon(self._serve_client, trio.SocketStream(connection))
 
     async def _serve_client(self, stream: trio.SocketStream) -> None:
@@ -100,7 +113,9 @@ class ControlSocket:
             await _send(stream, {"jsonrpc": "2.0", "method": "progress", "params": params})
 
         try:
-            identifier, method = self._method(line, uid)
+            request = _request(line)
+            identifier = request.get("id")
+            method = self._method(request["method"], uid)
             result = await method(notify)
             answer = {"jsonrpc": "2.0", "id": identifier, "result": result}
         except ControlError as exc:
@@ -114,21 +129,14 @@ class ControlSocket:
             answer = _error(identifier, INTERNAL_ERROR, "internal error, see the daemon's log")
         await _send(stream, answer)
 
-    def _method(self, line: bytes, uid: int) -> tuple[Any, Method]:
-        try:
-            request = json.loads(line)
-        except (ValueError, RecursionError):
-            raise ControlError(PARSE_ERROR, "not a JSON text") from None
-        if not isinstance(request, dict) or not isinstance(request.get("method"), str):
-            raise ControlError(INVALID_REQUEST, "a request is an object with a method")
-        name = request["method"]
+    def _method(self, name: str, uid: int) -> Method:
         if name in self._reading:
-            return request.get("id"), self._reading[name]
+            return self._reading[name]
         if name not in self._changing:
             raise ControlError(METHOD_NOT_FOUND, f"there is no method {name}")
         if uid not in (0, os.geteuid()):
             raise ControlError(REFUSED, f"{name} is for root and the user of the daemon")
-        return request.get("id"), self._changing[name]
+        return self._changing[name]
 
     # ----------------------------------------------------------------------------- methods
 
@@ -136,8 +144,9 @@ class ControlSocket:
         return self._service.status()
 
     async def _flush(self, notify: Notify) -> dict[str, Any]:
-        async for progress in self._service.flush():
-            await notify(progress)
+        async with aclosing(self._service.flush()) as steps:  # also when the client goes away
+            async for progress in steps:
+                await notify(progress)
         pending = self._service.pending()
         return {
             "pending": pending["intents"],
@@ -151,6 +160,16 @@ class ControlSocket:
     async def _stop(self, notify: Notify) -> dict[str, Any]:
         self._shutdown()
         return {}
+
+
+def _request(line: bytes) -> dict[str, Any]:
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError):
+        raise ControlError(PARSE_ERROR, "not a JSON text") from None
+    if not isinstance(request, dict) or not isinstance(request.get("method"), str):
+        raise ControlError(INVALID_REQUEST, "a request is an object with a method")
+    return request
 
 
 async def _send(stream: trio.SocketStream, message: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
  * What pyfuse3 cannot say to libfuse, said for it.
  *
  * This library is loaded, with its symbols global, before pyfuse3 is imported; the dynamic linker
- * then binds pyfuse3's call of fuse_session_new to the function below, which adds three things and
+ * then binds pyfuse3's call of fuse_session_new to the function below, which adds some things and
  * hands everything on to libfuse:
  *
  * 1. READDIRPLUS gets the directory's inode number as its file handle. A filesystem that answers
@@ -13,16 +13,32 @@
  *    access list needs it (acl(5)).
  * 3. Not FUSE_HANDLE_KILLPRIV: the kernel, which knows the writer's capabilities, clears the
  *    set-user-id and set-group-id bits by SETATTR. Symlink targets are cached.
+ * 4. Not FUSE_CAP_SPLICE_READ: pyfuse3 copies each write into a bytes object, and from a pipe that
+ *    takes twice as long.
+ * 5. FALLOCATE, which pyfuse3 has no handler for, is answered by `artstorefs_fallocate`.
  */
 #define _GNU_SOURCE
 #define FUSE_USE_VERSION 30
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <fuse_lowlevel.h>
 #include <string.h>
 
 static struct fuse_lowlevel_ops original;
 static struct fuse_lowlevel_ops extended;
+
+/* Set by fuse_library.py. Runs in the thread that holds the interpreter; returns an errno or 0. */
+int (*artstorefs_fallocate)(uint64_t handle, int mode, int64_t offset, int64_t length);
+
+static void fallocate_file(fuse_req_t request, fuse_ino_t inode, int mode, off_t offset,
+			   off_t length, struct fuse_file_info *file)
+{
+	(void)inode;
+	fuse_reply_err(request, artstorefs_fallocate
+				? artstorefs_fallocate(file->fh, mode, offset, length)
+				: ENOSYS);
+}
 
 static void init(void *userdata, struct fuse_conn_info *connection)
 {
@@ -48,6 +64,7 @@ static const struct fuse_lowlevel_ops *extend(const struct fuse_lowlevel_ops *op
 	extended = original;
 	extended.init = init;
 	extended.readdirplus = readdirplus;
+	extended.fallocate = fallocate_file;
 	return &extended;
 }
 

@@ -21,7 +21,7 @@ from artstorefs.filesystem.attributes import AttributeChange, stat_blocks, stat_
 from artstorefs.filesystem.content import ACCESS_MODE, Handle
 from artstorefs.filesystem.xattr import CAPABILITY
 from artstorefs.state.node import Node
-from artstorefs_daemon.fuse_library import pyfuse3
+from artstorefs_daemon.fuse_library import pyfuse3, set_fallocate
 from artstorefs_daemon.service import Service
 
 log = logging.getLogger(__name__)
@@ -110,6 +110,7 @@ class Operations(pyfuse3.Operations):
         self._xattrs = service.xattrs
         self._handles: dict[int, Handle] = {}
         self._last_handle = 0
+        set_fallocate(self._fallocate)
 
     # ------------------------------------------------------------------------------ reading
 
@@ -310,6 +311,17 @@ class Operations(pyfuse3.Operations):
     @answers
     async def fsyncdir(self, handle: int, datasync: bool) -> None:
         await self._contents.sync_tree()
+
+    def _fallocate(self, handle: int, mode: int, offset: int, length: int) -> int:
+        """The errno of fallocate(2); see `fuse_library.set_fallocate`."""
+        try:
+            self._contents.allocate(self._handles[handle], mode, offset, length)
+        except (ArtStoreFSError, OSError) as exc:
+            return errno_of(exc)
+        except Exception:
+            log.exception("fallocate failed")
+            return errno.EIO
+        return 0
 
     @answers
     async def release(self, handle: int) -> None:

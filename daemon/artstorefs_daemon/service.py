@@ -3,7 +3,8 @@
 import logging
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 from uuid import UUID
 
@@ -106,7 +107,7 @@ class Service:
                     raise OSError(5, error)
                 await self.link.wait_progress(1.0)
 
-    async def flush(self) -> AsyncIterator[dict[str, int]]:
+    async def flush(self) -> AsyncGenerator[dict[str, int], None]:
         """Carry out the whole log without settling; yields what is pending. Ends when nothing is,
         or when all that is left has failed at least once."""
         with self.link.hurry():
@@ -120,8 +121,9 @@ class Service:
     async def drain(self) -> None:
         """After the unmount: carry out what is left, up to a limit."""
         with trio.move_on_after(DRAIN_LIMIT_S) as limit:
-            async for _ in self.flush():
-                pass
+            async with aclosing(self.flush()) as steps:
+                async for _ in steps:
+                    pass
         if limit.cancelled_caught:
             log.warning("%d intents are left for the next mount", self.link.schedule.pending)
 

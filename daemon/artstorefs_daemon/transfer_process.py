@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import suppress
 from typing import Any
 
 from artstorefs.core.configuration import ArchiveConfiguration
@@ -59,7 +60,7 @@ class TransferProcess:
         workers = [threading.Thread(target=self._work, daemon=True) for _ in range(WORKERS)]
         for worker in workers:
             worker.start()
-        with self._connection.makefile("rb") as lines:
+        with suppress(ConnectionError), self._connection.makefile("rb") as lines:
             for line in lines:
                 self._messages.put(json.loads(line))
 
@@ -75,6 +76,8 @@ class TransferProcess:
         while message := self._messages.get():
             try:
                 self._send(self._answer(message, carrier, elements))
+            except ConnectionError:
+                os._exit(0)  # the mount process has ended, and nobody waits for an answer
             except Exception:
                 # what is not answered is told again to the next process
                 log.exception("the transfer process ends because of this")

@@ -4,7 +4,8 @@ One writer process owns one directory of the mount, so that the order of its cal
 call is written to a journal outside of the mount before it is made and acknowledged there after it
 has returned; what the directory must show after a kill follows from the journal alone.
 
-Run as a script with the standard library only: `load.py DIRECTORY MODEL JOURNAL SEED`.
+Run as a script with the standard library only: `load.py DIRECTORY MODEL JOURNAL SEED ACTIONS`; it
+ends by itself after so many actions, of several calls each, or when the mount dies.
 """
 
 import errno
@@ -179,11 +180,11 @@ class Writer:
 
     # ------------------------------------------------------------------------ what is done
 
-    def run(self) -> None:
-        """Until the mount dies."""
+    def run(self, count: int) -> None:
+        """So many actions, or until the mount dies."""
         actions = [self.create, self.append, self.overwrite, self.write_inside, self.rename]
         actions += [self.attributes, self.link, self.symlink, self.mkdir, self.truncate]
-        while True:
+        for _ in range(count):
             if len(self.model.names) > FILES:
                 self.remove()
             self.random.choice(actions)()
@@ -293,12 +294,12 @@ class _Unpickler(pickle.Unpickler):
         return globals()[name]
 
 
-def main(directory: str, model_path: str, journal_path: str, seed: str) -> int:
+def main(directory: str, model_path: str, journal_path: str, seed: str, count: str) -> int:
     with open(model_path, "rb") as file:
         model = _Unpickler(file).load()
     journal = os.open(journal_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
-        Writer(directory, model, journal, int(seed)).run()
+        Writer(directory, model, journal, int(seed)).run(int(count))
     except OSError as exc:
         if exc.errno not in DEAD:
             os.write(journal, f"failed: {exc}\n".encode())

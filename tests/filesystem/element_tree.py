@@ -81,10 +81,7 @@ def _by_path(nodes: dict[str, Found]) -> dict[bytes, Found]:
     tree: dict[bytes, Found] = {}
     for identifier in nodes:
         for parent, name in nodes[identifier].names:
-            if parent == identifier:
-                path = b"/"
-            else:
-                path = _path(nodes, parent) + name
+            path = b"/" if parent == identifier else _path(nodes, parent) + name
             assert path not in tree, f"two nodes are {path!r}"
             tree[path] = nodes[identifier]
             nodes[identifier].paths.add(path)

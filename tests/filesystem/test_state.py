@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -176,9 +176,9 @@ def test_transactions_and_checkpoints(tmp_path: Any) -> None:
         database.set_setting("a", "1")
         assert reader.execute("SELECT count(*) FROM settings").fetchone() == (0,)
     assert reader.execute("SELECT count(*) FROM settings").fetchone() == (1,)
-    with pytest.raises(ValueError, match="no"), database.transaction():
+    with suppress(ValueError), database.transaction():
         database.set_setting("a", "2")
-        raise ValueError("no")
+        raise ValueError
     assert database.setting("a") == "1"
     assert database.setting("b") is None
     with pytest.raises(sqlite3.OperationalError):

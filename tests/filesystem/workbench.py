@@ -91,7 +91,9 @@ class Workbench:
         self.archive: Archive = open_archive(self.configuration, read_only=False)
         used = recover(self.archive)
         self.budget = SpoolBudget(self.configuration.spool_max, used, wait_s=0.05)
-        self.contents = Contents(self.archive, ContentSource(self.archive), self.budget)
+        self.contents = Contents(
+            self.archive, ContentSource(self.archive), self.budget, lambda ino: None
+        )
         self.tree = Tree(self.archive, self.contents.is_held)
         self.attributes = Attributes(self.archive, self.contents)
         self.xattrs = Xattrs(self.archive, lambda caller, gid: caller.gid == gid)
@@ -204,6 +206,10 @@ class Workbench:
         self, name: bytes, new: bytes, parent: int = ROOT_INO, to: int = ROOT_INO, flags: int = 0
     ) -> None:
         self.tree.rename(parent, name, to, new, flags, ME)
+
+    def spool_bytes(self) -> int:
+        """Disk space of everything in the spool, removed or not."""
+        return self.archive.spool.size(self.archive.spool.names())
 
     def spool_files(self) -> dict[str, bytes]:
         """Name and content of everything in the spool."""
