@@ -104,8 +104,10 @@ class MountedArchive:
         except (OSError, ValueError):
             return
         if str(self.toml) in _command_line(pid):
+            children = _children(pid)  # the transfer process finishes what it has begun
             os.kill(pid, signal.SIGKILL)
-            wait_for_end(pid)
+            for process in (pid, *children):
+                wait_for_end(process)
 
     # ------------------------------------------------------------------------------ elements
 
@@ -138,6 +140,13 @@ def wait_for_end(pid: int, limit_s: float = 30) -> None:
             return
         time.sleep(0.01)
     raise AssertionError(f"process {pid} did not end in {limit_s} s")
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
 
 
 def _command_line(pid: int) -> str:
