@@ -182,6 +182,7 @@ def test_attributes_stay_through_rename_truncate_and_rewrite(
 def test_attributes_by_others_are_read_and_survive_copies_with_their_types(
     archive: MountedArchive, file: Path, while_mounted: bool
 ) -> None:
+    """SEMANTICS: ELEM-5"""
     archive.flush()
     sidecar = document_path(archive, file)
     if not while_mounted:

@@ -106,18 +106,44 @@ def test_unknown_ioctl_is_refused(descriptor: int, request_code: int) -> None:
         FALLOC_FL_KEEP_SIZE,
         FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
         FALLOC_FL_ZERO_RANGE,
-        8,
-        32,
-        64,
+        FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
     ],
 )
-def test_fallocate_is_unsupported_whole(descriptor: int, mode: int) -> None:
-    with refused(errno.EOPNOTSUPP, errno.ENOSYS):
+def test_fallocate_does_the_same_everywhere(place: Path, local: Path, mode: int) -> None:
+    """SEMANTICS: MOUNT-4"""
+    found = []
+    for directory in (place, local):
+        descriptor = os.open(directory / f"allocated{mode}", os.O_CREAT | os.O_RDWR)
+        os.write(descriptor, b"0123456789" * 1000)
+        fallocate(descriptor, mode, 4096, 20_000)
+        os.pwrite(descriptor, b"end", 7000)
+        found.append((os.fstat(descriptor).st_size, os.pread(descriptor, 30_000, 0)))
+        os.close(descriptor)
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("mode", [8, 32, 64])
+def test_fallocate_of_other_modes_is_unsupported(descriptor: int, mode: int) -> None:
+    with refused(errno.EOPNOTSUPP):
         fallocate(descriptor, mode, 4096, 20_000)
     assert os.pread(descriptor, 20_000, 0) == b"0123456789" * 1000
 
 
-def test_posix_fallocate_falls_back_to_writing(place: Path) -> None:
+def test_fallocate_of_archived_content_is_unsupported_until_it_is_written(
+    archive: MountedArchive, directory: Path
+) -> None:
+    (directory / "f").write_bytes(b"x" * 10_000)
+    archive.flush()
+    with (directory / "f").open("r+b") as stream:
+        with refused(errno.EOPNOTSUPP):
+            fallocate(stream.fileno(), 0, 4096, 20_000)
+        stream.write(b"y")
+        stream.flush()
+        fallocate(stream.fileno(), 0, 4096, 20_000)
+    assert (directory / "f").read_bytes() == b"y" + b"x" * 9_999 + bytes(14_096)
+
+
+def test_posix_fallocate_makes_room(place: Path) -> None:
     descriptor = os.open(place / "f", os.O_CREAT | os.O_RDWR)
     os.write(descriptor, b"kept")
     os.posix_fallocate(descriptor, 0, 100_000)

@@ -76,6 +76,14 @@ def lose_what_may_be_lost(archive: MountedArchive) -> None:
     archive.start()
 
 
+def lose_the_state_directory(archive: MountedArchive) -> None:
+    """With everything on the element, index, log and spool may go as well."""
+    archive.flush()
+    archive.stop()
+    shutil.rmtree(archive.state)
+    archive.start()
+
+
 @pytest.fixture(scope="module")
 def awkward() -> Iterator[Path]:
     """The awkward tree on the local filesystem."""
@@ -115,9 +123,10 @@ COPIES = {
 @pytest.mark.parametrize("program", COPIES)
 @pytest.mark.parametrize("tree", ["awkward", "library"])
 @pytest.mark.usefixtures("root")
-def test_copy_of_a_tree_is_the_tree_after_remount_and_loss_of_the_cache(
+def test_copy_of_a_tree_is_the_tree_after_remount_and_loss_of_cache_and_index(
     request: pytest.FixtureRequest, fresh_archive: MountedArchive, tree: str, program: str
 ) -> None:
+    """SEMANTICS: ELEM-1, ELEM-6"""
     source: Path = request.getfixturevalue(tree)
     target = fresh_archive.mount / "copy"
     target.mkdir()
@@ -132,6 +141,10 @@ def test_copy_of_a_tree_is_the_tree_after_remount_and_loss_of_the_cache(
     fresh_archive.remount()
     assert stats(target) == expected
     lose_what_may_be_lost(fresh_archive)
+    assert stats(target) == expected
+    if program != "tar":
+        assert differences(source, target) == ""
+    lose_the_state_directory(fresh_archive)
     assert stats(target) == expected
     if program != "tar":
         assert differences(source, target) == ""
