@@ -15,7 +15,7 @@ class StateLock:
     def __init__(self, state_directory: str, archive: str) -> None:
         self._path = os.path.join(state_directory, "lock")
         self._archive = archive
-        self._descriptor = -1
+        self.descriptor = -1
 
     def acquire(self) -> None:
         """Raises ArchiveInUse, naming the holder, when another process has it. Never waits."""
@@ -26,15 +26,15 @@ class StateLock:
             holder = os.pread(descriptor, 32, 0).strip()
             os.close(descriptor)
             raise ArchiveInUse(self._archive, int(holder or b"0")) from None
-        self._descriptor = descriptor
+        self.descriptor = descriptor
         self.write_holder()
 
     def write_holder(self) -> None:
         """Put this process's id into the file: after a fork, for whoever asks who it is."""
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1

@@ -156,6 +156,14 @@ class Schedule:
         self._ready_removals[log_id] = None
         self._removals_paused_until_s = now_s + RETRY_FIRST_S * 4
 
+    def try_again_now(self) -> None:
+        """Somebody asks: what has failed is due at once, as if it had not been tried yet."""
+        self._failures.clear()
+        self._failed_removals.clear()
+        self._removals_paused_until_s = 0.0
+        for waiting in self._waiting.values():
+            waiting.not_before_s = 0.0
+
     def transfer_process_died(self, now_s: float) -> None:
         """Everything that was under way is due again, at once."""
         for ino in list(self.in_flight):

@@ -179,7 +179,7 @@ def _run(
     archive = open_archive(configuration, read_only=options.read_only)
     try:
         spool_used_bytes = recover(archive)
-        trio.run(_serve, archive, mountpoint, options, spool_used_bytes, ready)
+        trio.run(_serve, archive, mountpoint, options, spool_used_bytes, lock, ready)
     finally:
         archive.database.close()
         for element in archive.elements.values():
@@ -246,11 +246,12 @@ async def _serve(
     mountpoint: str,
     options: MountOptions,
     spool_used_bytes: int,
+    lock: StateLock,
     ready: Callable[[], None],
 ) -> None:
 
     keep_buffers()
-    service = Service(archive, mountpoint, spool_used_bytes)
+    service = Service(archive, mountpoint, spool_used_bytes, lock.descriptor)
     try:
         pyfuse3.init(
             Operations(service), mountpoint, fuse_options(archive.configuration.name, options)

@@ -40,7 +40,9 @@ UNKNOWN_SIZE = FilesystemSize(1 << 50, 1 << 50, 0, 1 << 32)
 class Service:
     """What the FUSE adapter, the control socket and the daemon's start work with."""
 
-    def __init__(self, archive: Archive, mountpoint: str, spool_used_bytes: int) -> None:
+    def __init__(
+        self, archive: Archive, mountpoint: str, spool_used_bytes: int, lock_descriptor: int
+    ) -> None:
         self.archive = archive
         self.mountpoint = mountpoint
         self.started_at = time.time()
@@ -51,7 +53,7 @@ class Service:
         self.tree = Tree(archive, self.contents.is_held)
         self.attributes = Attributes(archive, self.contents)
         self.xattrs = Xattrs(archive, in_group)
-        self.link = TransferLink(archive, self.budget)
+        self.link = TransferLink(archive, self.budget, lock_descriptor)
         self._stale: list[int] = []
         self._stale_added = trio.Event()
         self._files = archive.index.count_nodes()
@@ -109,7 +111,8 @@ class Service:
 
     async def flush(self) -> AsyncGenerator[dict[str, int], None]:
         """Carry out the whole log without settling; yields what is pending. Ends when nothing is,
-        or when all that is left has failed at least once."""
+        or when all that is left has been tried now and has failed."""
+        self.link.schedule.try_again_now()
         with self.link.hurry():
             while True:
                 pending = self.link.schedule.pending

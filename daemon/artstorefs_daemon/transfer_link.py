@@ -55,7 +55,12 @@ NO_ELEMENT = "no element takes new files of this size: they are full, or their m
 class TransferLink:
     """`run` owns the child process; the rest are requests to it."""
 
-    def __init__(self, archive: Archive, budget: SpoolBudget) -> None:
+    def __init__(
+        self, archive: Archive, budget: SpoolBudget, lock_descriptor: int | None = None
+    ) -> None:
+        """The transfer process inherits `lock_descriptor`, so that no other daemon begins while
+        one that has lost its mount process is still at work on an element."""
+        self._inherited = [] if lock_descriptor is None else [lock_descriptor]
         self._archive = archive
         self._budget = budget
         self.schedule = Schedule(archive.configuration.settle_s)
@@ -131,7 +136,7 @@ class TransferLink:
                 self._archive.configuration.model_dump_json(),
             ],
             stdin=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
+            pass_fds=[theirs.fileno(), *self._inherited],
         )
 
     async def _end(self, process: subprocess.Popen[bytes]) -> None:

@@ -257,3 +257,15 @@ def test_every_intent_is_there_once_whatever_happens() -> None:
         if schedule.is_empty:
             return
     raise AssertionError(schedule)
+
+
+def test_what_has_failed_is_tried_at_once_when_somebody_asks() -> None:
+    schedule = Schedule(settle_s=1.0)
+    schedule.node_changed(7, 0.0)
+    assert schedule.take_due(10.0, 10) == [7]
+    schedule.failed(7, 10.0)
+    assert schedule.take_due(10.1, 10, hurry=True) == []
+    assert schedule.retrying == 1
+    schedule.try_again_now()
+    assert schedule.retrying == 0
+    assert schedule.take_due(10.1, 10, hurry=True) == [7]
