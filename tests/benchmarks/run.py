@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""Measures ArtStoreFS beside the local filesystem and prints a table in Markdown.
+
+Both work below one temporary directory, so on the same disk: the local filesystem in one part of
+it, an archive of its own, mounted, with its state and its element, in another. Round by round each
+workload runs on both, one directly after the other; which of them is first alternates. Before each
+run the elements have everything, so that nobody carries the files of the last one meanwhile.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY))
+
+from artstorefs.core.sizes import format_size, parse_size  # noqa: E402  # needs the path
+from tests.benchmarks.table import Row, markdown  # noqa: E402
+from tests.benchmarks.workloads import collect_source, make_tree, workloads  # noqa: E402
+from tests.harness import MountedArchive  # noqa: E402
+
+COPIED_FILES = 1500
+"""How many files `cp -r` copies, unless `--files` is smaller."""
+
+SPACE_PER_SIZE = 6
+"""The large file lies on the local side, in the spool, and on the element; twice while a new one is
+there and the old one is being removed."""
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--files", type=_positive, default=5000, help="small files (default 5000)")
+    parser.add_argument(
+        "--size", type=parse_size, default=1 << 30, help="of the large file (default 1GiB)"
+    )
+    parser.add_argument("--rounds", type=_positive, default=3, help="how often (default 3)")
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        default=Path("/var/tmp"),
+        help="where to make a temporary directory, on the disk to be compared (default /var/tmp)",
+    )
+    parser.add_argument("--json", action="store_true", help="all numbers instead of the table")
+    parser.add_argument("--check", action="store_true", help="end with 1 if a goal is missed")
+    arguments = parser.parse_args()
+    if not os.path.exists("/dev/fuse"):
+        parser.error("/dev/fuse is missing: nothing can be mounted here")
+    if not arguments.directory.is_dir():
+        parser.error(f"{arguments.directory} is not a directory")
+    needed_bytes = arguments.size * SPACE_PER_SIZE
+    free_bytes = shutil.disk_usage(arguments.directory).free
+    if free_bytes < needed_bytes:
+        parser.error(
+            f"{arguments.directory} has {format_size(free_bytes)} free,"
+            f" {format_size(needed_bytes)} are needed: name another --directory or a smaller --size"
+        )
+    return arguments
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number
+
+
+class Benchmark:
+    """`local` and the mount of `archive` are the two directories that are compared."""
+
+    def __init__(self, base: Path, files: int, size_bytes: int) -> None:
+        self.local = base / "local"
+        self.local.mkdir()
+        source = collect_source(base, min(files, COPIED_FILES))
+        self.rows = [Row(workload) for workload in workloads(files, size_bytes, source)]
+        self.archive = MountedArchive(base / "archive")
+        self.files = files
+
+    def prepare(self) -> None:
+        """The mount, and on both sides the tree that all rounds list."""
+        self.archive.start()
+        for directory in (self.local, self.archive.mount):
+            make_tree(directory, self.files)
+        self.archive.flush()
+
+    def run_round(self, local_first: bool) -> None:
+        """Each workload once on each side."""
+        for row in self.rows:
+            if row.workload.remounted:
+                self.archive.remount()
+                self._measure_mount(row)
+            elif local_first:
+                self._measure_local(row)
+                self._measure_mount(row)
+            else:
+                self._measure_mount(row)
+                self._measure_local(row)
+
+    def _measure_local(self, row: Row) -> None:
+        row.local_s.append(row.workload.run(self.local))
+
+    def _measure_mount(self, row: Row) -> None:
+        row.mount_s.append(row.workload.run(self.archive.mount))
+        start = time.perf_counter()
+        self.archive.flush()
+        row.carried_s.append(time.perf_counter() - start)
+
+    def close(self) -> None:
+        """Unmount, also after a failure; what the daemon complained of is shown."""
+        self.archive.clean_up()
+        complaints = (line for line in self.archive.log().splitlines() if " INFO " not in line)
+        print(*complaints, sep="\n", end="", file=sys.stderr)
+
+
+def report(rows: list[Row], arguments: argparse.Namespace) -> str:
+    """What is printed: the table, or everything that was measured, with the machine."""
+    machine = (
+        f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
+    )
+    if arguments.json:
+        return json.dumps({"machine": machine, "rows": [row.as_json() for row in rows]}, indent=2)
+    rounds = "1 round" if arguments.rounds == 1 else f"median of {arguments.rounds} rounds"
+    return f"{machine}; {rounds}\n\n{markdown(rows)}"
+
+
+def main() -> int:
+    """The exit code: 1 if `--check` is given and a goal is missed."""
+    arguments = parse_arguments()
+    base = Path(tempfile.mkdtemp(prefix="asfs-", dir=arguments.directory))
+    try:
+        benchmark = Benchmark(base, arguments.files, arguments.size)
+        try:
+            benchmark.prepare()
+            for number in range(arguments.rounds):
+                print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr, flush=True)
+                benchmark.run_round(local_first=number % 2 == 0)
+        finally:
+            benchmark.close()
+    finally:
+        shutil.rmtree(base)
+    print(report(benchmark.rows, arguments))
+    missed = [row.workload.operation for row in benchmark.rows if row.is_met is False]
+    if arguments.check and missed:
+        print(f"goals missed: {'; '.join(missed)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
