@@ -23,7 +23,7 @@ from artstorefs.core.modes import Operation
 from artstorefs.elements.durable import fallocate
 from artstorefs.filesystem.archive import Archive, now_ns
 from artstorefs.filesystem.errors import FileTooLarge, NotAllocatable, SpoolFull
-from artstorefs.filesystem.source import ContentSource
+from artstorefs.filesystem.source import REQUEST_BYTES, ContentSource
 from artstorefs.filesystem.spool_budget import SpoolBudget
 from artstorefs.filesystem.xattr import CAPABILITY, set_system
 from artstorefs.state.node import ContentState, Node
@@ -186,14 +186,14 @@ class Contents:
 
     # -------------------------------------------------------------------------------- read
 
-    async def read(self, handle: Handle, offset: int, size: int) -> bytes | bytearray:
+    async def read(self, handle: Handle, offset: int, size: int) -> bytes | memoryview:
         """Up to `size` bytes at `offset`; fewer only at the end of the file."""
         file = handle.file
         node = file.node
         if file.descriptor < 0 or (file.version != node.content and not file.writable):
             async with file.lock:
                 await self._make_readable(file)
-        length = min(size, node.size - offset)
+        length = min(size, node.size - offset, REQUEST_BYTES)
         if file.descriptor < 0 or length <= 0:
             return b""
         return await self._source.read_at(file.descriptor, offset, length)

@@ -65,7 +65,7 @@ def _create_tree_tables(connection: sqlite3.Connection) -> None:
         """
         CREATE TABLE nodes (
             ino INTEGER PRIMARY KEY,
-            file_id BLOB NOT NULL UNIQUE,
+            file_id BLOB NOT NULL,
             mode INTEGER NOT NULL,
             uid INTEGER NOT NULL,
             gid INTEGER NOT NULL,
@@ -135,7 +135,7 @@ def _create_transfer_tables(connection: sqlite3.Connection) -> None:
             PRIMARY KEY (ino, element)
         ) WITHOUT ROWID;
         CREATE TABLE log (
-            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            id INTEGER PRIMARY KEY,
             operation TEXT NOT NULL,
             status TEXT NOT NULL,
             ino INTEGER,

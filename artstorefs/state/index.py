@@ -82,10 +82,6 @@ class Index:
             self.remember(node)
         return node
 
-    def node_of_file_id(self, file_id: bytes) -> Node | None:
-        row = self._execute("SELECT ino FROM nodes WHERE file_id = ?", (file_id,)).fetchone()
-        return self.node(row[0]) if row else None
-
     def remember(self, node: Node) -> None:
         """Make `node` the one object for its inode number."""
         self._nodes[node.ino] = node

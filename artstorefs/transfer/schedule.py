@@ -208,6 +208,12 @@ class Schedule:
                 failed.update(log_ids)
         return len(stuck) + len(failed)
 
+    def longest_wait_s(self, now_s: float) -> float:
+        """How long the node that comes next has been waiting; 0 when none is."""
+        for waiting in self._waiting.values():
+            return now_s - waiting.first_s
+        return 0.0
+
     def next_due_s(self, now_s: float) -> float:
         """Seconds until something may be due; 0 for at once, infinity for nothing."""
         soonest = float("inf")

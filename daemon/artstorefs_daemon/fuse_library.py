@@ -13,6 +13,10 @@ _extension = ctypes.CDLL(str(_EXTENSION), mode=ctypes.RTLD_GLOBAL)
 
 import pyfuse3  # noqa: E402
 
+from artstorefs_daemon import fuse_loop  # noqa: E402
+
+pyfuse3.trio = fuse_loop  # type: ignore[attr-defined]  # as pyfuse3.asyncio does it
+
 _FALLOCATE = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.c_uint64, ctypes.c_int, ctypes.c_int64, ctypes.c_int64
 )

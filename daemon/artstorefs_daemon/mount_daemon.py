@@ -38,7 +38,13 @@ from artstorefs.state.spool import Spool
 from artstorefs_daemon.accounts import account
 from artstorefs_daemon.control import ControlSocket
 from artstorefs_daemon.fuse_library import keep_buffers, pyfuse3
-from artstorefs_daemon.mountpoint import clear_dead_mount, fuse_options, is_mounted, unmount
+from artstorefs_daemon.mountpoint import (
+    clear_dead_mount,
+    fuse_options,
+    is_mounted,
+    raise_read_ahead,
+    unmount,
+)
 from artstorefs_daemon.operations import Operations
 from artstorefs_daemon.service import Service
 
@@ -277,6 +283,7 @@ async def _serve(
 async def _tell_ready(service: Service, ready: Callable[[], None]) -> None:
     """mount(2) has returned, so the mount is in the table; tell whoever waits for it, a little
     later if that is all it takes to have seen what others did on the elements meanwhile."""
+    raise_read_ahead(service.mountpoint)
     with trio.move_on_after(SURVEY_WAIT_S):
         await service.link.wait_surveyed()
     ready()

@@ -1,11 +1,16 @@
 """Mounts of this machine: what is there, what is dead, mounting options, unmounting."""
 
 import errno
+import logging
 import os
+import re
 import subprocess
 
 from artstorefs.core.mount_options import MountOptions
 
+log = logging.getLogger(__name__)
+
+READ_AHEAD = "/sys/class/bdi/{device}/read_ahead_kb"
 FUSE_TYPE = "fuse.artstorefs"
 FUSE_CONFIGURATION = "/etc/fuse.conf"
 
@@ -35,6 +40,29 @@ def clear_dead_mount(mountpoint: str) -> None:
     except OSError as exc:
         if exc.errno in (errno.ENOTCONN, errno.ECONNABORTED):
             unmount(mountpoint)
+
+
+def raise_read_ahead(mountpoint: str) -> None:
+    """Let the kernel read ahead 1 MiB instead of 128 KiB: an eighth of the requests for a large
+    file. FUSE itself can only lower it; an ordinary user has to do with what there is."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+        devices = [
+            fields[2]
+            for fields in map(str.split, lines)
+            if _unescaped(fields[4]) == os.path.abspath(mountpoint)
+        ]
+    if not devices or os.geteuid() != 0:
+        return
+    try:
+        with open(READ_AHEAD.format(device=devices[-1]), "r+", encoding="ascii") as setting:
+            setting.write("1024")
+    except OSError as exc:  # a container whose /sys is read-only
+        log.info("reading ahead stays as it is: %s", exc)
+
+
+def _unescaped(field: str) -> str:
+    """A path of mountinfo, where blanks, tabs, newlines and backslashes are octal escapes."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
 
 
 def unmount(mountpoint: str) -> None:

@@ -278,7 +278,7 @@ class Operations(pyfuse3.Operations):
     @answers
     async def read(  # type: ignore[override]  # any buffer will do, and saves a copy
         self, handle: int, offset: int, size: int
-    ) -> bytes | bytearray:
+    ) -> bytes | memoryview:
         opened = self._handles[handle]
         self._tree.accessed(opened.file.node)
         return await self._contents.read(opened, offset, size)

@@ -43,6 +43,13 @@ BATCHES_UNDER_WAY = 2
 
 CAPACITY_INTERVAL_S = 5.0
 
+YIELD_STEP_S = 0.05
+YIELD_CHANGES = 10
+YIELD_LIMIT_S = 5.0
+"""While programs make more than `YIELD_CHANGES` changes in `YIELD_STEP_S`, carrying waits, because
+it takes from the same disk and cores: a burst then runs a fifth faster, and what it left is carried
+in the pause after it. Nothing waits longer than `YIELD_LIMIT_S` for that."""
+
 CROWD_S = 0.02
 """Changes come in crowds; one look at the schedule serves all that come within this time."""
 
@@ -73,6 +80,7 @@ class TransferLink:
         self._last_batch = 0
         self._spool_bytes: dict[int, int] = {}
         self._hurry = 0
+        self._changes = 0
         self._wake = trio.Event()
         self._progress = trio.Event()
         self._sending = trio.Lock()
@@ -93,6 +101,7 @@ class TransferLink:
 
     def _node_changed(self, ino: int) -> None:
         self.schedule.node_changed(ino, trio.current_time())
+        self._changes += 1
         self._wake.set()
 
     def _removal_logged(self, log_id: int, removal: Removal) -> None:
@@ -156,6 +165,9 @@ class TransferLink:
     async def _send_due(self) -> None:
         while True:
             sent = False
+            if self._yields_to_programs():
+                await trio.sleep(YIELD_STEP_S)
+                continue
             if len(self._batches) < BATCHES_UNDER_WAY:
                 sent = await self._send_batch()
             if sent:
@@ -170,6 +182,12 @@ class TransferLink:
                 await self._wake.wait()
                 if not self._hurry:
                     await trio.sleep(CROWD_S)
+
+    def _yields_to_programs(self) -> bool:
+        """Whether programs are busy on the mount and nothing has waited for long."""
+        changes, self._changes = self._changes, 0
+        waited_s = self.schedule.longest_wait_s(trio.current_time())
+        return not self._hurry and changes > YIELD_CHANGES and waited_s < YIELD_LIMIT_S
 
     async def _send_batch(self) -> bool:
         now = trio.current_time()
