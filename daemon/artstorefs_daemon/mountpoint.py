@@ -54,8 +54,11 @@ def raise_read_ahead(mountpoint: str) -> None:
     if not devices or os.geteuid() != 0:
         return
     try:
-        with open(READ_AHEAD.format(device=devices[-1]), "r+", encoding="ascii") as setting:
-            setting.write("1024")
+        setting = os.open(READ_AHEAD.format(device=devices[-1]), os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(setting, b"1024")
+        finally:
+            os.close(setting)
     except OSError as exc:  # a container whose /sys is read-only
         log.info("reading ahead stays as it is: %s", exc)
 

@@ -2,9 +2,11 @@
 """Measures ArtStoreFS beside the local filesystem and prints a table in Markdown.
 
 Both work below one temporary directory, so on the same disk: the local filesystem in one part of
-it, an archive of its own, mounted, with its state and its element, in another. Round by round each
-workload runs on both, one directly after the other; which of them is first alternates. Before each
-run the elements have everything, so that nobody carries the files of the last one meanwhile.
+it, an archive of its own, mounted, with its state and its element, in another. Each workload runs
+on both, one directly after the other, in all rounds, each in a directory of its own, before the
+next workload has its turn: ext4 creates files ten times slower for some minutes after many were
+deleted, and deleting comes last. Which side is first alternates. Before each run the elements have
+everything, so that nobody carries the files of the last one meanwhile.
 """
 
 import argparse
@@ -73,39 +75,47 @@ def _positive(text: str) -> int:
 class Benchmark:
     """`local` and the mount of `archive` are the two directories that are compared."""
 
-    def __init__(self, base: Path, files: int, size_bytes: int) -> None:
+    def __init__(self, base: Path, files: int, size_bytes: int, rounds: int) -> None:
         self.local = base / "local"
         self.local.mkdir()
         source = collect_source(base, min(files, COPIED_FILES))
         self.rows = [Row(workload) for workload in workloads(files, size_bytes, source)]
         self.archive = MountedArchive(base / "archive")
         self.files = files
+        self.rounds = rounds
 
     def prepare(self) -> None:
         """The mount, and on both sides the tree that all rounds list."""
         self.archive.start()
         for directory in (self.local, self.archive.mount):
             make_tree(directory, self.files)
+            for number in range(self.rounds):
+                (directory / f"round{number}").mkdir()
         self.archive.flush()
 
-    def run_round(self, local_first: bool) -> None:
-        """Each workload once on each side."""
+    def run(self) -> None:
+        """Each workload, in every round, once on each side."""
         for row in self.rows:
-            if row.workload.remounted:
-                self.archive.remount()
-                self._measure_mount(row)
-            elif local_first:
-                self._measure_local(row)
-                self._measure_mount(row)
-            else:
-                self._measure_mount(row)
-                self._measure_local(row)
+            print(row.workload.operation, file=sys.stderr, flush=True)
+            for number in range(self.rounds):
+                self._run_round(row, "." if row.workload.on_tree else f"round{number}", number)
 
-    def _measure_local(self, row: Row) -> None:
-        row.local_s.append(row.workload.run(self.local))
+    def _run_round(self, row: Row, directory: str, number: int) -> None:
+        if row.workload.remounted:
+            self.archive.remount()
+            self._measure_mount(row, directory)
+        elif number % 2 == 0:
+            self._measure_local(row, directory)
+            self._measure_mount(row, directory)
+        else:
+            self._measure_mount(row, directory)
+            self._measure_local(row, directory)
 
-    def _measure_mount(self, row: Row) -> None:
-        row.mount_s.append(row.workload.run(self.archive.mount))
+    def _measure_local(self, row: Row, directory: str) -> None:
+        row.local_s.append(row.workload.run(self.local / directory))
+
+    def _measure_mount(self, row: Row, directory: str) -> None:
+        row.mount_s.append(row.workload.run(self.archive.mount / directory))
         start = time.perf_counter()
         self.archive.flush()
         row.carried_s.append(time.perf_counter() - start)
@@ -133,12 +143,10 @@ def main() -> int:
     arguments = parse_arguments()
     base = Path(tempfile.mkdtemp(prefix="asfs-", dir=arguments.directory))
     try:
-        benchmark = Benchmark(base, arguments.files, arguments.size)
+        benchmark = Benchmark(base, arguments.files, arguments.size, arguments.rounds)
         try:
             benchmark.prepare()
-            for number in range(arguments.rounds):
-                print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr, flush=True)
-                benchmark.run_round(local_first=number % 2 == 0)
+            benchmark.run()
         finally:
             benchmark.close()
     finally:
