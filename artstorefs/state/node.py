@@ -2,6 +2,7 @@
 
 import enum
 import stat
+from operator import attrgetter
 from typing import Any
 
 
@@ -48,6 +49,9 @@ COLUMNS = (
     "content_state",
     "element",
 )
+
+
+_values = attrgetter(*COLUMNS)
 
 
 class Node:
@@ -119,29 +123,7 @@ class Node:
 
     def values(self) -> tuple[Any, ...]:
         """The row, in the order of COLUMNS."""
-        return (
-            self.ino,
-            self.file_id,
-            self.mode,
-            self.uid,
-            self.gid,
-            self.nlink,
-            self.rdev,
-            self.size,
-            self.atime_ns,
-            self.mtime_ns,
-            self.ctime_ns,
-            self.created_ns,
-            self.creator,
-            self.target,
-            self.custom,
-            self.xattrs,
-            self.carried,
-            self.revision,
-            self.content,
-            self.content_state,
-            self.element,
-        )
+        return _values(self)
 
     def restore(self, values: tuple[Any, ...]) -> None:
         """Take back what a rolled-back transaction changed."""
