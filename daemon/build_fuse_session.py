@@ -1,4 +1,4 @@
-"""Build hook of hatchling: compiles `fuse_session.c`, which pyfuse3 needs beside it.
+"""Build hook of hatchling: compiles what pyfuse3 needs beside it, `fuse_*.c`.
 
 Whoever can build pyfuse3 (a C compiler, pkg-config, libfuse3-dev) can build this.
 """
@@ -29,7 +29,7 @@ class FuseSessionHook(BuildHookInterface):  # type: ignore[type-arg]
             [
                 *("cc", "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"),
                 *("-Wl,--no-as-needed", "-o", str(root / LIBRARY)),
-                str(root / PACKAGE / "fuse_session.c"),
+                *(str(source) for source in sorted((root / PACKAGE).glob("fuse_*.c"))),
                 *shlex.split(flags),
                 "-ldl",
             ],

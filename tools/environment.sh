@@ -77,7 +77,7 @@ prepare() {
     check_python
     wanted="$(python3 -c 'import sys; print(sys.version, sys.base_prefix)')
 $*
-$(cat "$repository"/pyproject.toml "$repository"/daemon/*.py "$repository"/daemon/*/*.c | sha256sum)"
+$(cat "$repository"/pyproject.toml "$repository"/daemon/*.py "$repository"/daemon/*/*.[ch] | sha256sum)"
     [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || return 0
 
     log=$(mktemp)

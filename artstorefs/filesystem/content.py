@@ -9,13 +9,14 @@ same bytes. It holds at most one descriptor of ours:
 Writing needs the content OPEN in the spool (`_make_writable`). Content that has been assigned to an
 element never changes again, so a writer then gets a copy with the next version; the transfer
 process goes on with the old one undisturbed. Only that step suspends, and the reads and writes that
-have to wait for a disk; a plain write is one `pwrite`.
+have to wait for a disk; a plain write is one `pwrite`, or none of ours: what begins in the spool is
+written by the kernel itself where it can do that (`passthrough.py`).
 """
 
+import logging
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import trio
 
@@ -23,13 +24,15 @@ from artstorefs.core.modes import Operation
 from artstorefs.elements.durable import fallocate
 from artstorefs.filesystem.archive import Archive, now_ns
 from artstorefs.filesystem.errors import FileTooLarge, NotAllocatable, SpoolFull
+from artstorefs.filesystem.open_file import ACCESS_MODE, Handle, OpenFile, allocated_bytes
+from artstorefs.filesystem.passthrough import Kernel, NoPassthrough, Passthrough, is_written
 from artstorefs.filesystem.source import REQUEST_BYTES, ContentSource
 from artstorefs.filesystem.spool_budget import SpoolBudget
 from artstorefs.filesystem.xattr import CAPABILITY, set_system
 from artstorefs.state.node import ContentState, Node
 from artstorefs.state.spool import spool_name
 
-ACCESS_MODE = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
+log = logging.getLogger(__name__)
 
 BLOCKING_BYTES = 256 << 10
 """From this size on a write goes to a thread: copying takes longer than the change of threads."""
@@ -48,44 +51,6 @@ FILE_LIMIT_BYTES = (1 << 44) - 4096
 """Largest file: what ext4 holds with blocks of 4 KiB, so that a spool and an element can."""
 
 
-@dataclass(slots=True)
-class OpenFile:
-    """An inode that somebody has open."""
-
-    node: Node
-    descriptor: int = -1
-    version: int = -1
-    """Version of the content that `descriptor` gives."""
-    writable: bool = False
-    """`descriptor` is of the OPEN spool file."""
-    handles: int = 0
-    writers: int = 0
-    charged_bytes: int = 0
-    """What the spool's budget has been charged for the OPEN spool file."""
-    unsynced_name: bool = True
-    """Nobody knows that the spool file's name is durable: it is synced along with the content."""
-    lock: trio.Lock = field(default_factory=trio.Lock)
-
-
-@dataclass(slots=True)
-class Handle:
-    """One open file description: what open(2) returns a descriptor of."""
-
-    file: OpenFile
-    flags: int
-    uid: int
-
-    @property
-    def may_write(self) -> bool:
-        return self.flags & ACCESS_MODE != os.O_RDONLY
-
-    @property
-    def is_synchronous(self) -> bool:
-        """Whether each write has to be followed by fsync: O_SYNC, O_DSYNC. The kernel does that
-        itself only for what goes through its page cache."""
-        return bool(self.flags & os.O_DSYNC)  # O_SYNC contains it
-
-
 class Contents:
     """All open files. One trio task at a time changes an `OpenFile` across a suspension, by its
     lock; everything else runs between two suspensions."""
@@ -96,6 +61,7 @@ class Contents:
         source: ContentSource,
         budget: SpoolBudget,
         attributes_changed: Callable[[int], None],
+        kernel: Kernel | None = None,
     ) -> None:
         """`attributes_changed` tells the kernel that what it knows of an inode is not so."""
         self._archive = archive
@@ -103,6 +69,7 @@ class Contents:
         self._source = source
         self._budget = budget
         self._files: dict[int, OpenFile] = {}
+        self._passthrough = Passthrough(kernel or NoPassthrough(), budget)
 
     def is_held(self, ino: int) -> bool:
         return ino in self._files
@@ -118,6 +85,7 @@ class Contents:
         """The handle of a file that `Tree.create` has just made with `open_content`."""
         handle = self._handle(node, flags, uid)
         handle.file.version = node.content
+        self._choose_way(handle)
         return handle
 
     async def open(self, node: Node, flags: int, uid: int) -> Handle:
@@ -128,14 +96,48 @@ class Contents:
         else:
             self._archive.require(Operation.READ, node)
         handle = self._handle(node, flags, uid)
-        if flags & os.O_TRUNC:
-            try:
+        try:
+            if flags & os.O_TRUNC:
                 await self._truncate(handle.file, 0)
                 self._drop_privileges(handle)  # the kernel leaves that of O_TRUNC to us
-            except BaseException:
-                self.release(handle)
-                raise
+            self._choose_way(handle)
+        except BaseException:
+            self.release(handle)
+            raise
         return handle
+
+    def _choose_way(self, handle: Handle) -> None:
+        """Decide which way the reads and writes of a new descriptor take: from the page cache to
+        the spool file without us, from the page cache to us, or straight to us. The kernel mixes
+        the first with the second for no file."""
+        file = handle.file
+        if not file.backing and not file.cached_handles:
+            begins = file.handles == 1 and handle.may_write and not handle.needs_us
+            if begins or file.is_mapped:
+                self._bind(handle)
+        if file.backing:
+            file.may_be_mapped |= handle.may_map_writable
+        elif not handle.passes_cache_by:
+            handle.is_cached = True
+            file.cached_handles += 1
+        if handle.may_write and not file.is_watched:
+            self._passthrough.watch(file)
+
+    def _bind(self, handle: Handle) -> None:
+        try:
+            if self._is_in_spool(handle):
+                self._passthrough.bind(handle.file)
+        except OSError as exc:  # a full disk, which the first write will speak of
+            log.info("inode %d is not bound: %s", handle.file.node.ino, exc)
+
+    def _is_in_spool(self, handle: Handle) -> bool:
+        """Whether the content is OPEN, as an empty file opened to be written anew becomes."""
+        state = handle.file.node.content_state
+        if state == ContentState.OPEN or (
+            state == ContentState.EMPTY and handle.flags & os.O_TRUNC
+        ):
+            return self._make_writable_now(handle.file, truncate=False)
+        return False
 
     def _handle(self, node: Node, flags: int, uid: int) -> Handle:
         file = self._files.get(node.ino)
@@ -149,20 +151,82 @@ class Contents:
 
     def release(self, handle: Handle) -> None:
         """close(2) of the last descriptor of a description. The last writer seals the content,
-        the last of all lets a file without names go."""
-        file, node = handle.file, handle.file.node
+        or, if the kernel writes it, the last of all; who also lets a file without names go."""
+        file = handle.file
         file.handles -= 1
+        file.cached_handles -= handle.is_cached
         if handle.may_write:
             file.writers -= 1
+        if file.handles == 0 and file.backing:
+            self._passthrough.unbind(file)
+            if file.may_be_mapped and file.node.nlink > 0:
+                self._attributes_changed(file.node.ino)  # a mapping's times are news to the kernel
+                file.is_mapped = self._is_mapped(file)
+        self._let_go(file, handle.uid)
+
+    def _let_go(self, file: OpenFile, uid: int) -> None:
+        """Seal and forget what nobody writes or has open any more."""
+        node = file.node
+        is_written = file.writers > 0 or file.backing > 0
+        if file.is_watched and not is_written:
+            self._passthrough.unwatch(file)
         try:
-            if file.writers == 0 and node.content_state == ContentState.OPEN:
-                self._seal(file, handle.uid)
+            if node.content_state == ContentState.OPEN and not is_written and not file.is_mapped:
+                self._seal(file, uid)
         finally:
-            if file.handles == 0:
+            if file.handles == 0 and not file.is_mapped:
                 self._drop_descriptor(file)
                 self._files.pop(node.ino, None)
                 if node.nlink == 0:
-                    self._archive.changes.purge(node, handle.uid)
+                    self._archive.changes.purge(node, uid)
+
+    def _is_mapped(self, file: OpenFile) -> bool:
+        """Whether somebody but us has the spool file open for writing."""
+        self._drop_descriptor(file)
+        node = file.node
+        try:
+            file.descriptor = self._archive.spool.open(node.ino, node.content, write=False)
+            return is_written(file.descriptor)
+        finally:
+            self._drop_descriptor(file)
+            self._make_writable_now(file, truncate=False)
+
+    def hold_written(self, node: Node) -> None:
+        """At the start: `node` is OPEN, and a program that has outlived the daemon writes it."""
+        file = self._files[node.ino] = OpenFile(node)
+        file.is_mapped = True
+        self._make_writable_now(file, truncate=False)
+        file.charged_bytes = allocated_bytes(file.descriptor)
+
+    @property
+    def has_mapped(self) -> bool:
+        """Whether anything waits for `let_go_of_unmapped`."""
+        return any(file.is_mapped for file in self._files.values())
+
+    def let_go_of_unmapped(self) -> None:
+        """Seal what was mapped, or written by a program that outlived a daemon, and is no more."""
+        for file in [file for file in self._files.values() if file.is_mapped]:
+            if file.handles == 0:
+                file.is_mapped = self._is_mapped(file)
+                self._passthrough.refresh(file)
+                self._let_go(file, file.node.uid)
+
+    def refresh(self, node: Node) -> None:
+        """Bring size and times of an OPEN node up to date with what the kernel has written."""
+        file = self._files.get(node.ino)
+        if file is not None and (file.backing or file.is_mapped):
+            self._passthrough.refresh(file)
+
+    async def admit(self, ino: int) -> bool:
+        """Whether a file that has used up its allowance of the spool may be written further."""
+        file = self._files.get(ino)
+        return file is None or not file.backing or await self._passthrough.admit(file)
+
+    def capability_changed(self, node: Node) -> None:
+        """`security.capability` was set or removed."""
+        file = self._files.get(node.ino)
+        if file is not None and file.is_watched:
+            self._passthrough.watch(file)
 
     def _seal(self, file: OpenFile, uid: int) -> None:
         if file.writable:
@@ -190,6 +254,7 @@ class Contents:
         """Up to `size` bytes at `offset`; fewer only at the end of the file."""
         file = handle.file
         node = file.node
+        self.refresh(node)
         if file.descriptor < 0 or (file.version != node.content and not file.writable):
             async with file.lock:
                 await self._make_readable(file)
@@ -224,6 +289,7 @@ class Contents:
         node = file.node
         if not file.writable:
             await self._make_writable(file, truncate=False)
+        self.refresh(node)
         if node.xattrs is not None or node.mode & (stat.S_ISUID | stat.S_ISGID):
             self._drop_privileges(handle)
         end = offset + len(data)
@@ -309,12 +375,14 @@ class Contents:
         file.charged_bytes += growth
         node.mtime_ns = node.ctime_ns = now_ns()
         node.size = os.fstat(file.descriptor).st_size
+        self._passthrough.remember_times(file)
 
     def set_times(self, node: Node) -> None:
         """Let the OPEN spool file carry the time just set, where a crash would look for it."""
         file = self._files.get(node.ino)
         if node.content_state == ContentState.OPEN and file is not None and file.writable:
             os.utime(file.descriptor, ns=(node.atime_ns, node.mtime_ns))
+            self._passthrough.remember_times(file)
 
     async def _make_writable(self, file: OpenFile, *, truncate: bool) -> None:
         """Content OPEN, descriptor on its spool file. Suspends only for content to be copied."""
@@ -406,11 +474,6 @@ class Contents:
         if file.node.content_state == ContentState.OPEN:
             self._seal(file, handle.uid)
         return file.node.nlink > 0 and self._archive.log.is_waiting(file.node.ino)
-
-
-def allocated_bytes(descriptor: int) -> int:
-    """Disk space of a file: its holes take none."""
-    return os.fstat(descriptor).st_blocks * 512
 
 
 def _write_all(descriptor: int, data: bytes, offset: int) -> int:

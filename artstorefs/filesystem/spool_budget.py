@@ -22,6 +22,10 @@ class SpoolBudget:
         self._wait_s = wait_s
         self._freed = trio.Event()
 
+    @property
+    def room_bytes(self) -> int:
+        return self.limit_bytes - self.used_bytes
+
     def has_room(self, size_bytes: int) -> bool:
         return self.used_bytes + size_bytes <= self.limit_bytes
 

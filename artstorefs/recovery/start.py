@@ -2,6 +2,8 @@
 
 content OPEN, spool file there (killed while a file was open)
     sealed, with the size and time of the spool file
+content OPEN, spool file open for writing (by a program that has outlived the daemon)
+    stays OPEN until that program lets go of it; see filesystem/passthrough.py
 content OPEN, no spool file (created or cut to 0, and not written)
     empty
 content SEALED, spool file of another size (power cut before an fsync)
@@ -17,9 +19,11 @@ Every step can be repeated; what is left in the log is carried out by the transf
 """
 
 import logging
+import os
 import time
 
 from artstorefs.filesystem.archive import Archive
+from artstorefs.filesystem.passthrough import is_written
 from artstorefs.state.node import ContentState, Node
 from artstorefs.state.spool import parse_spool_name, spool_name
 
@@ -34,13 +38,24 @@ def recover(archive: Archive) -> int:
             archive.changes.purge(node, node.uid)
     for ino in archive.index.inos_in_state(ContentState.OPEN):
         node = archive.index.node(ino)
-        if node is not None:
+        if node is not None and not _is_written(archive, node):
             _seal(archive, node)
     for ino in archive.index.inos_in_state(ContentState.SEALED):
         node = archive.index.node(ino)
         if node is not None:
             _check_sealed(archive, node)
     return _sort_spool(archive)
+
+
+def _is_written(archive: Archive, node: Node) -> bool:
+    try:
+        descriptor = archive.spool.open(node.ino, node.content, write=False)
+    except FileNotFoundError:
+        return False
+    try:
+        return is_written(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _seal(archive: Archive, node: Node) -> None:

@@ -1,6 +1,12 @@
-"""pyfuse3, bound to libfuse through `fuse_session.c`. Import pyfuse3 from here, never directly."""
+"""pyfuse3, bound to libfuse through `fuse_session.c` and `fuse_device.c`. Import pyfuse3 from here,
+never directly."""
 
 import ctypes
+import errno
+import fcntl
+import logging
+import os
+import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +32,56 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h
 _KEPT_BYTES = 64 << 20
 
 
+_admit = _extension.artstorefs_admit
+_admit.argtypes = [ctypes.c_uint64, ctypes.c_int, ctypes.c_int, ctypes.c_int64]
+_dismiss = _extension.artstorefs_dismiss
+_dismiss.argtypes = [ctypes.c_uint64]
+_dismiss.restype = None
+_reply_backing = ctypes.c_int32.in_dll(_extension, "artstorefs_reply_backing")
+_has_passthrough = ctypes.c_int.in_dll(_extension, "artstorefs_has_passthrough")
+_device = ctypes.c_int.in_dll(_extension, "artstorefs_device")
+
+_BACKING_MAP = struct.Struct("=iIQ")  # fuse_backing_map: descriptor, flags, padding
+_BACKING_OPEN = 0x4010E501  # FUSE_DEV_IOC_BACKING_OPEN, linux/fuse.h of 6.9
+_BACKING_CLOSE = 0x4004E502  # FUSE_DEV_IOC_BACKING_CLOSE
+
+log = logging.getLogger(__name__)
+
+
+class KernelPassthrough:
+    """`artstorefs.filesystem.passthrough.Kernel` over /dev/fuse; only root may bind."""
+
+    def __init__(self) -> None:
+        self._may_bind = os.geteuid() == 0
+
+    def bind(self, descriptor: int) -> int:
+        if not (self._may_bind and _has_passthrough.value):
+            return 0
+        argument = bytearray(_BACKING_MAP.pack(descriptor, 0, 0))
+        try:
+            return int(fcntl.ioctl(_device.value, _BACKING_OPEN, argument))
+        except OSError as exc:
+            self._may_bind = exc.errno in (errno.ENOMEM, errno.ENOSPC, errno.EINTR)
+            log.info("the kernel does not write the spool by itself: %s", exc)
+            return 0
+
+    def unbind(self, backing: int) -> None:
+        fcntl.ioctl(_device.value, _BACKING_CLOSE, struct.pack("=I", backing))
+
+    def admit(self, ino: int, descriptor: int, allowed_bytes: int, *, plain: bool) -> None:
+        if _admit(ino, descriptor, plain, allowed_bytes):
+            raise MemoryError
+
+    def dismiss(self, ino: int) -> None:
+        _dismiss(ino)
+
+
+def reply_with_backing(backing: int) -> None:
+    """Bind the file that the OPEN or CREATE replies with next to a backing file of `Kernel.bind`.
+    The handler returns right after this, without suspending."""
+    _reply_backing.value = backing
+
+
 def set_fallocate(handler: Callable[[int, int, int, int], int]) -> None:
     """Have FALLOCATE requests answered by `handler(handle, mode, offset, length)`: an errno or 0.
     It must not raise and cannot suspend."""
@@ -48,4 +104,4 @@ def keep_buffers() -> None:
             raise OSError("mallopt refused a parameter")
 
 
-__all__ = ["keep_buffers", "pyfuse3", "set_fallocate"]
+__all__ = ["KernelPassthrough", "keep_buffers", "pyfuse3", "reply_with_backing", "set_fallocate"]

@@ -16,13 +16,13 @@
  * 4. Not FUSE_CAP_SPLICE_READ: pyfuse3 copies each write into a bytes object, and from a pipe that
  *    takes twice as long.
  * 5. FALLOCATE, which pyfuse3 has no handler for, is answered by `artstorefs_fallocate`.
+ * 6. GETXATTR of `security.capability` with size 0, of a file that has used up its allowance, is
+ *    asked as ADMISSION: that is a writer, see fuse_device.c. Whoever wants the value has a buffer.
  */
-#define _GNU_SOURCE
-#define FUSE_USE_VERSION 30
+#include "fuse_device.h"
 
 #include <dlfcn.h>
 #include <errno.h>
-#include <fuse_lowlevel.h>
 #include <string.h>
 
 static struct fuse_lowlevel_ops original;
@@ -54,6 +54,14 @@ static void readdirplus(fuse_req_t request, fuse_ino_t inode, size_t size, off_t
 	original.readdirplus(request, inode, size, offset, file);
 }
 
+static void getxattr(fuse_req_t request, fuse_ino_t inode, const char *name, size_t size)
+{
+	if (size == 0 && strcmp(name, "security.capability") == 0 &&
+	    admission_of(inode) == BEYOND_ALLOWANCE)
+		name = ADMISSION;
+	original.getxattr(request, inode, name, size);
+}
+
 static const struct fuse_lowlevel_ops *extend(const struct fuse_lowlevel_ops *operations,
 					      size_t operations_size)
 {
@@ -65,6 +73,7 @@ static const struct fuse_lowlevel_ops *extend(const struct fuse_lowlevel_ops *op
 	extended.init = init;
 	extended.readdirplus = readdirplus;
 	extended.fallocate = fallocate_file;
+	extended.getxattr = getxattr;
 	return &extended;
 }
 

@@ -18,10 +18,10 @@ from typing import Any, ParamSpec, TypeVar
 from artstorefs.core.errors import ArtStoreFSError, errno_of
 from artstorefs.filesystem.archive import Caller
 from artstorefs.filesystem.attributes import AttributeChange, stat_blocks, stat_size
-from artstorefs.filesystem.content import ACCESS_MODE, Handle
+from artstorefs.filesystem.open_file import Handle
 from artstorefs.filesystem.xattr import CAPABILITY
-from artstorefs.state.node import Node
-from artstorefs_daemon.fuse_library import pyfuse3, set_fallocate
+from artstorefs.state.node import ContentState, Node
+from artstorefs_daemon.fuse_library import pyfuse3, reply_with_backing, set_fallocate
 from artstorefs_daemon.service import Service
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,11 @@ READDIR_ENTRIES = 256
 """Entries fetched at a time: a reply has room for about as many with short names."""
 
 BLOCK_BYTES = 4096
+
+ADMISSION = b"artstorefs.admission"
+"""Asked before a write to a bound file that has used up its allowance; see fuse_device.c."""
+
+SOMETHING = b"\1"
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -110,6 +115,8 @@ class Operations(pyfuse3.Operations):
         self._xattrs = service.xattrs
         self._handles: dict[int, Handle] = {}
         self._last_handle = 0
+        self._refused: set[int] = set()
+        """Inodes of writers that find the spool full: see fuse_device.c, admission."""
         set_fallocate(self._fallocate)
 
     # ------------------------------------------------------------------------------ reading
@@ -117,11 +124,11 @@ class Operations(pyfuse3.Operations):
     @answers
     async def lookup(self, parent: int, name: bytes, context: Any) -> pyfuse3.EntryAttributes:
         node = self._tree.lookup(parent, name)
-        return _absent_entry() if node is None else entry_attributes(node)
+        return _absent_entry() if node is None else self._entry(node)
 
     @answers
     async def getattr(self, inode: int, context: Any) -> pyfuse3.EntryAttributes:
-        return entry_attributes(self._node(inode))
+        return self._entry(self._node(inode))
 
     @answers
     async def readlink(self, inode: int, context: Any) -> bytes:
@@ -138,13 +145,13 @@ class Operations(pyfuse3.Operations):
     @answers
     async def readdir(self, directory: int, position: int, token: Any) -> None:
         for name, node, following in self._tree.dots(directory, position):
-            if not pyfuse3.readdir_reply(token, name, entry_attributes(node), following):
+            if not pyfuse3.readdir_reply(token, name, self._entry(node), following):
                 return
             position = following
         while True:
             entries = self._tree.children(directory, position, READDIR_ENTRIES)
             for position, name, node in entries:
-                attributes = entry_attributes(node)
+                attributes = self._entry(node)
                 if not pyfuse3.readdir_reply(token, name, attributes, position):
                     return
             if len(entries) < READDIR_ENTRIES:
@@ -162,6 +169,11 @@ class Operations(pyfuse3.Operations):
         data.f_namemax = 255
         return data
 
+    def _entry(self, node: Node) -> pyfuse3.EntryAttributes:
+        if node.content_state == ContentState.OPEN:
+            self._contents.refresh(node)
+        return entry_attributes(node)
+
     def _node(self, inode: int) -> Node:
         return self._contents.held_node(inode) or self._tree.node(inode)
 
@@ -173,25 +185,25 @@ class Operations(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         device = rdev if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) else 0
         node = self._tree.create(parent, name, mode, _caller(context), rdev=device)
-        return entry_attributes(node)
+        return self._entry(node)
 
     @answers
     async def mkdir(
         self, parent: int, name: bytes, mode: int, context: Any
     ) -> pyfuse3.EntryAttributes:
-        return entry_attributes(self._tree.create(parent, name, mode, _caller(context)))
+        return self._entry(self._tree.create(parent, name, mode, _caller(context)))
 
     @answers
     async def symlink(
         self, parent: int, name: bytes, target: bytes, context: Any
     ) -> pyfuse3.EntryAttributes:
-        return entry_attributes(self._tree.symlink(parent, name, target, _caller(context)))
+        return self._entry(self._tree.symlink(parent, name, target, _caller(context)))
 
     @answers
     async def link(
         self, inode: int, parent: int, name: bytes, context: Any
     ) -> pyfuse3.EntryAttributes:
-        return entry_attributes(self._tree.link(inode, parent, name, _caller(context)))
+        return self._entry(self._tree.link(inode, parent, name, _caller(context)))
 
     @answers
     async def unlink(self, parent: int, name: bytes, context: Any) -> None:
@@ -227,18 +239,26 @@ class Operations(pyfuse3.Operations):
             mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
         )
         await self._attributes.change(node, change, _caller(context))
-        return entry_attributes(node)
+        return self._entry(node)
 
     @answers
     async def getxattr(self, inode: int, name: bytes, context: Any) -> bytes:
         node = self._node(inode)
+        if name == ADMISSION:
+            if not await self._contents.admit(inode):
+                self._refused.add(inode)
+                return SOMETHING  # what the kernel now removes, and is told why not
+            name = CAPABILITY
         if name == CAPABILITY and node.xattrs is None:  # asked before every write
             raise pyfuse3.FUSEError(errno.ENODATA)
         return self._xattrs.get(node, name)
 
     @answers
     async def setxattr(self, inode: int, name: bytes, value: bytes, context: Any) -> None:
-        self._xattrs.set(self._node(inode), name, value, 0, _caller(context))
+        node = self._node(inode)
+        self._xattrs.set(node, name, value, 0, _caller(context))
+        if name == CAPABILITY:
+            self._contents.capability_changed(node)
 
     @answers
     async def listxattr(self, inode: int, context: Any) -> Sequence[bytes]:
@@ -246,7 +266,13 @@ class Operations(pyfuse3.Operations):
 
     @answers
     async def removexattr(self, inode: int, name: bytes, context: Any) -> None:
-        self._xattrs.remove(self._node(inode), name, _caller(context))
+        node = self._node(inode)
+        if name == CAPABILITY and inode in self._refused:
+            self._refused.discard(inode)
+            raise pyfuse3.FUSEError(errno.ENOSPC)
+        self._xattrs.remove(node, name, _caller(context))
+        if name == CAPABILITY:
+            self._contents.capability_changed(node)
 
     # ------------------------------------------------------------------------------- content
 
@@ -257,19 +283,20 @@ class Operations(pyfuse3.Operations):
         caller = _caller(context)
         node = self._tree.create(parent, name, mode, caller, open_content=True)
         handle = self._contents.created(node, flags | os.O_WRONLY, caller.uid)
-        return self._file_info(handle, flags), entry_attributes(node)
+        return self._file_info(handle), self._entry(node)
 
     @answers
     async def open(self, inode: int, flags: int, context: Any) -> pyfuse3.FileInfo:
         handle = await self._contents.open(self._node(inode), flags, context.uid)
-        return self._file_info(handle, flags)
+        return self._file_info(handle)
 
-    def _file_info(self, handle: Handle, flags: int) -> pyfuse3.FileInfo:
+    def _file_info(self, handle: Handle) -> pyfuse3.FileInfo:
         self._last_handle += 1
         self._handles[self._last_handle] = handle
-        # What is only written goes past the kernel's page cache, where it would take a second copy
-        # and twice the memory; such a descriptor cannot be mapped either.
-        direct = flags & ACCESS_MODE == os.O_WRONLY
+        direct = handle.passes_cache_by
+        if handle.file.backing:
+            reply_with_backing(handle.file.backing)  # there is no cache to keep
+            return pyfuse3.FileInfo(fh=self._last_handle, direct_io=direct, keep_cache=False)
         # Reads that the page cache answers do not come here, so it is emptied for the one that
         # has to renew the time of access.
         keep = direct or not self._tree.renews_access(handle.file.node)

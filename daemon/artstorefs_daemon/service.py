@@ -13,14 +13,17 @@ import trio
 from artstorefs import __version__
 from artstorefs.filesystem.archive import Archive
 from artstorefs.filesystem.attributes import Attributes, FilesystemSize
-from artstorefs.filesystem.content import Contents, Handle
+from artstorefs.filesystem.content import Contents
+from artstorefs.filesystem.open_file import Handle
+from artstorefs.filesystem.passthrough import Kernel, NoPassthrough, supports_leases
 from artstorefs.filesystem.source import ContentSource
 from artstorefs.filesystem.spool_budget import SpoolBudget
 from artstorefs.filesystem.tree import Tree
 from artstorefs.filesystem.xattr import Xattrs
 from artstorefs.state.database import CHECKPOINT_BYTES
+from artstorefs.state.node import ContentState
 from artstorefs_daemon.callers import in_group
-from artstorefs_daemon.fuse_library import pyfuse3
+from artstorefs_daemon.fuse_library import KernelPassthrough, pyfuse3
 from artstorefs_daemon.transfer_link import TransferLink
 
 log = logging.getLogger(__name__)
@@ -30,6 +33,10 @@ CHECKPOINT_INTERVAL_S = 1.0
 DRAIN_LIMIT_S = 20.0
 """How long an unmounted daemon goes on carrying out its log. What is left waits in the log; the
 next mount goes on with it."""
+
+UNMAPPED_PAUSE_S, UNMAPPED_PAUSE_LIMIT_S = 0.02, 1.0
+"""Between two looks whether what is mapped still is: the first pause is for a descriptor whose last
+close is still under way."""
 
 SHOWN_ERRORS = 100
 
@@ -48,8 +55,16 @@ class Service:
         self.started_at = time.time()
         self.budget = SpoolBudget(archive.configuration.spool_max, spool_used_bytes)
         self.contents = Contents(
-            archive, ContentSource(archive), self.budget, self._attributes_changed
+            archive,
+            ContentSource(archive),
+            self.budget,
+            self._attributes_changed,
+            self._kernel(),
         )
+        for ino in archive.index.inos_in_state(ContentState.OPEN):  # `recover` left these
+            node = archive.index.node(ino)
+            if node is not None:
+                self.contents.hold_written(node)
         self.tree = Tree(archive, self.contents.is_held)
         self.attributes = Attributes(archive, self.contents)
         self.xattrs = Xattrs(archive, in_group)
@@ -58,6 +73,13 @@ class Service:
         self._stale_added = trio.Event()
         self._files = archive.index.count_nodes()
         self._files_counted = time.monotonic()
+
+    def _kernel(self) -> Kernel:
+        """Whether the kernel may write the spool by itself: not where close(2) has to wait for an
+        element, nor where nobody could tell that a mapping is still written."""
+        if self.waits_for_elements or not supports_leases(self.archive.spool.directory):
+            return NoPassthrough()
+        return KernelPassthrough()
 
     # ------------------------------------------------------------------------------- tasks
 
@@ -69,6 +91,7 @@ class Service:
             nursery.start_soon(self.link.survey)
             nursery.start_soon(self._checkpoint)
             nursery.start_soon(self._invalidate)
+            nursery.start_soon(self._let_go_of_unmapped)
 
     async def _checkpoint(self) -> None:
         database = self.archive.database
@@ -76,6 +99,16 @@ class Service:
             await trio.sleep(CHECKPOINT_INTERVAL_S)
             if database.log_bytes() >= CHECKPOINT_BYTES:
                 await trio.to_thread.run_sync(database.checkpoint)
+
+    async def _let_go_of_unmapped(self) -> None:
+        pause_s = UNMAPPED_PAUSE_LIMIT_S
+        while True:
+            await trio.sleep(pause_s)
+            if not self.contents.has_mapped:
+                pause_s = UNMAPPED_PAUSE_S
+                continue
+            self.contents.let_go_of_unmapped()
+            pause_s = min(2 * pause_s, UNMAPPED_PAUSE_LIMIT_S)
 
     def _attributes_changed(self, ino: int) -> None:
         """Let the kernel ask again; from a thread, because the call waits for the kernel."""
@@ -113,6 +146,7 @@ class Service:
         """Carry out the whole log without settling; yields what is pending. Ends when nothing is,
         or when all that is left has been tried now and has failed."""
         self.link.schedule.try_again_now()
+        self.contents.let_go_of_unmapped()
         with self.link.hurry():
             while True:
                 pending = self.link.schedule.pending

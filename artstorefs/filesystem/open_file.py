@@ -1,0 +1,86 @@
+"""What is known of an open inode and of each of its descriptors."""
+
+import os
+from dataclasses import dataclass, field
+
+import trio
+
+from artstorefs.state.node import Node
+
+ACCESS_MODE = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
+
+
+@dataclass(slots=True)
+class OpenFile:
+    """An inode that somebody has open."""
+
+    node: Node
+    descriptor: int = -1
+    version: int = -1
+    """Version of the content that `descriptor` gives."""
+    writable: bool = False
+    """`descriptor` is of the OPEN spool file."""
+    handles: int = 0
+    writers: int = 0
+    cached_handles: int = 0
+    """Handles whose reads the kernel's page cache answers: they exclude a binding."""
+    charged_bytes: int = 0
+    """What the spool's budget has been charged for the OPEN spool file."""
+    unsynced_name: bool = True
+    """Nobody knows that the spool file's name is durable: it is synced along with the content."""
+    lock: trio.Lock = field(default_factory=trio.Lock)
+    backing: int = 0
+    """The kernel's id of the spool file that it reads and writes by itself; see passthrough.py."""
+    seen_times_ns: tuple[int, int] = (0, 0)
+    """Times of access and change of the bound spool file that the node takes into account."""
+    is_watched: bool = False
+    """The kernel has been told how far writers may go without a question."""
+    may_be_mapped: bool = False
+    """Bound, and there was a descriptor by which it can have been mapped for writing."""
+    is_mapped: bool = False
+    """All descriptors are closed, and yet somebody may be writing: what a mapping, or a program
+    that has outlived a killed daemon, still does."""
+
+
+@dataclass(slots=True)
+class Handle:
+    """One open file description: what open(2) returns a descriptor of."""
+
+    file: OpenFile
+    flags: int
+    uid: int
+    is_cached: bool = False
+    """The kernel's page cache answers its reads."""
+
+    @property
+    def may_write(self) -> bool:
+        return self.flags & ACCESS_MODE != os.O_RDONLY
+
+    @property
+    def may_map_writable(self) -> bool:
+        return self.flags & ACCESS_MODE == os.O_RDWR
+
+    @property
+    def is_synchronous(self) -> bool:
+        """Whether each write has to be followed by fsync: O_SYNC, O_DSYNC. The kernel does that
+        itself only for what goes through its page cache."""
+        return bool(self.flags & os.O_DSYNC)  # O_SYNC contains it
+
+    @property
+    def needs_us(self) -> bool:
+        """Of each write something is left to us: an fsync, or, for O_DIRECT, that any offset and
+        length will do, whatever the spool's disk asks for."""
+        return self.is_synchronous or bool(self.flags & os.O_DIRECT)
+
+    @property
+    def passes_cache_by(self) -> bool:
+        """What is only written goes past the kernel's page cache, where it would take a second copy
+        and twice the memory; such a descriptor cannot be mapped either. So does, of a bound file,
+        what must not go to the spool without us."""
+        only_writes = self.flags & ACCESS_MODE == os.O_WRONLY
+        return self.needs_us if self.file.backing else only_writes
+
+
+def allocated_bytes(descriptor: int) -> int:
+    """Disk space of a file: its holes take none."""
+    return os.fstat(descriptor).st_blocks * 512
