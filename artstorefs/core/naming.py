@@ -120,6 +120,17 @@ def is_record(key: str) -> bool:
     return key.endswith(RECORD_SUFFIX) and key.startswith(RECORDS_FOLDER)
 
 
+def is_blocks(key: str) -> bool:
+    """Whether `key` can be that of a block list; it is one if `listed_object` has an attr.json, and
+    an object of somebody else if it has one itself."""
+    return key.endswith(BLOCKS_SUFFIX) and not key.startswith(OWN_FOLDER)
+
+
+def listed_object(blocks: str) -> str:
+    """The key of the object that the block list at `blocks` belongs to."""
+    return blocks.removesuffix(BLOCKS_SUFFIX)
+
+
 def object_of(sidecar: str) -> str:
     """The key of the object that the attr.json at `sidecar` belongs to: it lies beside it."""
     return sidecar.removesuffix(SIDECAR_SUFFIX)

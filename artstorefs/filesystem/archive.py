@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from artstorefs.core.configuration import ArchiveConfiguration
 from artstorefs.core.modes import ElementMode, Operation, refusal
 from artstorefs.elements.interface import Element
+from artstorefs.filesystem.damage import Damage
 from artstorefs.filesystem.errors import ForbiddenByMode
 from artstorefs.state.changes import Changes
 from artstorefs.state.database import Database
@@ -44,6 +45,7 @@ class Archive:
     spool: Spool
     elements: Mapping[str, Element]
     read_only: bool = False
+    damage: Damage = field(default_factory=Damage)
     modes: dict[str, ElementMode] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -1,10 +1,10 @@
 """The content of open files: where reads come from and writes go to.
 
 An inode that is open has one `OpenFile`, shared by all its descriptors, so that everybody sees the
-same bytes. It holds at most one descriptor of ours:
+same bytes. It holds one of these, or nothing yet:
 
-    of the spool file   while its content is OPEN or SEALED (written here, not yet on an element)
-    of the object       when an element holds the content: a local element is read in place
+    a descriptor of the spool file   of content written here; also on, once an element has it
+    `VerifiedContent`                of content that an element held when it was opened
 
 Writing needs the content OPEN in the spool (`_make_writable`). Content that has been assigned to an
 element never changes again, so a writer then gets a copy with the next version; the transfer
@@ -25,8 +25,9 @@ from artstorefs.elements.durable import fallocate
 from artstorefs.filesystem.archive import Archive, now_ns
 from artstorefs.filesystem.errors import FileTooLarge, NotAllocatable, SpoolFull
 from artstorefs.filesystem.open_file import ACCESS_MODE, Handle, OpenFile, allocated_bytes
+from artstorefs.filesystem.pages import REQUEST_BYTES
 from artstorefs.filesystem.passthrough import Kernel, NoPassthrough, Passthrough, is_written
-from artstorefs.filesystem.source import REQUEST_BYTES, ContentSource
+from artstorefs.filesystem.source import ContentSource
 from artstorefs.filesystem.spool_budget import SpoolBudget
 from artstorefs.filesystem.xattr import CAPABILITY, set_system
 from artstorefs.state.node import ContentState, Node
@@ -246,6 +247,9 @@ class Contents:
         if file.descriptor >= 0:
             os.close(file.descriptor)
             file.descriptor = -1
+        if file.archived is not None:
+            file.archived.close()
+            file.archived = None
         file.writable = False
 
     # -------------------------------------------------------------------------------- read
@@ -255,17 +259,21 @@ class Contents:
         file = handle.file
         node = file.node
         self.refresh(node)
-        if file.descriptor < 0 or (file.version != node.content and not file.writable):
+        is_open = file.descriptor >= 0 or file.archived is not None
+        if not is_open or (file.version != node.content and not file.writable):
             async with file.lock:
                 await self._make_readable(file)
         length = min(size, node.size - offset, REQUEST_BYTES)
+        if length > 0 and file.archived is not None:
+            return await file.archived.read(offset, length)
         if file.descriptor < 0 or length <= 0:
             return b""
         return await self._source.read_at(file.descriptor, offset, length)
 
     async def _make_readable(self, file: OpenFile) -> None:
         node = file.node
-        if file.descriptor >= 0 and file.version == node.content:
+        is_open = file.descriptor >= 0 or file.archived is not None
+        if is_open and file.version == node.content:
             return
         if node.content_state == ContentState.EMPTY:
             return
@@ -278,7 +286,7 @@ class Contents:
                     return  # created, nothing written yet
                 raise
         else:
-            file.descriptor = await self._source.open(node)
+            file.archived = await self._source.open(node)
         file.version = node.content
 
     # ------------------------------------------------------------------------------- write

@@ -97,6 +97,13 @@ class ContentDamaged(FilesystemError):
     reason = "no element holds the content with its right size and SHA-256"
 
 
+class CopyDamaged(FilesystemError):
+    """What one element holds is not right; `subject` says how. Other copies are tried."""
+
+    errno_code = errno.EIO
+    reason = "one copy of the content is damaged"
+
+
 class ContentUnreachable(FilesystemError):
     errno_code = errno.EIO
     reason = "no element that holds the content can be reached"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import trio
 
+from artstorefs.filesystem.verified import VerifiedContent
 from artstorefs.state.node import Node
 
 ACCESS_MODE = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
@@ -17,7 +18,8 @@ class OpenFile:
     node: Node
     descriptor: int = -1
     version: int = -1
-    """Version of the content that `descriptor` gives."""
+    """Version of the content that `descriptor` or `archived` gives."""
+    archived: VerifiedContent | None = None
     writable: bool = False
     """`descriptor` is of the OPEN spool file."""
     handles: int = 0

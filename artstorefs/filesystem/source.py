@@ -1,38 +1,50 @@
 """Where the content of an archived file comes from: the elements that hold a copy.
 
-Every copy is tried before a read fails; size and, up to `VERIFIED_BYTES`, SHA-256 are checked
-before a byte is served. A copy that is not what attr.json says is never served.
+Every copy is tried before a read fails. What the blocks of the content must be is learned from the
+first of these that is right:
+
+    `checksum`             of an object of one block or less
+    the block list         beside a copy, whose SHA-256 is `posix.blocks`
+    the object, hashed     whole, in a thread: of objects without a list, and where it is damaged
+
+From then on `VerifiedContent` reads block by block. A list that took reading a whole object is kept
+in memory for the next opening of the same content, whichever element it then comes from.
 """
 
 import errno
-import hashlib
 import logging
 import os
+from collections import OrderedDict
 
 import trio
 
-from artstorefs.core.errors import ElementError
+from artstorefs.core import naming
+from artstorefs.core.block_list import (
+    BlockList,
+    block_list_hash,
+    has_block_list,
+    list_size,
+    parse_block_list,
+)
+from artstorefs.core.errors import DocumentInvalid, ElementError, ObjectAbsent
+from artstorefs.elements.hashing import hash_blocks
 from artstorefs.filesystem.archive import Archive
-from artstorefs.filesystem.errors import ContentDamaged, ContentUnreachable
+from artstorefs.filesystem.errors import ContentDamaged, ContentUnreachable, CopyDamaged
+from artstorefs.filesystem.pages import PageReader
+from artstorefs.filesystem.verified import BlockCache, VerifiedContent
 from artstorefs.state.index import Copy
 from artstorefs.state.node import ContentState, Node
 
 log = logging.getLogger(__name__)
 
-VERIFIED_BYTES = 4 << 20
-"""Objects up to one block are hashed whole when they are opened: 3 ms at most."""
-
-QUICK_BYTES = 128 << 10
-"""Hashing up to this size takes 0.1 ms, less than changing threads twice is worth."""
-
 COPY_BYTES = 8 << 20
 
-REQUEST_BYTES = 1 << 20
-"""The largest READ request (FUSE_MAX_MAX_PAGES of libfuse 3)."""
+QUICK_LIST_BYTES = 128 << 10
+"""Block lists up to this size, of objects up to 8 GiB, are checked at once; longer ones, which are
+to be hashed and parsed and may come from the disk, in a thread."""
 
-SHARED_BYTES = 64 << 10
-"""From this size on a fresh buffer for each read, filled with zeros first, would cost a third of
-the time of reading."""
+KNOWN_LISTS_BYTES = 16 << 20
+"""Room for the block lists of objects that have none of their own: 2 TiB of objects."""
 
 
 class ContentSource:
@@ -40,90 +52,219 @@ class ContentSource:
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
-        self._buffer = bytearray(REQUEST_BYTES)
+        self._pages = PageReader()
+        self._cache = BlockCache()
+        self._known_lists: OrderedDict[bytes, BlockList] = OrderedDict()
+        self._hashing: dict[bytes, trio.Lock] = {}
+        self._hashers = trio.CapacityLimiter(2)  # not those of blocks, for which programs wait less
 
-    async def open(self, node: Node) -> int:
-        """A descriptor for reading the current content of an ARCHIVED node.
+    async def open(self, node: Node) -> VerifiedContent:
+        """The current content of an ARCHIVED node, to be closed by the caller.
 
         Raises ContentDamaged when copies were read and none was right, ContentUnreachable when
         none could be read at all; both are EIO to the program that reads.
         """
+        copies = self._current_copies(node)
         damaged = False
-        for copy in self._archive.index.copies(node.ino):
-            if copy.content != node.content or copy.is_record:
-                continue
-            if copy.element not in self._archive.elements:
-                log.warning("%s: element %s is not in the configuration", copy.key, copy.element)
-                continue
+        while copies:
             try:
-                return await self._open_copy(copy)
-            except ContentDamaged:
+                descriptor = self._open_copy(copies[0])
+                break
+            except CopyDamaged as exc:
                 damaged = True
-                log.error("%s on element %s is damaged", copy.key, copy.element)
+                self._report(node, copies[0], str(exc.subject))
             except ElementError as exc:
                 log.warning("%s", exc)
-        raise ContentDamaged(node.ino) if damaged else ContentUnreachable(node.ino)
-
-    async def _open_copy(self, copy: Copy) -> int:
-        element = self._archive.elements[copy.element]
-        with element.open_read(copy.key) as stream:
-            descriptor = os.dup(stream.fileno())
+            del copies[0]
+        else:
+            raise ContentDamaged(node.ino) if damaged else ContentUnreachable(node.ino)
         try:
-            if os.fstat(descriptor).st_size != copy.size:
-                raise ContentDamaged(copy.key)
-            if copy.size <= QUICK_BYTES:
-                _verify(descriptor, copy)
-            elif copy.size <= VERIFIED_BYTES:
-                await trio.to_thread.run_sync(_verify, descriptor, copy)
+            blocks = await self._block_list(node, copies)
         except BaseException:
             os.close(descriptor)
             raise
+        return VerifiedContent(
+            *(node.ino, blocks, copies, descriptor, self._cache, self._pages, self._open_copy),
+            lambda copy, reason: self._report(node, copy, reason),
+        )
+
+    def _current_copies(self, node: Node) -> list[Copy]:
+        """What holds the content of `node`, by the index: same version, same size and SHA-256."""
+        copies: list[Copy] = []
+        for copy in self._archive.index.copies(node.ino):
+            if copy.content != node.content or copy.is_record or copy.sha256 is None:
+                continue
+            if copy.element not in self._archive.elements:
+                log.warning("%s: element %s is not in the configuration", copy.key, copy.element)
+            elif not copies or (copy.size, copy.sha256) == (copies[0].size, copies[0].sha256):
+                copies.append(copy)
+        return copies
+
+    def _open_copy(self, copy: Copy) -> int:
+        """A descriptor of a copy of the right size."""
+        with self._archive.elements[copy.element].open_read(copy.key) as stream:
+            descriptor = os.dup(stream.fileno())
+        found = os.fstat(descriptor).st_size
+        if found != copy.size:
+            os.close(descriptor)
+            raise CopyDamaged(f"has {found} bytes, {copy.size} are right")
         return descriptor
 
-    async def read_at(self, descriptor: int, offset: int, length: int) -> bytes | memoryview:
-        """`length` bytes, which the file has; suspends only if the disk has to be asked.
+    def _report(self, node: Node, copy: Copy, reason: str) -> None:
+        self._archive.damage.found(node, f"element {copy.element}: {copy.key}: {reason}")
 
-        A memoryview is of the one buffer that all reads share: it is good until the next
-        suspension of the caller, which is long enough to reply.
-        """
-        view = memoryview(self._buffer)[:length]
+    # ---------------------------------------------------------------------------- block lists
+
+    async def _block_list(self, node: Node, copies: list[Copy]) -> BlockList:
+        """What the blocks of the content must be. ContentDamaged when no copy tells."""
+        size, sha256 = copies[0].size, copies[0].sha256
+        assert sha256 is not None
+        if not has_block_list(size):
+            return BlockList.whole(size, sha256)
+        known = self._known_list(sha256)
+        if known is not None:
+            return known
+        for copy in copies:
+            blocks = await self._stored_list(node, copy)
+            if blocks is not None:
+                return blocks
+        lock = self._hashing.setdefault(sha256, trio.Lock())
         try:
-            if os.preadv(descriptor, [view], offset, os.RWF_NOWAIT) == length:
-                return view if length >= SHARED_BYTES else bytes(view)
-        except OSError as exc:
-            if exc.errno not in (errno.EAGAIN, errno.EOPNOTSUPP):
-                raise
+            async with lock:  # readers of one content wait for one hash
+                return self._known_list(sha256) or await self._hash_copies(node, copies)
+        finally:
+            if not lock.statistics().tasks_waiting:
+                self._hashing.pop(sha256, None)
+
+    async def _stored_list(self, node: Node, copy: Copy) -> BlockList | None:
+        """The list beside a copy, if it has one and it is the one that attr.json means."""
+        if copy.blocks is None:
+            return None
+        try:
+            if list_size(copy.size) <= QUICK_LIST_BYTES:
+                return self._read_list(copy)
+            return await trio.to_thread.run_sync(self._read_list, copy)
+        except ObjectAbsent:
+            self._report(node, copy, "block list: is not there")
+        except (CopyDamaged, DocumentInvalid) as exc:
+            reason = exc.reason if isinstance(exc, DocumentInvalid) else str(exc.subject)
+            self._report(node, copy, f"block list: {reason}")
+        except ElementError as exc:
+            log.warning("%s", exc)
+        return None
+
+    def _read_list(self, copy: Copy) -> BlockList:
+        key = naming.blocks_key(copy.key)
+        data = self._archive.elements[copy.element].read(key, 0, list_size(copy.size) + 1)
+        if block_list_hash(data) != copy.blocks:
+            raise CopyDamaged("does not have the SHA-256 that attr.json says")
+        blocks = parse_block_list(data, key)
+        if blocks.object_bytes != copy.size:
+            raise CopyDamaged("is that of an object of another size")
+        return blocks
+
+    async def _hash_copies(self, node: Node, copies: list[Copy]) -> BlockList:
+        damaged = False
+        for copy in copies:
+            try:
+                sha256, blocks = await self._hash_copy(copy)
+            except ElementError as exc:
+                log.warning("%s", exc)
+                continue
+            except (CopyDamaged, OSError) as exc:
+                damaged = True
+                self._report(node, copy, _reason(exc))
+                continue
+            if sha256 == copy.sha256 and blocks.object_bytes == copy.size:
+                self._remember(sha256, blocks)
+                return blocks
+            damaged = True
+            self._report(node, copy, "does not have its SHA-256")
+        raise ContentDamaged(node.ino) if damaged else ContentUnreachable(node.ino)
+
+    async def _hash_copy(self, copy: Copy) -> tuple[bytes, BlockList]:
+        descriptor = self._open_copy(copy)
+        try:
+            return await trio.to_thread.run_sync(hash_blocks, descriptor, limiter=self._hashers)
+        finally:
+            os.close(descriptor)
+
+    def _known_list(self, sha256: bytes) -> BlockList | None:
+        if sha256 not in self._known_lists:
+            return None
+        self._known_lists.move_to_end(sha256)
+        return self._known_lists[sha256]
+
+    def _remember(self, sha256: bytes, blocks: BlockList) -> None:
+        lists = self._known_lists
+        lists[sha256] = blocks
+        while sum(len(known.digests) for known in lists.values()) > KNOWN_LISTS_BYTES:
+            lists.popitem(last=False)
+
+    # ----------------------------------------------------------------------------- the spool
+
+    async def read_at(self, descriptor: int, offset: int, length: int) -> bytes | memoryview:
+        """`length` bytes of a spool file, which it has; suspends only if the disk has to be asked.
+
+        A memoryview is good until the next suspension of the caller (see `PageReader`).
+        """
+        data = self._pages.read(descriptor, offset, length)
+        if data is not None:
+            return data
         return await trio.to_thread.run_sync(os.pread, descriptor, length, offset)
 
     async def copy_to_spool(self, node: Node, version: int) -> int:
         """Bring content that must not change any more into a new spool file, durably.
 
-        Returns its descriptor, for reading and writing. The copy is synced before the caller
-        records that it is the content, so that a power cut cannot leave the record without it.
+        Returns its descriptor, for reading and writing. The copy is verified, and synced, before
+        the caller records that it is the content, so that no damage becomes the truth, and a power
+        cut cannot leave the record without it.
         """
-        if node.content_state == ContentState.SEALED:
-            source = self._archive.spool.open(node.ino, node.content, write=False)
-        else:
-            source = await self.open(node)
+        target = self._archive.spool.create(node.ino, version)
         try:
-            target = self._archive.spool.create(node.ino, version)
-            try:
-                await trio.to_thread.run_sync(_copy_all, source, target, node.size)
-                await trio.to_thread.run_sync(self._archive.spool.sync_directory)
-            except BaseException:
-                os.close(target)
-                raise
-        finally:
-            os.close(source)
+            if node.content_state == ContentState.SEALED:
+                await self._copy_sealed(node, target)
+            else:
+                await self._copy_archived(node, target)
+            await trio.to_thread.run_sync(os.fsync, target)
+            await trio.to_thread.run_sync(self._archive.spool.sync_directory)
+        except BaseException:
+            os.close(target)
+            raise
         return target
 
+    async def _copy_sealed(self, node: Node, target: int) -> None:
+        source = self._archive.spool.open(node.ino, node.content, write=False)
+        try:
+            await trio.to_thread.run_sync(_copy_all, source, target, node.size)
+        finally:
+            os.close(source)
 
-def _verify(descriptor: int, copy: Copy) -> None:
-    if copy.sha256 is None:
-        return
-    data = os.pread(descriptor, copy.size + 1, 0)
-    if len(data) != copy.size or hashlib.sha256(data).digest() != copy.sha256:
-        raise ContentDamaged(copy.key)
+    async def _copy_archived(self, node: Node, target: int) -> None:
+        """Block by block out of the buffers that were verified; the next is hashed meanwhile."""
+        content = await self.open(node)
+        try:
+            offset = 0
+            for index in range(len(content)):
+                block = await content.block(index, ahead=True)
+                await trio.to_thread.run_sync(_write_at, target, block, offset)
+                offset += len(block)
+        finally:
+            content.close()
+        if offset != node.size:
+            raise ContentDamaged(node.ino)
+
+
+def _reason(exc: CopyDamaged | OSError) -> str:
+    return str(exc.subject) if isinstance(exc, CopyDamaged) else exc.strerror or str(exc)
+
+
+def _write_at(target: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(target, view, offset)
+        view = view[written:]
+        offset += written
 
 
 def _copy_all(source: int, target: int, size: int) -> None:
@@ -137,4 +278,3 @@ def _copy_all(source: int, target: int, size: int) -> None:
         if moved == 0:
             raise OSError(errno.EIO, "source is shorter than it should be")
         copied += moved
-    os.fsync(target)

@@ -239,7 +239,7 @@ class Xattrs:
         elif what == b"created_by":
             answer = str(node.creator)
         elif what == b"error":
-            answer = archive.log.failure(node.ino)
+            answer = archive.log.failure(node.ino) or archive.damage.error(node)
         elif what == b"runtime_dir" and node.ino == ROOT_INO:
             answer = str(archive.configuration.runtime_dir)
         elif what in (b"element", b"key", b"checksum"):

@@ -2,11 +2,15 @@
 
 crash after                    state directory         element               the next start
 1 `assign` committed           key in the log          nothing               carries it to that key
-2 object written, flushed      as 1                    object                finds it, goes on
+2 object written, flushed      as 1                    object, block list    finds it, goes on
 3 attr.json written, flushed   as 1                    object, attr.json     writes the same again
 4 `stored` committed           copy, removal logged    new and old content   carries out the removal
 5 old content, spool removed   removal logged          new content           removes nothing
 6 `removed` committed          nothing pending         new content           nothing
+
+A large object has a block list beside it (`NAME.blocks`). The two are staged, flushed and removed
+together: attr.json refers to a list only once the list is durable, whatever removes an object by
+its key removes the list first, and both can be put, and removed, again.
 
 The transfer process syncs SQLite's log before it touches an element, so that after a power cut the
 element is never ahead of what the state directory remembers, and nothing is removed before the

@@ -3,7 +3,8 @@
 A batch is carried out in the steps of `artstorefs.state.outcomes`:
 
     1. sync SQLite's log: from here on the elements may know what the state directory knows
-    2. put every object, then one barrier: they are durable, nothing refers to them yet
+    2. put every object, and the block list of a large one, then one barrier: they are durable,
+       nothing refers to them yet
     3. write every attr.json, node record and link record, then one barrier
     4. report what is stored; the mount process commits it
     5. removals, each logged in a batch before: documents, barrier, objects, barrier, spool files
@@ -11,7 +12,6 @@ A batch is carried out in the steps of `artstorefs.state.outcomes`:
 Every step can be repeated. A failure of one node, or of one element, concerns nothing else.
 """
 
-import hashlib
 import logging
 import os
 import time
@@ -19,6 +19,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from artstorefs.core import naming
+from artstorefs.core.block_list import (
+    BlockList,
+    block_list_hash,
+    has_block_list,
+    render_block_list,
+)
 from artstorefs.core.errors import (
     ArtStoreFSError,
     ElementDenied,
@@ -27,6 +33,7 @@ from artstorefs.core.errors import (
     ObjectAbsent,
     ObjectDamaged,
 )
+from artstorefs.elements.hashing import hash_blocks
 from artstorefs.elements.interface import Element
 from artstorefs.state.node import ContentState
 from artstorefs.state.outcomes import Failed, Stored
@@ -43,8 +50,6 @@ from artstorefs.transfer.jobs import BatchResult, RemoveJob, StoreJob
 from artstorefs.transfer.observe import is_changed, observe
 
 log = logging.getLogger(__name__)
-
-HASH_CHUNK_BYTES = 1 << 20
 
 NOT_CONFIGURED = "is not in the configuration"
 
@@ -146,12 +151,18 @@ class Carrier:
         if node.content_state != ContentState.SEALED:
             return None
         path = self._spool.path(job.ino, job.content)
-        sha256, size = _hash_file(path)
+        sha256, hashes = _hash_file(path)
+        size = hashes.object_bytes
         if size != node.size:
             reason = f"spool file {path} has {size} bytes, {node.size} were written"
             raise ObjectDamaged(job.element, job.key, reason)
-        self._elements[job.element].put(job.key, path, size_bytes=size, sha256=sha256)
-        return Content(job.key, size, sha256, None)
+        element = self._elements[job.element]
+        element.put(job.key, path, size_bytes=size, sha256=sha256)
+        if not has_block_list(size):
+            return Content(job.key, size, sha256, None)
+        rendered = render_block_list(hashes)
+        element.replace(naming.blocks_key(job.key), rendered)
+        return Content(job.key, size, sha256, block_list_hash(rendered).hex())
 
     def _write_documents(self, item: _Carried, result: BatchResult) -> bool:
         """Stage the documents of one node; False when that failed, which is reported."""
@@ -269,15 +280,14 @@ def _object_keys(key: str) -> list[str]:
     return [] if naming.is_record(key) else [naming.blocks_key(key), key]
 
 
-def _hash_file(path: str) -> tuple[str, int]:
-    """SHA-256 as hexadecimal digits, and size in bytes."""
-    digest = hashlib.sha256()
-    size = 0
-    with open(path, "rb", buffering=0) as stream:
-        while chunk := stream.read(HASH_CHUNK_BYTES):
-            digest.update(chunk)
-            size += len(chunk)
-    return digest.hexdigest(), size
+def _hash_file(path: str) -> tuple[str, BlockList]:
+    """SHA-256 as hexadecimal digits, and the block list, which knows the size."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        sha256, blocks = hash_blocks(descriptor)
+    finally:
+        os.close(descriptor)
+    return sha256.hex(), blocks
 
 
 def _failure(job: StoreJob, exc: BaseException) -> Failed:

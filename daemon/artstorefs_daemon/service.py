@@ -191,14 +191,26 @@ class Service:
     def errors(self) -> list[dict[str, Any]]:
         """What an element did not take so far, by file."""
         return [
-            {
-                "path": self.archive.index.path(failure.ino).decode(errors="backslashreplace"),
-                "file_id": str(UUID(bytes=failure.file_id)),
-                "error": failure.error,
-                "since": _timestamp(failure.since_ns / 1e9),
-            }
+            self._error(failure.ino, failure.file_id, failure.error, failure.since_ns)
             for failure in self.archive.log.failures(SHOWN_ERRORS)
         ]
+
+    def damaged(self) -> list[dict[str, Any]]:
+        """What reading has found damaged since the mount, by file."""
+        found: list[dict[str, Any]] = []
+        for ino, mark in self.archive.damage.marks().items():
+            node = self.archive.index.node(ino)
+            if node is not None and self.archive.damage.error(node) and len(found) < SHOWN_ERRORS:
+                found.append(self._error(ino, mark.file_id, mark.error, mark.since_ns))
+        return found
+
+    def _error(self, ino: int, file_id: bytes, error: str, since_ns: int) -> dict[str, Any]:
+        return {
+            "path": self.archive.index.path(ino).decode(errors="backslashreplace"),
+            "file_id": str(UUID(bytes=file_id)),
+            "error": error,
+            "since": _timestamp(since_ns / 1e9),
+        }
 
     def status(self) -> dict[str, Any]:
         """The answer of the control method `status`; CONTROL.md describes it."""
@@ -214,6 +226,7 @@ class Service:
             "nodes": self.archive.index.count_nodes(),
             "pending": self.pending(),
             "errors": self.errors(),
+            "damaged": self.damaged(),
             "spool": {
                 "bytes": self.budget.used_bytes,
                 "limit_bytes": self.budget.limit_bytes,

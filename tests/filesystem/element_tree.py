@@ -46,6 +46,7 @@ def read_element(root: Path) -> dict[bytes, Found]:
         data = Path(str(path).removesuffix(".attr.json")).read_bytes()
         assert document["file_size"] == len(data), path
         assert document["checksum"] == hashlib.sha256(data).hexdigest(), path
+        _check_block_list(Path(str(path).removesuffix(".attr.json") + ".blocks"), document, data)
         _add(nodes, document, stat.S_IFREG, data)
     for path in (root / ".artstorefs" / "nodes").rglob("*.node.json"):
         document = json.loads(path.read_bytes())
@@ -71,9 +72,26 @@ def _add(nodes: dict[str, Found], document: dict[str, Any], kind: int, data: byt
     nodes[identifier] = found
 
 
+def _check_block_list(path: Path, document: dict[str, Any], data: bytes) -> None:
+    """Objects of more than 4 MiB have one, and it is what FORMAT.md says; no others do."""
+    expected = document["posix"].get("blocks")
+    assert (expected is not None) == path.exists() == (len(data) > 4 << 20), path
+    if expected is not None:
+        text = path.read_bytes()
+        assert hashlib.sha256(text).hexdigest() == expected, path
+        parts = [data[start : start + (4 << 20)] for start in range(0, len(data), 4 << 20)]
+        assert text.decode().split("\n") == [
+            *("artstorefs-blocks/1", f"object_bytes {len(data)}", "block_bytes 4194304", "sha256"),
+            *(hashlib.sha256(part).hexdigest() for part in parts),
+            "",
+        ], path
+
+
 def _check_objects(root: Path) -> None:
     for path in root.rglob("*"):
         if path.is_file() and ".artstorefs" not in path.parts and path.suffix != ".json":
+            if path.suffix == ".blocks":
+                path = path.with_suffix("")
             assert path.with_name(path.name + ".attr.json").exists(), f"no attr.json: {path}"
 
 

@@ -36,6 +36,7 @@ STATUS = {
     "durability": "log",
     "nodes": 12345,
     "pending": {"intents": 3, "bytes": 3 << 20, "oldest_age_s": 4.2, "failed": 1},
+    "damaged": [{"path": "/b", "file_id": "f", "error": "block 1 of 9", "since": "2026-01-02"}],
     "errors": [{"path": "/a", "file_id": "f", "error": "no room", "since": "2026-01-02"}],
     "spool": {"bytes": 3 << 20, "limit_bytes": 50 << 30},
     "elements": [

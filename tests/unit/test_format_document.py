@@ -1,5 +1,6 @@
 """FORMAT.md against the code: each example in it is a document that the models take."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from artstorefs.core.archive_record import ArchiveRecord, parse_archive_record
 from artstorefs.core.attributes import FileAttributesV2, parse_attributes
+from artstorefs.core.block_list import BLOCK_BYTES, parse_block_list, render_block_list
 from artstorefs.core.json_text import key_to_json, name_to_json
 from artstorefs.core.naming import (
     ARCHIVE_KEY,
@@ -92,6 +94,18 @@ def test_the_keys_are_those_that_we_make():
     assert [made, sidecar_key(made), blocks_key(made), record_key(root), ARCHIVE_KEY] == KEYS
     for key in KEYS:
         check_key(key)
+
+
+def test_the_example_of_a_block_list():
+    text = re.search(r"^```text block list\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)[1]
+    blocks = parse_block_list(text.encode(), "example")
+    assert render_block_list(blocks) == text.encode()
+    content = bytes(blocks.object_bytes)
+    for index in range(len(blocks)):
+        offset, length = blocks.span(index)
+        part = content[offset : offset + length]
+        assert hashlib.sha256(part).digest() == blocks.digest(index)
+    assert (blocks.object_bytes, blocks.block_bytes, len(blocks)) == (9_000_000, BLOCK_BYTES, 3)
 
 
 def test_names_that_are_not_text():

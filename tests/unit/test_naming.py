@@ -14,8 +14,10 @@ from artstorefs.core.naming import (
     blocks_key,
     check_key,
     content_type,
+    is_blocks,
     is_record,
     is_sidecar,
+    listed_object,
     object_key,
     object_of,
     record_key,
@@ -132,3 +134,10 @@ def test_ordinary_keys_pass(good):
 )
 def test_content_types_are_the_same_everywhere(name, expected):
     assert content_type(name) == expected
+
+
+def test_block_lists_among_the_keys_that_are_found() -> None:
+    assert is_blocks("2025/x.pdf.blocks")
+    assert listed_object("2025/x.pdf.blocks") == "2025/x.pdf"
+    assert not is_blocks(".artstorefs/x.blocks")
+    assert not is_blocks("2025/x.blocks.attr.json")

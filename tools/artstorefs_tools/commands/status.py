@@ -19,7 +19,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Set up the arguments."""
     parser.description = (
         "Show a mounted archive: its elements, what no element has yet and since when, and the "
-        "files that an element refuses. The exit code is 3 if the archive is not mounted."
+        "files that an element refuses or has damaged. The exit code is 3 if the archive is not "
+        "mounted."
     )
     parser.epilog = (
         "examples:\n"
@@ -72,6 +73,10 @@ def describe(status: dict[str, Any]) -> Iterator[str]:
     )
     yield ""
     yield from format_table([list(_ELEMENT_COLUMNS), *map(_element_row, status["elements"])])
+    if status["damaged"]:
+        yield ""
+        yield "damaged on an element, found when it was read:"
+        yield from (f"  {describe_error(error)}" for error in status["damaged"])
     if status["errors"]:
         yield ""
         yield "not on an element, and tried again:"
