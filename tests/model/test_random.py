@@ -22,7 +22,7 @@ from .runs import check_or_shrink, run_on_local, run_on_mount
 LENGTH = 300
 """Operations in a sequence: enough for a tree to grow, few enough to be cut down soon."""
 
-MOUNT_LENGTH = 1250
+MOUNT_LENGTH = 1400
 """Longer, for a mount takes seconds to make and to check at the end."""
 
 MOUNT_PART = 8
@@ -59,7 +59,7 @@ def test_random_operations_on_a_mount(base: Path, seed: int, operations: int) ->
     wanted = operations // MOUNT_PART
     number = 0
     while performed.total() < wanted:
-        length = min(MOUNT_LENGTH, wanted - performed.total() + 50)
+        length = min(MOUNT_LENGTH, (wanted - performed.total()) * 5 // 4 + 20)
         generator = Generator(seed + number, MOUNT_ENVIRONMENT, MOUNT_ENVIRONMENT_SHARE)
         performed.update(check_or_shrink(base, generator.sequence(length), run_on_mount))
         number += 1
