@@ -104,9 +104,9 @@ class MountedArchive:
         except (OSError, ValueError):
             return
         if str(self.toml) in _command_line(pid):
-            children = _children(pid)  # the transfer process finishes what it has begun
+            others = children(pid)  # the transfer process finishes what it has begun
             os.kill(pid, signal.SIGKILL)
-            for process in (pid, *children):
+            for process in (pid, *others):
                 wait_for_end(process)
 
     # ------------------------------------------------------------------------------ elements
@@ -142,7 +142,8 @@ def wait_for_end(pid: int, limit_s: float = 30) -> None:
     raise AssertionError(f"process {pid} did not end in {limit_s} s")
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """Process ids of the children of a process; none when it is gone."""
     try:
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:

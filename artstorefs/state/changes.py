@@ -7,6 +7,7 @@ permissions); here it is only recorded. Times are nanoseconds since the epoch, g
 If the commit fails nothing has changed, in the database and in the `Node` objects alike.
 """
 
+import json
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -262,7 +263,10 @@ class Changes:
     def attributes(self, node: Node, now_ns: int, uid: int) -> Iterator[Node]:
         """Change fields of `node` in the body; they are committed together with the intent."""
         with self._change(node):
+            custom = node.custom
             yield node
+            if node.custom != custom:
+                self._log.attributes_changed(node.ino, _changed_keys(custom, node.custom))
             self._changed(node, now_ns, uid)
 
     def access_time(self, node: Node, atime_ns: int) -> None:
@@ -343,3 +347,10 @@ class Changes:
             (now_ns, now_ns, directory.nlink, directory.revision, directory.ino),
         )
         self._log.node_changed(directory.ino, directory.file_id, created=False, uid=uid)
+
+
+def _changed_keys(before: str | None, after: str | None) -> list[str]:
+    """Members that one JSON object has and the other has not, or not with the same value."""
+    old, new = json.loads(before or "{}"), json.loads(after or "{}")
+    texts = [{key: json.dumps(value) for key, value in both.items()} for both in (old, new)]
+    return [key for key in old | new if texts[0].get(key) != texts[1].get(key)]

@@ -18,7 +18,7 @@ under its name.
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,6 +116,11 @@ class Log:
             ("file_create" if created else "file_update", ino, file_id, now, now, uid),
         )
 
+    def attributes_changed(self, ino: int, keys: Iterable[str]) -> None:
+        """These custom attributes are ours until the element has been told of them."""
+        for key in keys:
+            self._execute("INSERT OR IGNORE INTO changed_attributes VALUES (?, ?)", (ino, key))
+
     def removal(self, file_id: bytes, removal: Removal, uid: int) -> None:
         """Objects, documents and spool files that nothing refers to any more."""
         now = time.time_ns()
@@ -133,6 +138,7 @@ class Log:
         if self._execute("DELETE FROM log WHERE ino = ?", (ino,)).rowcount:
             self._done.append(ino)
             self._fresh.append(ino)  # removals may wait for it
+            self._execute("DELETE FROM changed_attributes WHERE ino = ?", (ino,))
         return assignment
 
     def assign(self, ino: int, assignment: Assignment) -> None:
@@ -143,6 +149,7 @@ class Log:
 
     def carried_out(self, ino: int) -> None:
         self._execute("DELETE FROM log WHERE ino = ?", (ino,))
+        self._execute("DELETE FROM changed_attributes WHERE ino = ?", (ino,))
         self._done.append(ino)
 
     def reopen(self, ino: int) -> None:
@@ -190,6 +197,11 @@ class Log:
     def assignment(self, ino: int) -> Assignment | None:
         row = self._execute("SELECT data FROM log WHERE ino = ?", (ino,)).fetchone()
         return Assignment.from_json(row[0]) if row and row[0] else None
+
+    def changed_attributes(self, ino: int) -> set[str]:
+        """Keys of custom attributes that were set or removed here and not carried yet."""
+        rows = self._execute("SELECT key FROM changed_attributes WHERE ino = ?", (ino,))
+        return {row[0] for row in rows}
 
     def is_waiting(self, ino: int) -> bool:
         return ino in self._waiting

@@ -135,9 +135,8 @@ class Outcomes:
     def observe(self, observed: Iterable[Observed]) -> int:
         """Take over what others have written into attr.json; returns the number of nodes.
 
-        A node with changes of ours that the elements do not have yet keeps its attributes, which
-        somebody was told are set, and gets those that it does not have; the next rewrite carries
-        both.
+        An attribute that was set or removed here, which somebody was told, and not carried yet
+        stays as it is here; all others become what the element has. The next rewrite carries both.
         """
         changed: list[tuple[Node, str | None, str | None]] = []
         with self._database.transaction():
@@ -145,9 +144,7 @@ class Outcomes:
                 node = self._index.node(item.ino)
                 if node is None:
                     continue
-                custom = item.custom
-                if self._log.is_waiting(node.ino) and node.custom:
-                    custom = custom | json.loads(node.custom)
+                custom = self._merged(node, item.custom)
                 values = (_text(custom), _text(item.carried))
                 self._execute(
                     "UPDATE nodes SET custom = ?, carried = ? WHERE ino = ?", (*values, node.ino)
@@ -162,6 +159,12 @@ class Outcomes:
             node.custom = custom_text
             node.carried = carried_text
         return len(changed)
+
+    def _merged(self, node: Node, theirs: dict[str, Any]) -> dict[str, Any]:
+        ours: dict[str, Any] = json.loads(node.custom) if node.custom else {}
+        changed = self._log.changed_attributes(node.ino)
+        merged = {key: value for key, value in theirs.items() if key not in changed}
+        return merged | {key: ours[key] for key in changed if key in ours}
 
     def _stored(self, outcome: Stored, moved: list[tuple[Node, int, str]]) -> bool:
         """Whether the node needs nothing more."""

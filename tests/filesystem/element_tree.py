@@ -36,9 +36,10 @@ def _name(value: Any) -> bytes:
     return base64.b64decode(value["$b64"]) if isinstance(value, dict) else value.encode()
 
 
-def read_element(root: Path) -> dict[bytes, Found]:
+def read_element(root: Path, *, foreign: str = "") -> dict[bytes, Found]:
     """Path to node. Every object is checked against its attr.json; an object without one, an
-    attr.json without an object, two documents of one file, and a link to nothing are errors."""
+    attr.json without an object, two documents of one file, and a link to nothing are errors.
+    Objects in a directory `foreign` are somebody else's."""
     nodes: dict[str, Found] = {}
     links: list[dict[str, Any]] = []
     for path in root.rglob("*.attr.json"):
@@ -58,7 +59,7 @@ def read_element(root: Path) -> dict[bytes, Found]:
         assert document["target_id"] in nodes, f"a link to nothing: {document}"
         place = document["posix"]
         nodes[document["target_id"]].names.append((place["parent"], _name(place["name"])))
-    _check_objects(root)
+    _check_objects(root, foreign)
     return _by_path(nodes)
 
 
@@ -87,8 +88,10 @@ def _check_block_list(path: Path, document: dict[str, Any], data: bytes) -> None
         ], path
 
 
-def _check_objects(root: Path) -> None:
+def _check_objects(root: Path, foreign: str) -> None:
     for path in root.rglob("*"):
+        if foreign and path.parent == root / foreign:
+            continue
         if path.is_file() and ".artstorefs" not in path.parts and path.suffix != ".json":
             if path.suffix == ".blocks":
                 path = path.with_suffix("")
