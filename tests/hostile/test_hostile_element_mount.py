@@ -41,6 +41,7 @@ SYSTEM = tuple(
     if path and os.path.isabs(path)
 )
 SYSTEM += ("/proc", "/sys", "/dev/fuse", "/dev/null", "/dev/urandom", "/bin", "/sbin", "/lib")
+SYSTEM += ("/etc/locale.alias", "/etc/ssl/openssl.cnf")
 SYSTEM += ("/etc/ld.so", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/localtime")
 SYSTEM += ("/etc/fuse.conf", "/etc/mtab", "/run/mount", "/etc/gai.conf", "/etc/resolv.conf")
 SYSTEM += (
@@ -73,8 +74,13 @@ class Hostile:
         command = [sys.executable, "-m", "artstorefs_tools.command_line", "mount", "-f"]
         command += [str(self.archive.toml), str(self.archive.mount)]
         traced = ["strace", "-f", "-qq", "-y", "-s", "4096", "-e", "trace=%file", "-o"]
-        with open(self.base / "log", "wb") as log:
-            self.daemon = subprocess.Popen([*traced, str(self.trace), *command], stderr=log)
+        with open(self.archive.base / "log", "wb") as log:
+            self.daemon = subprocess.Popen(
+                [*traced, str(self.trace), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+            )
         deadline = time.monotonic() + 60
         while not os.path.ismount(self.archive.mount):
             assert self.daemon.poll() is None, self.log()
@@ -82,7 +88,7 @@ class Hostile:
             time.sleep(0.05)
 
     def log(self) -> str:
-        return (self.base / "log").read_text(errors="replace")
+        return (self.archive.base / "log").read_text(errors="replace")
 
     def stop(self) -> None:
         assert self.daemon is not None
@@ -99,11 +105,13 @@ class Hostile:
         shutil.rmtree(self.base)
 
     def paths(self) -> Iterator[tuple[str, str]]:
-        """Every path that a system call was given, absolute, with its line."""
+        """Every path that a system call was given or has led to, absolute, with its line."""
         for line in self.trace.read_text(errors="replace").splitlines():
             call = re.match(r"\d+ +(\w+)\((.*)", line)
             if call is None or call[1] == "mount":  # whose source is only a name
                 continue
+            for opened in re.findall(r"<(/[^>]*)>", line):  # where a descriptor has led to
+                yield opened, line
             arguments = call[2]
             directory = re.match(r"(?:AT_FDCWD|\d+)<([^>]*)>, ", arguments)
             found = re.findall(r'"((?:[^"\\]|\\.)*)"', arguments)[: _paths_of(call[1])]
@@ -285,7 +293,7 @@ def assert_nothing_outside(hostile: Hostile, before: dict[Path, tuple[int, bytes
         seen.add(path.startswith(inside))
         if not is_expected(path, own):
             foreign.append(line)
-        if path.startswith(inside) and re.search(r"openat\(.*(FIFO|device)", line):
+        if path.startswith(inside) and re.search(r"openat\(.*(FIFO|device)_(?!.*json)", line):
             assert "O_PATH" in line, line
     assert True in seen, "strace saw nothing of the element: nothing was shown"
     assert not foreign, "\n".join(foreign)
