@@ -169,8 +169,6 @@ def _request(line: bytes) -> dict[str, Any]:
         raise ControlError(PARSE_ERROR, "not a JSON text") from None
     if not isinstance(request, dict) or not isinstance(request.get("method"), str):
         raise ControlError(INVALID_REQUEST, "a request is an object with a method")
-    if not isinstance(request.get("id"), str | int | float | None):
-        raise ControlError(INVALID_REQUEST, "an id is text, a number or null")
     return request
 
 

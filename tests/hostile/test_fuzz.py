@@ -91,9 +91,9 @@ def test_a_size_that_has_no_short_form_is_written_in_bytes(size: str | int) -> N
     assert check_configuration(render_configuration(configuration, DEFAULTS).encode())
 
 
-@pytest.mark.parametrize("identifier", ["NaN", "Infinity", "[1]", "{}"])
+@pytest.mark.parametrize("identifier", ["NaN", "-Infinity", "[Infinity]"])
 def test_an_id_that_no_answer_can_carry_is_refused(identifier: str) -> None:
-    with pytest.raises(Exception, match=r"JSON|id is"):
+    with pytest.raises(Exception, match="JSON"):
         check_request(b'{"method": "status", "id": %s}' % identifier.encode())
 
 
