@@ -163,7 +163,9 @@ def parse_configuration(text: str, path: str, defaults: Directories) -> ArchiveC
     """
     try:
         values: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
+    except RecursionError:
+        raise ConfigurationError(path, "", "is not usable TOML: nests too deep") from None
+    except ValueError as exc:  # also for an integer of more digits than Python converts
         raise ConfigurationError(path, "", f"is not TOML: {exc}") from None
     fill_in_places(values, path, defaults)
     return _validated(ArchiveConfiguration, values, path)

@@ -69,8 +69,15 @@ def _value(key: str, value: object) -> str | int | float | None:
     """The value as the file has it: sizes with a unit where that is exact, paths as text."""
     if key in ("spool_max", "cache_max", "capacity") and isinstance(value, int):
         size = format_size(value)
-        return size if parse_size(size) == value else value
+        return size if _says(size, value) else value
     return value if value is None or isinstance(value, int | float) else str(value)
+
+
+def _says(size: str, size_bytes: int) -> bool:
+    try:
+        return parse_size(size) == size_bytes
+    except ValueError:  # 97.8TiB is no whole number of bytes
+        return False
 
 
 def _literal(value: str | float | None) -> str:

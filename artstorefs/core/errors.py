@@ -6,13 +6,25 @@ Messages are one line: the thing, the reason and, where there is one, the next s
 """
 
 import errno
-from typing import ClassVar
+import re
+from typing import ClassVar, Final
+
+# Names and keys that others made may hold line feeds, escape sequences and bytes that are no text.
+_NOT_IN_A_LINE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class ArtStoreFSError(Exception):
     """Base of every error that is expected to happen; `str()` is one line for a person."""
 
     errno_code: ClassVar[int] = errno.EIO
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_line(message))
+
+
+def one_line(text: str) -> str:
+    """`text` with control characters and what is not Unicode as escapes: it can be logged."""
+    return _NOT_IN_A_LINE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 # ------------------------------------------------------------------------------- for people

@@ -69,10 +69,11 @@ def _symlink_target(value: JsonValue) -> JsonValue:
 
 
 class DeviceNumber(Document):
-    """A device special file's number, as stat(1) and mknod(1) take it apart."""
+    """A device special file's number, as stat(1) and mknod(1) take it apart; Linux has 12 and 20
+    bits for the two."""
 
-    major: Annotated[int, Field(strict=True, ge=0, le=2**32 - 1)]
-    minor: Annotated[int, Field(strict=True, ge=0, le=2**32 - 1)]
+    major: Annotated[int, Field(strict=True, ge=0, lt=2**12)]
+    minor: Annotated[int, Field(strict=True, ge=0, lt=2**20)]
 
 
 class _Record(Document):

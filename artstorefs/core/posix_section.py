@@ -24,6 +24,9 @@ from artstorefs.core.xattr_values import check_values
 
 MODE_BITS = 0o7777
 
+REVISION_LIMIT = 2**62
+"""A document of the highest revision can still be followed by as many of ours, in 64 bits."""
+
 
 def format_mode(mode: int) -> str:
     """The permission bits of a stat mode (its file type is ignored) as four octal digits."""
@@ -68,7 +71,7 @@ OwnerId = Annotated[int, Field(strict=True, ge=0, le=2**32 - 2)]
 class PosixLink(Document):
     """Where a name stands in the tree: the whole `posix` section of a further hard link."""
 
-    revision: Annotated[Int64, Field(ge=1)]
+    revision: Annotated[Int64, Field(ge=1, le=REVISION_LIMIT)]
     parent: UUID
     name: NodeName
 

@@ -14,7 +14,7 @@ from artstorefs.core.content_types import CONTENT_TYPES
 from artstorefs.core.errors import DocumentTooLarge
 from artstorefs.core.json_text import NAME_LIMIT_BYTES, JsonObject, encoded_size
 from artstorefs.core.naming import OBJECT_NAME_LIMIT_BYTES, USERNAME_LIMIT_BYTES
-from artstorefs.core.posix_section import PosixSection
+from artstorefs.core.posix_section import REVISION_LIMIT, PosixSection
 from artstorefs.core.timestamps import format_timestamp
 
 FULLNAME_LIMIT_BYTES: Final = 64
@@ -40,7 +40,7 @@ LONGEST = FileAttributesV2(
     checksum="0" * 64,
     metadata=None,
     posix=PosixSection(
-        revision=2**63 - 1,
+        revision=REVISION_LIMIT,
         parent=UUID(int=0),
         name='"' * NAME_LIMIT_BYTES,  # takes the most of all names: 512 bytes in JSON
         mode="0000",

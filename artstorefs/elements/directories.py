@@ -15,6 +15,7 @@ Everything raises plain `OSError`, except `check_present` and `absent`.
 """
 
 import os
+import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -86,7 +87,9 @@ class Directories:
             here = os.fstat(self.root_fd)
             if not os.path.samestat(there, here):
                 raise self._unavailable("another directory is there; is the disk mounted?")
-            os.stat(OWN_DIRECTORY, dir_fd=self.root_fd, follow_symlinks=False)
+            own = os.stat(OWN_DIRECTORY, dir_fd=self.root_fd, follow_symlinks=False)
+            if not stat.S_ISDIR(own.st_mode):
+                raise self._unavailable(f"{OWN_DIRECTORY} is not a directory")
             self._check_archive_document()
         except FileNotFoundError:
             reason = f"no {OWN_DIRECTORY} is there; is the disk mounted?"

@@ -26,6 +26,10 @@ from artstorefs.core.errors import KeyInvalid
 
 COMPONENT_BYTES_MAX = 255  # NAME_MAX of every Linux filesystem that matters
 
+DEPTH_MAX = 32
+"""Parts of a key; ours have five. Deeper directories, of a hostile hand, would take a descriptor
+and a frame of the stack for each level."""
+
 OWN_DIRECTORY = ".artstorefs"
 ARCHIVE_KEY = ".artstorefs/archive.json"
 """Says which archive and element this is; an element that has once had it must have it still."""
@@ -138,7 +142,8 @@ class Element(Protocol):
         Complete or an error: what cannot be read raises, at the latest at the end. What is added
         or removed meanwhile may show or not. Names that are no valid key, and things that are no
         ordinary object, are listed as well (bytes that are not UTF-8 as surrogate escapes), so
-        that a check can report them; reading them raises. Staging temporaries are not listed.
+        that a check can report them; reading them raises. So are directories below `DEPTH_MAX`
+        levels, and what is in those is not listed. Staging temporaries are not listed.
         """
 
     def leftovers(self) -> Iterator[ObjectStat]:
@@ -155,13 +160,17 @@ def check_key(element: str, key: str) -> None:
     """Raise `KeyInvalid` unless `key` is a relative path that stays inside and fits everywhere.
 
     Components are separated by "/", none is empty, "." or "..", none has more than 255 bytes of
-    UTF-8; no NUL, and no backslash, which is a separator to some tools that sync elements.
+    UTF-8; no NUL, and no backslash, which is a separator to some tools that sync elements. There
+    are at most `DEPTH_MAX` of them.
     """
     if not key:
         raise KeyInvalid(element, key, "a key is empty")
     if "\0" in key or "\\" in key:
         raise KeyInvalid(element, repr(key), "holds a NUL or a backslash")
-    for component in key.split("/"):
+    components = key.split("/")
+    if len(components) > DEPTH_MAX:
+        raise KeyInvalid(element, key[:COMPONENT_BYTES_MAX], f"has more than {DEPTH_MAX} parts")
+    for component in components:
         _check_component(element, key, component)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from artstorefs.elements.directories import DIRECTORY_FLAGS, Directories
-from artstorefs.elements.interface import ObjectStat
+from artstorefs.elements.interface import DEPTH_MAX, ObjectStat
 from artstorefs.elements.os_errors import translated
 
 # At the root of every ext filesystem, readable for root only, and no part of any archive.
@@ -49,7 +49,7 @@ def _open(directories: Directories, path: str) -> int | None:
 def _list_directory(fd: int, path: str, skip: frozenset[str]) -> Iterator[ObjectStat]:
     for entry in _entries(fd):
         key = f"{path}/{entry.name}" if path else entry.name
-        if entry.is_dir(follow_symlinks=False):
+        if key.count("/") < DEPTH_MAX - 1 and entry.is_dir(follow_symlinks=False):
             if key not in skip:
                 yield from _list_child(fd, entry.name, key, skip)
             continue

@@ -41,7 +41,6 @@ OBJECT_MODE = 0o640
 FLUSH_EACH_MAX = 4
 
 _CREATE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _LINK_IMPOSSIBLE = frozenset(
     {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOENT}
 )
@@ -244,13 +243,21 @@ class Staging:
 def open_regular(path: str, directory: int | None = None) -> int:
     """Open a regular file for reading; a symlink is ELOOP, and anything else is EACCES.
 
-    O_NONBLOCK: a pipe that somebody left there must not hold up the thread that finds it.
+    What it is is asked before it is opened, by a descriptor that only names it: opening a pipe may
+    wait, and opening a device may do something (rewind a tape, start a watchdog).
     """
-    fd = os.open(path, _READ_FLAGS, dir_fd=directory)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise PermissionError(errno.EACCES, "is not a regular file", path)
-    return fd
+    named = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        mode = os.fstat(named).st_mode
+        if stat.S_ISLNK(mode):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        if not stat.S_ISREG(mode):
+            raise PermissionError(errno.EACCES, "is not a regular file", path)
+        # O_NONBLOCK: a lease that somebody holds must not hold up the thread that opens it
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+        return os.open(f"/proc/self/fd/{named}", flags)
+    finally:
+        os.close(named)
 
 
 def sha256_of(fd: int) -> str:

@@ -94,6 +94,15 @@ class Acl:
         return Acl(tuple(entries))
 
 
+def is_valid(value: bytes) -> bool:
+    """Whether `value` is an access list."""
+    try:
+        Acl.parse(value)
+    except AclInvalid:
+        return False
+    return True
+
+
 def inherit(default: Acl, mode: int) -> tuple[int, Acl | None]:
     """Mode and access list of a node made with `mode` in a directory with this default list.
 

@@ -53,11 +53,19 @@ STATES = {
 
 
 def get_system(node: Node, name: bytes) -> bytes | None:
-    """Value of an attribute kept in posix.xattrs, None if it is not set."""
+    """Value of an attribute kept in posix.xattrs, None if it is not set.
+
+    An access list by others that is none counts as not set: the kernel, and what makes new nodes,
+    could do nothing with it. It is kept until somebody sets a good one.
+    """
     if node.xattrs is None:
         return None
-    value = json.loads(node.xattrs).get(key_to_json(name))
-    return None if value is None else value_to_bytes(value)
+    document = json.loads(node.xattrs)
+    key = key_to_json(name)
+    if key not in document:
+        return None
+    value = value_to_bytes(document[key])
+    return value if name not in (acl.ACCESS, acl.DEFAULT) or acl.is_valid(value) else None
 
 
 def set_system(xattrs: str | None, values: Mapping[bytes, bytes | None]) -> str | None:
@@ -86,9 +94,18 @@ def _names_of(custom: JsonObject) -> list[bytes]:
             name = USER + key_from_json(key)
         except DocumentInvalid:
             continue
-        if len(USER) < len(name) <= NAME_LIMIT_BYTES:
+        if len(USER) < len(name) and _can_be_listed(name) and not _is_own(name):
             names.append(name)
     return names
+
+
+def _is_own(name: bytes) -> bool:
+    return name.startswith(OWN) or name == OWN.rstrip(b".")
+
+
+def _can_be_listed(name: bytes) -> bool:
+    """Whether the kernel can be asked for an attribute of this name."""
+    return len(name) <= NAME_LIMIT_BYTES and b"\0" not in name
 
 
 class Xattrs:
@@ -126,7 +143,14 @@ class Xattrs:
         if node.custom is not None:
             names += _names_of(json.loads(node.custom))
         if node.xattrs is not None:
-            names += [key_from_json(key) for key in json.loads(node.xattrs)]
+            kept = (key_from_json(key) for key in json.loads(node.xattrs))
+            names += [
+                name
+                for name in kept
+                if name.startswith(_KEPT)
+                and _can_be_listed(name)
+                and get_system(node, name) is not None
+            ]
         return names
 
     # ------------------------------------------------------------------------------ changes
@@ -134,7 +158,7 @@ class Xattrs:
     def set(self, node: Node, name: bytes, value: bytes, flags: int, caller: Caller) -> None:
         """setxattr(2); `flags` are XATTR_CREATE and XATTR_REPLACE."""
         self._archive.require(Operation.CHANGE_METADATA, node)
-        if name.startswith(OWN) or name == b"user.artstore":
+        if _is_own(name):
             raise AttributeReserved(name)
         if name == USER:  # EINVAL on every filesystem
             raise InvalidArgument(name)

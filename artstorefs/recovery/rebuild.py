@@ -9,32 +9,33 @@ import json
 import logging
 import os
 import stat
+import time
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from artstorefs.core import naming
-from artstorefs.core.attributes import ATTR_JSON_LIMIT_BYTES, FileAttributesV2, parse_attributes
-from artstorefs.core.errors import DocumentError
-from artstorefs.core.node_record import (
-    RECORD_LIMIT_BYTES,
-    LinkRecord,
-    NodeRecord,
-    NodeType,
-    parse_record,
-)
+from artstorefs.core.attributes import FileAttributesV2
+from artstorefs.core.errors import DocumentError, ObjectAbsent, one_line
+from artstorefs.core.node_record import LinkRecord, NodeRecord, NodeType
 from artstorefs.core.posix_section import PosixSection
 from artstorefs.core.timestamps import timestamp_ns
 from artstorefs.elements.interface import Element, ObjectStat
+from artstorefs.recovery.places import Places
 from artstorefs.state.bulk import fill
 from artstorefs.state.database import Database
-from artstorefs.state.index import FIRST_INO, FIRST_LINK_ID, ROOT_INO, Copy, Name
+from artstorefs.state.index import FIRST_INO, ROOT_INO, Copy, Name
 from artstorefs.state.node import ContentState, Node
 from artstorefs.state.reader import Snapshot
 from artstorefs.transfer.documents import Accounts, carried_by
+from artstorefs.transfer.reading import (
+    REPORTED_MAX,
+    FoundDocument,
+    check_root,
+    is_document,
+    read_document,
+)
 
 log = logging.getLogger(__name__)
-
-LOST_AND_FOUND = b"lost+found"
 
 _TYPES = {
     NodeType.DIRECTORY: stat.S_IFDIR,
@@ -56,17 +57,21 @@ class _Found:
     document: FileAttributesV2 | NodeRecord
     posix: PosixSection
 
+    @property
+    def rank(self) -> tuple[int, str, str]:
+        """The highest counts: by revision, and the same one each time where that is equal."""
+        return self.posix.revision, self.stat.key, self.element
+
 
 @dataclass(slots=True)
 class _Rebuild:
     accounts: Accounts
+    root_id: UUID
     nodes: dict[UUID, _Found] = field(default_factory=dict)
     links: dict[UUID, LinkRecord] = field(default_factory=dict)
     inos: dict[UUID, int] = field(default_factory=dict)
     rows: dict[int, Node] = field(default_factory=dict)
-    names: list[Name] = field(default_factory=list)
     copies: list[Copy] = field(default_factory=list)
-    taken: set[tuple[int, bytes]] = field(default_factory=set)
     unreadable: int = 0
 
 
@@ -78,19 +83,21 @@ def rebuild(
     Raises ElementError when an element cannot be listed whole: half an index would look like
     files deleted.
     """
-    work = _Rebuild(accounts)
+    work = _Rebuild(accounts, root_id)
     for element in elements.values():
         for found in element.list():
             _read(work, element, found)
-    if root_id not in work.nodes:
+    if not work.nodes:
         return 0
     for file_id in work.nodes:
         work.inos[file_id] = ROOT_INO if file_id == root_id else FIRST_INO + len(work.inos)
     for file_id, item in work.nodes.items():
         _add_node(work, work.inos[file_id], item)
-    _add_names(work, root_id)
-    _count_links(work)
-    fill(database, work.rows.values(), work.names, work.copies)
+    if ROOT_INO not in work.rows:
+        _make_root(work)
+    names = _add_names(work)
+    _count_links(work.rows, names)
+    fill(database, work.rows.values(), names, work.copies)
     log.info("%d nodes rebuilt, %d documents unreadable", len(work.rows), work.unreadable)
     return len(work.rows)
 
@@ -99,29 +106,32 @@ def rebuild(
 
 
 def _read(work: _Rebuild, element: Element, found: ObjectStat) -> None:
-    where = f"{element.id}: {found.key}"
-    document: FileAttributesV2 | NodeRecord | LinkRecord
+    if not is_document(found.key):
+        return
     try:
-        if naming.is_sidecar(found.key):
-            data = element.read(found.key, 0, ATTR_JSON_LIMIT_BYTES + 1)
-            document = parse_attributes(data, where)
-        elif naming.is_record(found.key):
-            document = parse_record(element.read(found.key, 0, RECORD_LIMIT_BYTES + 1), where)
-        else:
-            return
+        document = read_document(element, found.key)
+        _take(work, element, found, document)
+    except ObjectAbsent:
+        log.warning("%s: %s was removed while it was looked at", element.id, found.key)
     except DocumentError as exc:
         work.unreadable += 1
-        log.error("left where it is: %s", exc)
-        return
+        if work.unreadable <= REPORTED_MAX:
+            log.error("left where it is: %s", exc)
+
+
+def _take(work: _Rebuild, element: Element, found: ObjectStat, document: FoundDocument) -> None:
+    where = f"{element.id}: {found.key}"
     if isinstance(document, LinkRecord):
         work.links[document.file_id] = document
         return
     if document.posix is None:
-        log.warning("%s has no posix section and is left alone", where)
+        log.warning("%s", one_line(f"{where} has no posix section and is left alone"))
         return
+    check_root(document, work.root_id, where)
     known = work.nodes.get(document.file_id)
-    if known is None or known.posix.revision < document.posix.revision:
-        work.nodes[document.file_id] = _Found(element.id, found, document, document.posix)
+    this = _Found(element.id, found, document, document.posix)
+    if known is None or known.rank < this.rank:
+        work.nodes[document.file_id] = this
 
 
 # ---------------------------------------------------------------------------------------- rows
@@ -140,7 +150,7 @@ def _add_node(work: _Rebuild, ino: int, item: _Found) -> None:
             size = len(target)
         if document.rdev is not None:
             rdev = os.makedev(document.rdev.major, document.rdev.minor)
-    created_ns = timestamp_ns(document.created_at) if document.created_at else posix.ctime_ns
+    created_ns = _created_ns(document)
     node = Node(
         *(ino, document.file_id.bytes, kind | posix.mode_bits, posix.uid, posix.gid, 0),
         *(rdev, size, posix.atime_ns, posix.mtime_ns, posix.ctime_ns, created_ns),
@@ -150,9 +160,8 @@ def _add_node(work: _Rebuild, ino: int, item: _Found) -> None:
         ContentState.ARCHIVED if is_file else ContentState.EMPTY,
         item.element,
     )
-    if isinstance(document, FileAttributesV2):
-        snapshot = Snapshot(node, posix.name_bytes, posix.parent.bytes, [], [])
-        node.carried = _text(carried_by(document, snapshot, work.accounts))
+    snapshot = Snapshot(node, posix.name_bytes, posix.parent.bytes, [], [])
+    node.carried = _text(carried_by(document, snapshot, work.accounts))
     work.rows[ino] = node
     work.copies.append(_copy(ino, item))
 
@@ -173,12 +182,24 @@ def _copy(ino: int, item: _Found) -> Copy:
     )
 
 
+def _created_ns(document: FileAttributesV2 | NodeRecord) -> int:
+    """When the node was created; a moment that 64 bits of nanoseconds cannot hold is its ctime,
+    and the document keeps what it says."""
+    assert document.posix is not None
+    if document.created_at is not None:
+        created_ns = timestamp_ns(document.created_at)
+        if -(2**63) <= created_ns < 2**63:
+            return created_ns
+    return document.posix.ctime_ns
+
+
 def _creator(document: FileAttributesV2 | NodeRecord) -> int:
     """The user id of who created the node; others may have written something else there."""
     try:
-        return int(document.created_by_id or 0)
-    except ValueError:
+        creator = int(document.created_by_id or 0)
+    except (ValueError, OverflowError):
         return 0
+    return creator if 0 <= creator < 2**32 - 1 else 0
 
 
 def _text(members: dict[str, object] | object) -> str | None:
@@ -188,53 +209,39 @@ def _text(members: dict[str, object] | object) -> str | None:
 # --------------------------------------------------------------------------------------- names
 
 
-def _add_names(work: _Rebuild, root_id: UUID) -> None:
+def _add_names(work: _Rebuild) -> list[Name]:
+    """Every name of the tree, from documents that may say anything about where they belong."""
+    places = Places(work.rows, lambda: _add_lost_and_found(work))
     for file_id, item in work.nodes.items():
-        if file_id != root_id:
-            ino = work.inos[file_id]
+        if file_id != work.root_id:
             parent = work.inos.get(item.posix.parent)
-            _add_name(work, ino, ino, parent, item.posix.name_bytes, None)
-    number = FIRST_LINK_ID
+            places.add_node(work.inos[file_id], parent, item.posix.name_bytes)
     for link_id, link in work.links.items():
         target = work.inos.get(link.target_id)
         if target is None:
             log.error("link record %s: its file is not there", link_id)
-            continue
-        number += 1
-        parent = work.inos.get(link.posix.parent)
-        _add_name(work, number, target, parent, link.posix.name_bytes, link_id.bytes)
-    _detach_cycles(work)
+        elif work.rows[target].is_directory or link_id in work.nodes:
+            log.error("link record %s: no further name of a file", link_id)
+        else:
+            parent = work.inos.get(link.posix.parent)
+            places.add_link(link_id.bytes, target, parent, link.posix.name_bytes)
+    return places.settle()
 
 
-def _add_name(
-    work: _Rebuild,
-    identifier: int,
-    ino: int,
-    parent: int | None,
-    name: bytes,
-    link_id: bytes | None,
-) -> None:
-    if parent is None or not work.rows[parent].is_directory:
-        parent = _lost_and_found(work)
-        log.error("inode %d has no parent any more; it is in lost+found", ino)
-    if (parent, name) in work.taken:
-        name = _distinct(name, work.rows[ino].file_id)
-    work.taken.add((parent, name))
-    work.names.append(Name(identifier, parent, name, ino, link_id))
+def _make_root(work: _Rebuild) -> None:
+    """A root directory in place of one whose record is lost or cannot be read."""
+    log.error("the record of the root directory cannot be used; another one takes its place")
+    now_ns = time.time_ns()
+    work.inos[work.root_id] = ROOT_INO
+    work.rows[ROOT_INO] = Node(
+        *(ROOT_INO, work.root_id.bytes, stat.S_IFDIR | 0o755, os.geteuid(), os.getegid(), 2, 0, 0),
+        *(now_ns,) * 4,
+        *(os.geteuid(), None, None, None, None, 1, 0, ContentState.EMPTY, None),
+    )
 
 
-def _distinct(name: bytes, file_id: bytes) -> bytes:
-    """`NAME (first 8 of file_id).EXT`, for the second of two files of one name."""
-    stem, extension = os.path.splitext(name)
-    mark = f" ({UUID(bytes=file_id).hex[:8]})".encode()
-    return stem[: 255 - len(mark) - len(extension)] + mark + extension
-
-
-def _lost_and_found(work: _Rebuild) -> int:
-    """Inode number of the directory, which is made when it is needed first."""
-    for entry in work.names:
-        if entry.parent == ROOT_INO and entry.name == LOST_AND_FOUND:
-            return entry.ino
+def _add_lost_and_found(work: _Rebuild) -> int:
+    """Make a directory for what has lost its place; its inode number."""
     root = work.rows[ROOT_INO]
     ino = FIRST_INO + len(work.inos)
     file_id = UUID(bytes=os.urandom(16), version=4)
@@ -244,39 +251,16 @@ def _lost_and_found(work: _Rebuild) -> int:
         *(root.ctime_ns,) * 4,
         *(root.uid, None, None, None, None, 1, 0, ContentState.EMPTY, None),
     )
-    work.taken.add((ROOT_INO, LOST_AND_FOUND))
-    work.names.append(Name(ino, ROOT_INO, LOST_AND_FOUND, ino, None))
     return ino
 
 
-def _detach_cycles(work: _Rebuild) -> None:
-    """A directory that is its own ancestor (documents of a hostile hand) goes to lost+found."""
-    parents = {entry.ino: entry.parent for entry in work.names if entry.link_id is None}
-    good = {ROOT_INO}
-    for ino in list(parents):
-        chain: set[int] = set()
-        at = ino
-        while at not in good and at not in chain:
-            chain.add(at)
-            at = parents[at]
-        if at not in good:
-            lost = _lost_and_found(work)
-            parents[at] = lost
-            parents.setdefault(lost, ROOT_INO)
-            work.names = [
-                Name(n.id, lost, n.name, n.ino, None) if n.id == at else n for n in work.names
-            ]
-            log.error("inode %d was its own ancestor; it is in lost+found", at)
-        good.update(chain)
-
-
-def _count_links(work: _Rebuild) -> None:
-    for node in work.rows.values():
+def _count_links(rows: dict[int, Node], names: list[Name]) -> None:
+    for node in rows.values():
         node.nlink = 2 if node.ino == ROOT_INO else 0
-    for entry in work.names:
-        node = work.rows[entry.ino]
+    for entry in names:
+        node = rows[entry.ino]
         if node.is_directory:
             node.nlink += 2
-            work.rows[entry.parent].nlink += 1
+            rows[entry.parent].nlink += 1
         else:
             node.nlink += 1

@@ -6,22 +6,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from artstorefs.core import naming
-from artstorefs.core.errors import DocumentError, ElementError
+from artstorefs.core.errors import DocumentError, ElementError, ObjectAbsent, one_line
+from artstorefs.core.node_record import LinkRecord
 from artstorefs.elements.interface import Element, ObjectStat
 from artstorefs.state.index import Copy
 from artstorefs.state.outcomes import Observed
 from artstorefs.state.reader import Reader
 from artstorefs.transfer.documents import Accounts
 from artstorefs.transfer.observe import is_changed, observe
+from artstorefs.transfer.reading import REPORTED_MAX, read_document
 
 
 @dataclass(slots=True)
 class Survey:
-    """What a look at the elements has found."""
+    """What a look at the elements has found; `unreadable` names the first bad documents."""
 
     seen: int = 0
     added: int = 0
     observed: list[Observed] = field(default_factory=list)
+    quarantined: int = 0
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
@@ -34,9 +37,7 @@ def survey(elements: dict[str, Element], reader: Reader, accounts: Accounts) -> 
         try:
             for stat, copy in _documents(element, reader.copies_on(name)):
                 found.seen += 1
-                if copy is None:
-                    found.added += 1
-                elif is_changed(stat, copy):
+                if copy is None or is_changed(stat, copy):
                     _read(element, stat, copy, reader, accounts, found)
         except ElementError as exc:
             found.errors.append(str(exc))
@@ -46,15 +47,23 @@ def survey(elements: dict[str, Element], reader: Reader, accounts: Accounts) -> 
 def _read(
     element: Element,
     stat: ObjectStat,
-    copy: Copy,
+    copy: Copy | None,
     reader: Reader,
     accounts: Accounts,
     found: Survey,
 ) -> None:
     try:
+        if copy is None:
+            document = read_document(element, stat.key)
+            found.added += not isinstance(document, LinkRecord)
+            return
         observed = observe(element, stat, copy, reader, accounts)
+    except ObjectAbsent:
+        return  # removed since its name was read
     except DocumentError as exc:
-        found.unreadable.append((stat.key, str(exc)))
+        found.quarantined += 1
+        if len(found.unreadable) < REPORTED_MAX:
+            found.unreadable.append((one_line(stat.key), str(exc)))
         return
     if observed is not None:
         found.observed.append(observed)
@@ -63,10 +72,12 @@ def _read(
 def _documents(
     element: Element, copies: dict[str, Copy]
 ) -> Iterator[tuple[ObjectStat, Copy | None]]:
-    """Every attr.json with the copy that it belongs to, if the index knows one."""
+    """Every document with the copy that it belongs to, if the index knows one."""
     for stat in element.list():
         if naming.is_sidecar(stat.key):
             yield stat, copies.get(naming.object_of(stat.key))
+        elif naming.is_record(stat.key):
+            yield stat, copies.get(stat.key)
 
 
 def as_message(found: Survey) -> dict[str, Any]:
@@ -75,6 +86,7 @@ def as_message(found: Survey) -> dict[str, Any]:
         "seen": found.seen,
         "added": found.added,
         "observed": [item.to_message() for item in found.observed],
+        "quarantined": found.quarantined,
         "unreadable": found.unreadable,
         "errors": found.errors,
     }

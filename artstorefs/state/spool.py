@@ -7,8 +7,12 @@ writes then works on a copy with the next version.
 """
 
 import os
+import re
 from collections.abc import Iterable
 from contextlib import suppress
+
+# Numbers of up to 63 bits, as SQLite has them, in the one form in which we write them.
+_NAME = re.compile(r"(0|[1-9a-f][0-9a-f]{0,14})\.(0|[1-9][0-9]{0,17})", re.ASCII)
 
 LOST = "lost"
 """Directory in the spool for files that nothing refers to: kept for a person to look at."""
@@ -19,7 +23,12 @@ def spool_name(ino: int, version: int) -> str:
 
 
 def parse_spool_name(name: str) -> tuple[int, int]:
-    """Inode number and version; ValueError for what is not a spool file's name."""
+    """Inode number and version; ValueError for what is not exactly a spool file's name.
+
+    `0a.1` would read as inode 10 too: whoever moved or removed it would hit the file of another.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!a} is not the name of a spool file")
     ino, version = name.split(".")
     return int(ino, 16), int(version)
 

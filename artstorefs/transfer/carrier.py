@@ -27,12 +27,14 @@ from artstorefs.core.block_list import (
 )
 from artstorefs.core.errors import (
     ArtStoreFSError,
+    DocumentInvalid,
     ElementDenied,
     ElementError,
     ElementFull,
     ObjectAbsent,
     ObjectDamaged,
 )
+from artstorefs.core.node_record import LinkRecord
 from artstorefs.elements.hashing import hash_blocks
 from artstorefs.elements.interface import Element
 from artstorefs.state.node import ContentState
@@ -48,6 +50,7 @@ from artstorefs.transfer.documents import (
 )
 from artstorefs.transfer.jobs import BatchResult, RemoveJob, StoreJob
 from artstorefs.transfer.observe import is_changed, observe
+from artstorefs.transfer.reading import read_document
 
 log = logging.getLogger(__name__)
 
@@ -120,16 +123,22 @@ class Carrier:
         return _Carried(job, snapshot, content)
 
     def _changed_by_others(self, job: StoreJob, snapshot: Snapshot, result: BatchResult) -> bool:
-        """Whether a rewrite would lose what somebody else has written into attr.json; then the
-        mount process takes that over first."""
+        """Whether a rewrite would lose what somebody else has written into the document; then the
+        mount process takes that over first. Raises DocumentError for one that cannot be read:
+        what it was is for a person to see, so it is not written over."""
         copy = snapshot.copy_on(job.element)
-        if copy is None or copy.is_record:
-            return False
+        if copy is None and not job.is_record:
+            return False  # a new object has a new key
         element = self._elements[job.element]
+        key = copy.key if copy else job.key
+        key = key if naming.is_record(key) else naming.sidecar_key(key)
         try:
-            stat = element.stat(naming.sidecar_key(copy.key))
+            stat = element.stat(key)
         except ObjectAbsent:
             return False  # nothing there to lose
+        if copy is None:
+            read_document(element, key)
+            return False  # ours, written before a kill
         if not is_changed(stat, copy):
             return False
         observed = observe(element, stat, copy, self._reader, self._accounts)
@@ -180,7 +189,8 @@ class Carrier:
             element.replace(item.document_key, document)
             item.document_size = len(document)
             for link in item.snapshot.links:
-                record = link_record(item.snapshot.node, link)
+                before = _link_record_before(element, link.record_key)
+                record = link_record(item.snapshot.node, link, before)
                 element.replace(link.record_key, record)
         except (ArtStoreFSError, ValueError) as exc:
             result.failed.append(_failure(job, exc))
@@ -270,6 +280,16 @@ class Carrier:
             except ElementError as exc:
                 errors.update(dict.fromkeys(log_ids, str(exc)))
         return errors
+
+
+def _link_record_before(element: Element, key: str) -> LinkRecord | None:
+    try:
+        before = read_document(element, key)
+    except ObjectAbsent:
+        return None
+    if not isinstance(before, LinkRecord):
+        raise DocumentInvalid(f"{element.id}: {key}", "is no link record")
+    return before
 
 
 def _document_keys(key: str) -> list[str]:

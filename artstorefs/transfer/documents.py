@@ -10,14 +10,17 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
+
+from pydantic import ValidationError
 
 from artstorefs.core import naming
 from artstorefs.core.attributes import FileAttributesV2, render
+from artstorefs.core.document import Document, validated
 from artstorefs.core.json_text import name_to_json
 from artstorefs.core.node_record import LinkRecord, NodeRecord, render_record
-from artstorefs.core.posix_section import PosixSection, format_mode
+from artstorefs.core.posix_section import format_mode
 from artstorefs.core.timestamps import format_timestamp
 from artstorefs.state.node import Node
 from artstorefs.state.reader import Link, Snapshot
@@ -29,6 +32,14 @@ _FACTS = frozenset(
     }
 )
 """Fields of attr.json that state how the file and its object are: they follow the node."""
+
+_RECORD_FACTS = frozenset(
+    {
+        *("record_version", "file_id", "type", "target", "rdev", "target_id"),
+        *("custom_attributes", "posix"),
+    }
+)
+"""The same of a node record."""
 
 _FIRST_SECOND = -62_135_596_800  # 0001-01-01
 _LAST_SECOND = 253_402_300_799  # 9999-12-31
@@ -53,6 +64,8 @@ class Account:
 
 
 Accounts = Callable[[int], Account]
+
+M = TypeVar("M", bound=Document)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,39 +97,62 @@ def attributes_document(
         "storage_path": directory,
         "checksum": content.sha256,
         "custom_attributes": json.loads(node.custom) if node.custom else {},
-        **carried,
-        "posix": _posix_section(snapshot, {**carried_posix, "blocks": content.blocks}),
+        **{key: value for key, value in carried.items() if key not in _FACTS},
+        "posix": _posix_section(snapshot, carried_posix, content.blocks),
     }
-    return render(FileAttributesV2.model_validate(fields))
+    return render(_model(FileAttributesV2, fields, carried, f"attr.json of {content.key}"))
 
 
 def carried_by(
-    document: FileAttributesV2, snapshot: Snapshot, accounts: Accounts
+    document: FileAttributesV2 | NodeRecord, snapshot: Snapshot, accounts: Accounts
 ) -> dict[str, Any]:
-    """What in an attr.json others have written and a rewrite of ours has to keep."""
-    ours = _for_people(snapshot, accounts)
+    """What in a document others have written and a rewrite of ours has to keep."""
+    is_record = isinstance(document, NodeRecord)
+    facts = _RECORD_FACTS if is_record else _FACTS
+    ours = (_creation if is_record else _for_people)(snapshot, accounts)
     carried = {
         key: value
         for key, value in document.as_json().items()
-        if key not in _FACTS and (key not in ours or ours[key] != value)
+        if key not in facts and (key not in ours or ours[key] != value)
     }
     unknown = document.posix.unknown() if document.posix else {}
-    return carried | ({"posix": unknown} if unknown else {})
+    if unknown:
+        carried["posix"] = unknown
+    if isinstance(document, NodeRecord) and document.rdev and document.rdev.unknown():
+        carried["rdev"] = document.rdev.unknown()
+    return carried
+
+
+def _model(model: type[M], fields: dict[str, Any], carried: dict[str, Any], where: str) -> M:
+    """`fields` as a document. A key that others wrote into the other kind of document, where it
+    means nothing, and that means something else in this one, is left out of this one."""
+    try:
+        return model.model_validate(fields)
+    except ValidationError as exc:
+        strange = {str(error["loc"][0]) for error in exc.errors() if error["loc"]} & carried.keys()
+    kept = {key: value for key, value in fields.items() if key not in strange or key == "posix"}
+    return validated(model, kept, where)
 
 
 def _for_people(snapshot: Snapshot, accounts: Accounts) -> dict[str, Any]:
     """Fields of attr.json that anybody may fill in otherwise, as we do at first."""
-    node = snapshot.node
-    account = accounts(node.creator)
     return {
         "content_type": naming.content_type(snapshot.name),
-        "created_at": _timestamp(node.created_ns),
-        "created_by_id": str(node.creator),
-        "created_by_username": account.username,
-        "created_by_fullname": account.fullname,
+        **_creation(snapshot, accounts),
+        "created_by_fullname": accounts(snapshot.node.creator).fullname,
         "description": "",
         "version": "1.0",
         "metadata": {},
+    }
+
+
+def _creation(snapshot: Snapshot, accounts: Accounts) -> dict[str, Any]:
+    """The same of a node record."""
+    node = snapshot.node
+    return {
+        "created_at": _timestamp(node.created_ns),
+        "created_by_id": str(node.creator),
+        "created_by_username": accounts(node.creator).username,
     }
 
 
@@ -130,29 +166,32 @@ def node_record(snapshot: Snapshot, accounts: Accounts) -> bytes:
         "record_version": "1.0",
         "file_id": UUID(bytes=node.file_id),
         "type": kind,
-        "created_at": _timestamp(node.created_ns),
-        "created_by_id": str(node.creator),
-        "created_by_username": accounts(node.creator).username,
+        **_creation(snapshot, accounts),
         "custom_attributes": json.loads(node.custom) if node.custom else {},
-        **carried,
+        **{key: value for key, value in carried.items() if key not in _RECORD_FACTS},
         "posix": _posix_section(snapshot, carried_posix),
     }
     if node.target is not None:
         fields["target"] = name_to_json(node.target)
     if kind in ("char", "block"):
-        fields["rdev"] = {"major": os.major(node.rdev), "minor": os.minor(node.rdev)}
-    return render_record(NodeRecord.model_validate(fields))
+        device = {"major": os.major(node.rdev), "minor": os.minor(node.rdev)}
+        more = carried.get("rdev")
+        fields["rdev"] = {**more, **device} if isinstance(more, dict) else device
+    where = f"node record {UUID(bytes=node.file_id)}"
+    return render_record(_model(NodeRecord, fields, carried, where))
 
 
-def link_record(node: Node, link: Link) -> bytes:
-    """Record of a further hard link."""
+def link_record(node: Node, link: Link, before: LinkRecord | None = None) -> bytes:
+    """Record of a further hard link; what `before`, the record there is, has besides is kept."""
     assert link.name.link_id is not None
     fields = {
+        **({} if before is None else before.as_json()),
         "record_version": "1.0",
         "file_id": UUID(bytes=link.name.link_id),
         "type": "link",
         "target_id": UUID(bytes=node.file_id),
         "posix": {
+            **({} if before is None else before.posix.unknown()),
             "revision": node.revision,
             "parent": UUID(bytes=link.parent_file_id),
             "name": name_to_json(link.name.name),
@@ -169,20 +208,21 @@ def _timestamp(time_ns: int) -> str:
     return format_timestamp(moment.replace(microsecond=time_ns % 10**9 // 1000))
 
 
-def _posix_section(snapshot: Snapshot, more: dict[str, Any]) -> PosixSection:
+def _posix_section(
+    snapshot: Snapshot, more: dict[str, Any], blocks: str | None = None
+) -> dict[str, Any]:
     node = snapshot.node
-    return PosixSection.model_validate(
-        {
-            "revision": node.revision,
-            "parent": UUID(bytes=snapshot.parent_file_id),
-            "name": name_to_json(snapshot.name),
-            "mode": format_mode(stat.S_IMODE(node.mode)),
-            "uid": node.uid,
-            "gid": node.gid,
-            "atime_ns": node.atime_ns,
-            "mtime_ns": node.mtime_ns,
-            "ctime_ns": node.ctime_ns,
-            "xattrs": json.loads(node.xattrs) if node.xattrs else {},
-            **{key: value for key, value in more.items() if value is not None},
-        }
-    )
+    return {
+        "revision": node.revision,
+        "parent": UUID(bytes=snapshot.parent_file_id),
+        "name": name_to_json(snapshot.name),
+        "mode": format_mode(stat.S_IMODE(node.mode)),
+        "uid": node.uid,
+        "gid": node.gid,
+        "atime_ns": node.atime_ns,
+        "mtime_ns": node.mtime_ns,
+        "ctime_ns": node.ctime_ns,
+        "xattrs": json.loads(node.xattrs) if node.xattrs else {},
+        **more,
+        **({} if blocks is None else {"blocks": blocks}),
+    }

@@ -17,7 +17,12 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from artstorefs.core.errors import ArtStoreFSError
 from artstorefs.state.outcomes import Failed, Observed, Stored
+
+
+class MessageInvalid(ArtStoreFSError):
+    """A line that the other process cannot have meant; whoever reads it begins anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +67,19 @@ class BatchResult:
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> "BatchResult":
-        return cls(
-            batch=message["batch"],
-            stored=[Stored(**values) for values in message["stored"]],
-            removed=message["removed"],
-            failed=[Failed(**values) for values in message["failed"]],
-            dropped=message["dropped"],
-            removal_failures=[(log_id, error) for log_id, error in message["removal_failures"]],
-            observed=[Observed(**values) for values in message["observed"]],
-        )
+        """Raises MessageInvalid for what is no result of a batch."""
+        try:
+            return cls(
+                batch=message["batch"],
+                stored=[Stored(**values) for values in message["stored"]],
+                removed=message["removed"],
+                failed=[Failed(**values) for values in message["failed"]],
+                dropped=message["dropped"],
+                removal_failures=[(log_id, error) for log_id, error in message["removal_failures"]],
+                observed=[Observed(**values) for values in message["observed"]],
+            )
+        except (KeyError, TypeError, ValueError) as exc:
+            raise MessageInvalid(f"no result of a batch: {exc!r}") from exc
 
 
 def batch_message(number: int, store: list[StoreJob], remove: list[RemoveJob]) -> dict[str, Any]:
@@ -83,3 +92,14 @@ def batch_message(number: int, store: list[StoreJob], remove: list[RemoveJob]) -
 
 def encode(message: dict[str, Any]) -> bytes:
     return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+
+def decode(line: bytes | bytearray) -> dict[str, Any]:
+    """The message in one line. Raises MessageInvalid."""
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError) as exc:
+        raise MessageInvalid(f"not JSON: {exc}") from None
+    if not isinstance(message, dict):
+        raise MessageInvalid("not an object")
+    return message

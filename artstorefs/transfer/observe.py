@@ -1,17 +1,18 @@
-"""Reading an attr.json that somebody else has written since we did.
+"""Reading an attr.json or node record that somebody else has written since we did.
 
 The index remembers size and time of every document as we wrote or last read it. An observation
 carries what others may write: the custom attributes, and keys that a rewrite of ours has to keep.
 Facts about the object and the `posix` section stay ours; what contradicts them is for fsck.
 """
 
-from artstorefs.core.attributes import ATTR_JSON_LIMIT_BYTES, parse_attributes
 from artstorefs.core.errors import DocumentInvalid
+from artstorefs.core.node_record import LinkRecord
 from artstorefs.elements.interface import Element, ObjectStat
 from artstorefs.state.index import Copy
 from artstorefs.state.outcomes import Observed
 from artstorefs.state.reader import Reader
 from artstorefs.transfer.documents import Accounts, carried_by
+from artstorefs.transfer.reading import read_document
 
 
 def is_changed(stat: ObjectStat, copy: Copy) -> bool:
@@ -22,20 +23,19 @@ def is_changed(stat: ObjectStat, copy: Copy) -> bool:
 def observe(
     element: Element, stat: ObjectStat, copy: Copy, reader: Reader, accounts: Accounts
 ) -> Observed | None:
-    """Read a changed attr.json; None when there is nothing in it to take over. Raises
-    DocumentError when it is no attr.json of this node, ElementError when it cannot be read.
+    """Read a changed document; None when there is nothing in it to take over. Raises
+    DocumentError when it is none of this node, ElementError when the element cannot be asked.
 
     A document with another revision than we remember is one of ours that was written just before
     a process died: it says nothing new, and may be older than what the index has.
     """
-    document = parse_attributes(
-        element.read(stat.key, 0, ATTR_JSON_LIMIT_BYTES + 1), f"{element.id}: {stat.key}"
-    )
+    document = read_document(element, stat.key)
     snapshot = reader.snapshot(copy.ino)
     if snapshot is None:
         return None
-    if document.file_id.bytes != snapshot.node.file_id:
-        raise DocumentInvalid(stat.key, f"file_id is {document.file_id}, another file's")
+    if isinstance(document, LinkRecord) or document.file_id.bytes != snapshot.node.file_id:
+        where = f"{element.id}: {stat.key}"
+        raise DocumentInvalid(where, f"file_id is {document.file_id}, not that of this file")
     if document.posix is not None and document.posix.revision != copy.revision:
         return None
     return Observed(

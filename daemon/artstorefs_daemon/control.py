@@ -12,7 +12,7 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from typing import Any
+from typing import Any, NoReturn
 
 import trio
 
@@ -164,12 +164,17 @@ class ControlSocket:
 
 def _request(line: bytes) -> dict[str, Any]:
     try:
-        request = json.loads(line)
+        request = json.loads(line, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise ControlError(PARSE_ERROR, "not a JSON text") from None
     if not isinstance(request, dict) or not isinstance(request.get("method"), str):
         raise ControlError(INVALID_REQUEST, "a request is an object with a method")
     return request
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    """NaN and the like are no JSON, and an answer with them in its id would be none."""
+    raise ValueError(f"{text} is not JSON")
 
 
 async def _send(stream: trio.SocketStream, message: dict[str, Any]) -> None:

@@ -227,6 +227,10 @@ class Service:
             "pending": self.pending(),
             "errors": self.errors(),
             "damaged": self.damaged(),
+            "quarantined": {
+                "documents": self.link.last_survey.get("quarantined", 0),
+                "errors": self.link.bad_documents[:SHOWN_ERRORS],
+            },
             "spool": {
                 "bytes": self.budget.used_bytes,
                 "limit_bytes": self.budget.limit_bytes,

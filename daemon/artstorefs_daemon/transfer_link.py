@@ -5,7 +5,6 @@ transfer process is started anew whenever it ends, and told again what it had no
 """
 
 import contextlib
-import json
 import logging
 import math
 import signal
@@ -26,7 +25,7 @@ from artstorefs.filesystem.spool_budget import SpoolBudget
 from artstorefs.state.log import Assignment, Removal
 from artstorefs.state.node import ContentState, Node
 from artstorefs.state.outcomes import Observed
-from artstorefs.transfer.jobs import BatchResult, RemoveJob, StoreJob, batch_message, encode
+from artstorefs.transfer.jobs import BatchResult, RemoveJob, StoreJob, batch_message, decode, encode
 from artstorefs.transfer.placement import choose_element
 from artstorefs.transfer.schedule import Schedule
 from artstorefs_daemon.accounts import account
@@ -76,6 +75,7 @@ class TransferLink:
         self.pid = 0
         self.surveys = 0
         self.last_survey: dict[str, Any] = {}
+        self.bad_documents: list[str] = []
         self._batches: dict[int, tuple[list[StoreJob], list[RemoveJob]]] = {}
         self._last_batch = 0
         self._spool_bytes: dict[int, int] = {}
@@ -296,7 +296,7 @@ class TransferLink:
                 unread += data
                 *lines, rest = unread.split(b"\n")
                 for line in lines:
-                    self._take(json.loads(line))
+                    self._take(decode(line))
                 unread = rest
         except trio.BrokenResourceError:
             return
@@ -326,9 +326,10 @@ class TransferLink:
             "seen": found["seen"],
             "changed": self._archive.outcomes.observe(observed),
             "added": found["added"],
-            "quarantined": len(found["unreadable"]),
+            "quarantined": found["quarantined"],
             "errors": found["errors"],
         }
+        self.bad_documents = [reason for _, reason in found["unreadable"]]
         for key, reason in found["unreadable"]:
             log.error("%s is not taken over: %s", key, reason)
         for error in found["errors"]:

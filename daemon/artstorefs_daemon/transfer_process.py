@@ -25,7 +25,7 @@ from artstorefs.recovery.survey import as_message, survey
 from artstorefs.state.reader import Reader
 from artstorefs.state.spool import Spool
 from artstorefs.transfer.carrier import Carrier, open_log_for_sync
-from artstorefs.transfer.jobs import RemoveJob, StoreJob, encode
+from artstorefs.transfer.jobs import RemoveJob, StoreJob, decode, encode
 from artstorefs_daemon.accounts import account
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class TransferProcess:
             worker.start()
         with suppress(ConnectionError), self._connection.makefile("rb") as lines:
             for line in lines:
-                self._messages.put(json.loads(line))
+                self._messages.put(decode(line))
 
     def _work(self) -> None:
         elements = open_elements(self._configuration)

@@ -38,6 +38,7 @@ STATUS = {
     "pending": {"intents": 3, "bytes": 3 << 20, "oldest_age_s": 4.2, "failed": 1},
     "damaged": [{"path": "/b", "file_id": "f", "error": "block 1 of 9", "since": "2026-01-02"}],
     "errors": [{"path": "/a", "file_id": "f", "error": "no room", "since": "2026-01-02"}],
+    "quarantined": {"documents": 1200, "errors": ["main: a.attr.json: is not usable JSON"]},
     "spool": {"bytes": 3 << 20, "limit_bytes": 50 << 30},
     "elements": [
         {
@@ -165,7 +166,8 @@ def test_status_for_people() -> None:
     assert text.startswith("museum is mounted at /srv/museum\n")
     assert re.search(r"pending +3 changes, 3MiB, the oldest 4 s old, 1 refused\n", text)
     assert re.search(r"main +local +edit +1 +ok +unknown +/objects\n", text)
-    assert text.endswith("  /a: no room (since 2026-01-02)")
+    assert "  /a: no room (since 2026-01-02)\n" in text
+    assert "left where they are: 1,200 documents\n  main: a.attr.json: is not usable" in text
 
 
 def test_names_are_looked_for_in_the_folder_of_the_person(tmp_path: Path) -> None:

@@ -81,6 +81,11 @@ def describe(status: dict[str, Any]) -> Iterator[str]:
         yield ""
         yield "not on an element, and tried again:"
         yield from (f"  {describe_error(error)}" for error in status["errors"])
+    quarantined = status["quarantined"]
+    if quarantined["documents"]:
+        yield ""
+        yield f"cannot be used, and left where they are: {quarantined['documents']:,} documents"
+        yield from (f"  {error}" for error in quarantined["errors"])
 
 
 def _describe_pending(pending: dict[str, Any]) -> str:
