@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from artstorefs.core.crash_points import crash_point
+
 SCHEMA_VERSION = 1
 
 CHECKPOINT_BYTES = 8 << 20
@@ -178,6 +180,7 @@ class Database:
         execute("BEGIN IMMEDIATE")
         try:
             yield
+            crash_point("transaction.written")
             execute("COMMIT")
         except BaseException:
             if self.connection.in_transaction:

@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 
+from artstorefs.core.crash_points import crash_point
+
 LOST = "lost"
 """Directory in the spool for files that nothing refers to: kept for a person to look at."""
 
@@ -41,11 +43,16 @@ class Spool:
     def create(self, ino: int, version: int) -> int:
         """A descriptor (read and write) of a new, empty spool file; an old one is emptied."""
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        return os.open(self.path(ino, version), flags, 0o600)
+        descriptor = os.open(self.path(ino, version), flags, 0o600)
+        crash_point("spool.created")
+        return descriptor
 
     def open_or_create(self, ino: int, version: int) -> int:
         """A descriptor (read and write) of a spool file, as it is, or of a new one."""
-        return os.open(self.path(ino, version), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        descriptor = os.open(self.path(ino, version), flags, 0o600)
+        crash_point("spool.opened")
+        return descriptor
 
     def open(self, ino: int, version: int, *, write: bool) -> int:
         """A descriptor of a spool file that exists; FileNotFoundError otherwise."""

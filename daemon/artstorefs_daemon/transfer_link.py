@@ -19,6 +19,7 @@ from uuid import UUID
 
 import trio
 
+from artstorefs.core.crash_points import crash_point
 from artstorefs.core.naming import object_key, record_key
 from artstorefs.elements.interface import Capacity
 from artstorefs.filesystem.archive import Archive
@@ -203,6 +204,7 @@ class TransferLink:
         self._last_batch += 1
         self._batches[self._last_batch] = (store, remove)
         await self._tell(batch_message(self._last_batch, store, remove))
+        crash_point("batch.sent")
         return True
 
     async def _tell(self, message: dict[str, Any]) -> None:
@@ -336,6 +338,7 @@ class TransferLink:
         self.surveys += 1
 
     def _take_result(self, result: BatchResult) -> None:
+        crash_point("result.received")
         now = trio.current_time()
         del self._batches[result.batch]
         self._archive.outcomes.observe(result.observed)
