@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -166,6 +167,23 @@ def test_database_of_another_release_is_refused(tmp_path: Any) -> None:
     connection.close()
     with pytest.raises(sqlite3.DatabaseError, match="schema version 99"):
         Database(path)
+
+
+def test_kill_while_the_tables_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All tables or none: with some of them no later start could make the rest."""
+
+    def killed(name: str) -> None:
+        raise KeyboardInterrupt(name)
+
+    path = str(tmp_path / "state.db")
+    monkeypatch.setattr("artstorefs.state.database.crash_point", killed)
+    with pytest.raises(KeyboardInterrupt, match="tables_written"):
+        Database(path)
+    monkeypatch.undo()
+    database = Database(path)
+    assert not database.has_nodes()
+    database.close()
+    Database(path).close()
 
 
 def test_transactions_and_checkpoints(tmp_path: Any) -> None:
