@@ -6,6 +6,7 @@ long. A version that is being carried to an element, or was, never changes again
 writes then works on a copy with the next version.
 """
 
+import itertools
 import os
 from collections.abc import Iterable
 from contextlib import suppress
@@ -84,12 +85,25 @@ class Spool:
             os.close(descriptor)
 
     def put_aside(self, name: str) -> str:
-        """Move a spool file that nothing refers to into `lost`; returns its new path."""
+        """Move a spool file that nothing refers to into `lost`; returns its new path.
+
+        Never over what is kept there already. It has two names for a moment; a crash then leaves
+        both, and the next call takes the first away.
+        """
         lost = os.path.join(self.directory, LOST)
         os.makedirs(lost, mode=0o700, exist_ok=True)
+        source = self.path_of_name(name)
         path = os.path.join(lost, name)
-        os.link(self.path_of_name(name), path)
-        os.unlink(self.path_of_name(name))
+        for number in itertools.count(1):
+            try:
+                os.link(source, path)
+                break
+            except FileExistsError:
+                if os.path.samefile(source, path):
+                    break
+                path = os.path.join(lost, f"{name}.{number}")
+        crash_point("put_aside.linked")
+        os.unlink(source)
         return path
 
     def names(self) -> list[str]:
