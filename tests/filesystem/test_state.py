@@ -1,6 +1,10 @@
 """Transactions: what a commit that fails leaves, what the log merges, what the database refuses."""
 
+import os
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -8,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from artstorefs.core.crash_points import VARIABLE
 from artstorefs.state.database import Database, connect_read_only
 from artstorefs.state.index import ROOT_INO
 from artstorefs.state.log import Assignment, Removal
@@ -169,17 +174,17 @@ def test_database_of_another_release_is_refused(tmp_path: Any) -> None:
         Database(path)
 
 
-def test_kill_while_the_tables_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kill_while_the_tables_are_made(tmp_path: Path) -> None:
     """All tables or none: with some of them no later start could make the rest."""
-
-    def killed(name: str) -> None:
-        raise KeyboardInterrupt(name)
-
     path = str(tmp_path / "state.db")
-    monkeypatch.setattr("artstorefs.state.database.crash_point", killed)
-    with pytest.raises(KeyboardInterrupt, match="tables_written"):
-        Database(path)
-    monkeypatch.undo()
+    program = "import sys; from artstorefs.state.database import Database; Database(sys.argv[1])"
+    killed = subprocess.run(
+        [sys.executable, "-c", program, path],
+        env={**os.environ, VARIABLE: "database.tables_written"},
+        timeout=60,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
     database = Database(path)
     assert not database.has_nodes()
     database.close()
