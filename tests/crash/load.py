@@ -4,17 +4,14 @@ One writer process owns one directory of the mount, so that the order of its cal
 call is written to a journal outside of the mount before it is made and acknowledged there after it
 has returned; what the directory must show after a kill follows from the journal alone.
 
-Run as a script with the standard library only: `load.py DIRECTORY MODEL JOURNAL SEED ACTIONS`; it
-ends by itself after so many actions, of several calls each, or when the mount dies.
+A writer ends by itself after so many actions, of several calls each, or when the mount dies.
 """
 
 import errno
 import json
 import os
-import pickle
 import random
 import stat
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -287,25 +284,13 @@ class Writer:
                 self.call("rmdir", path)
 
 
-class _Unpickler(pickle.Unpickler):
-    """Takes the classes from this file, by whatever name it was imported elsewhere."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        return globals()[name]
-
-
-def main(directory: str, model_path: str, journal_path: str, seed: str, count: str) -> int:
-    with open(model_path, "rb") as file:
-        model = _Unpickler(file).load()
+def run(directory: str, model: Model, journal_path: str, seed: int, count: int) -> int:
+    """What a writer process does: so many actions, or until the mount dies; its exit code."""
     journal = os.open(journal_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
-        Writer(directory, model, journal, int(seed)).run(int(count))
-    except OSError as exc:
-        if exc.errno not in DEAD:
-            os.write(journal, f"failed: {exc}\n".encode())
+        Writer(directory, model, journal, seed).run(count)
+    except BaseException as exc:
+        if not isinstance(exc, OSError) or exc.errno not in DEAD:
+            os.write(journal, f"failed: {exc!r}\n".encode())
             return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
