@@ -9,8 +9,15 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .harness import MountedArchive
+
+MOUNT_LIMIT_S = 60.0
 
 
 class Starter:
@@ -44,12 +51,29 @@ class Starter:
         self._is_running = False
         return int(self._process.stdout.readline())
 
+    def mount(self, archive: "MountedArchive") -> None:
+        """Mount; returns as soon as the mount answers, which is before the command has ended."""
+        self.begin("mount", str(archive.toml), str(archive.mount))
+        deadline = time.monotonic() + MOUNT_LIMIT_S
+        while not is_alive(archive.mount):
+            assert time.monotonic() < deadline, f"not mounted: {archive.log()[-4000:]}"
+            time.sleep(0.01)
+
     def close(self) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait(60)
         self._process.stdout.close()
+
+
+def is_alive(mount: Path) -> bool:
+    """Whether a daemon answers there; the kernel alone would answer a stat of a dead mount."""
+    try:
+        os.statvfs(mount)
+    except OSError:
+        return False
+    return os.path.ismount(mount)
 
 
 def main() -> int:

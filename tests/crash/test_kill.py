@@ -23,16 +23,13 @@ import pytest
 from ..filesystem.element_tree import read_element
 from ..harness import MountedArchive, wait_for_end
 from ..starter import Starter
-from . import load
 from .comparison import check_element, check_rebuild, replay, settle
-from .load import Model
+from .load import Model, start_writer, wait_for_writers
 
 WRITERS = 4
 SETTLE_S = (0, 0, 0, 0, 0.1)
 BUSY_LIMIT_S = 5.0
 """How long a kill waits for a batch to be under way: the transfer process takes 0.6 s to start."""
-
-WRITER_LIMIT_S = 30.0
 
 EARLY_EVERY = 20
 """Of so many kills one does not wait: it may come while the transfer process starts."""
@@ -87,18 +84,7 @@ class Run:
         settling = f"settle_s = {self.random.choice(SETTLE_S)}"
         self.archive.toml.write_text(re.sub(r"settle_s = .*", settling, text))
         self.started_ns = time.time_ns()
-        self.starter.begin("mount", str(self.archive.toml), str(self.archive.mount))
-        deadline = time.monotonic() + 60
-        while not self._is_alive():
-            assert time.monotonic() < deadline, f"not mounted: {self.archive.log()[-4000:]}"
-            time.sleep(0.01)
-
-    def _is_alive(self) -> bool:
-        try:
-            os.statvfs(self.archive.mount)
-        except OSError:
-            return False
-        return os.path.ismount(self.archive.mount)
+        self.starter.mount(self.archive)
 
     def start_writers(self, actions: int) -> dict[int, Path]:
         """Process ids and journals of writers, which are forked: starting four interpreters takes
@@ -108,9 +94,11 @@ class Run:
             journal = self.archive.base / f"{directory}.journal"
             journal.unlink(missing_ok=True)
             seed = self.random.randrange(2**32)
-            child = os.fork()
-            if child == 0:
-                os._exit(load.run(str(self.path(directory)), model, str(journal), seed, actions))
+            child = start_writer(
+                *(str(self.path(directory)), model, str(journal)),
+                lambda writer: writer.run(actions),
+                seed,
+            )
             writers[child] = journal
         return writers
 
@@ -192,24 +180,6 @@ class Run:
             f" {self.pending_kills} kills with work pending, {self.busy_kills} with a batch under"
             f" way; calls under way at a kill: {self.under_way}; acknowledged: {self.calls}"
         )
-
-
-def wait_for_writers(writers: dict[int, Path]) -> None:
-    for writer, journal in writers.items():
-        status = wait_for_status(writer, WRITER_LIMIT_S)
-        assert status == 0, f"{status}: {journal.read_text()[-1000:]}"
-
-
-def wait_for_status(child: int, limit_s: float) -> int:
-    """The exit status of a child; one that does not end is killed."""
-    deadline = time.monotonic() + limit_s
-    while time.monotonic() < deadline:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return status
-        time.sleep(0.002)
-    os.kill(child, signal.SIGKILL)
-    return os.waitpid(child, 0)[1]
 
 
 @pytest.mark.slow
