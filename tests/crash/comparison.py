@@ -18,6 +18,9 @@ from ..filesystem.element_tree import Found
 from .load import Model, Node, Step
 
 
+PAGE_BYTES = 4096
+
+
 def replay(model: Model, journal: Path) -> tuple[list[str], Step | None]:
     """Apply what was acknowledged; the calls, and what was under way, if anything."""
     acknowledged: list[str] = []
@@ -59,12 +62,24 @@ def possible(model: Model, step: Step | None) -> Iterator[Model]:
         return
     sizes: Iterator[int | None] = iter([None])
     if step["call"] == "write":
-        first = step.get("at_least", 4096)  # a killed write may stop at a page
-        sizes = iter([None, *range(first, step["size"], 4096)])
+        sizes = iter([None, *_cut_off(model, step)])
     for written in sizes:
         changed = copy.deepcopy(model)
         changed.apply(step, written=written)
         yield changed
+
+
+def _cut_off(model: Model, step: Step) -> Iterator[int]:
+    """What a killed write may have written: up to some page boundary of the file, since the kernel
+    makes several requests of one call, or what it is known to have."""
+    offset = step["offset"]
+    if offset is None:
+        offset = len(model.node(step["path"]).data)
+    first = step.get("at_least", 1)
+    if "at_least" in step:
+        yield first
+    start = (offset + first + PAGE_BYTES) // PAGE_BYTES * PAGE_BYTES - offset
+    yield from range(start, step["size"], PAGE_BYTES)
 
 
 def read_directory(root: Path) -> dict[str, tuple[Node, int, int]]:

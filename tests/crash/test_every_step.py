@@ -58,11 +58,11 @@ CASES = {
     scenarios.delete: ["remove.committed", "barrier.unlinked", *REMOVING, "transaction.written"],
     scenarios.deleted_while_open: ["remove.committed", "purge.committed"],
     scenarios.replace: ["rename.committed", *RECORDS, *REMOVING, "transaction.written:3"],
-    scenarios.replace_first_of_two_links: ["rename.committed", *RECORDS, *REMOVING],
-    scenarios.link: ["link.committed", "link_record.staged", *RECORDS],
-    scenarios.unlink_first_of_two_links: ["remove.committed", *RECORDS, *REMOVING],
-    scenarios.unlink_second_of_two_links: ["remove.committed", *RECORDS, *REMOVING],
-    scenarios.exchange: ["exchange.committed", *RECORDS],
+    scenarios.replace_first_of_two_links: ["rename.committed", "stored.committed", *REMOVING],
+    scenarios.link: ["link.committed", "link_record.staged", "documents.durable"],
+    scenarios.unlink_first_of_two_links: ["remove.committed", "stored.committed", *REMOVING[:1]],
+    scenarios.unlink_second_of_two_links: ["remove.committed", *REMOVING[:1]],
+    scenarios.exchange: ["exchange.committed", "barrier.change_published", "stored.committed"],
     scenarios.others: ["observed.committed", "stored.committed"],
 }
 
@@ -100,7 +100,7 @@ class Bench:
         (self.archive.mount / directory).mkdir()
         self.models = {directory: Model()}
         self.work(directory, scenarios.prepare)
-        self.archive.flush()
+        self.archive.ask("flush")
         return directory
 
     def arm(self, point: str) -> None:
@@ -155,8 +155,8 @@ class Bench:
     def check_everything(self) -> None:
         """On the mount, and flushed on the element, and in an index that is rebuilt from it."""
         self.check_mount()
-        self.archive.flush()
-        status = self.archive.status()
+        self.archive.ask("flush")
+        status = self.archive.ask("status")
         assert (status["pending"]["intents"], status["errors"]) == (0, [])
         assert status["spool"]["bytes"] == 0
         assert [p.name for p in (self.archive.state / "spool").iterdir() if p.name != "lost"] == []

@@ -162,8 +162,8 @@ class Run:
     def check_elements(self) -> None:
         """Flush and unmount; the elements alone have everything, and nothing else."""
         self.starter.finish()
-        self.archive.flush()
-        status = self.archive.status()
+        self.archive.ask("flush")
+        status = self.archive.ask("status")
         assert (status["pending"]["intents"], status["errors"]) == (0, [])
         assert status["spool"]["bytes"] == 0
         self.archive.stop()
