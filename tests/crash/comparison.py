@@ -17,7 +17,6 @@ from artstorefs_tools.configuration_files import read_configuration
 from ..filesystem.element_tree import Found
 from .load import Model, Node, Step
 
-
 PAGE_BYTES = 4096
 
 

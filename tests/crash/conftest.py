@@ -1,9 +1,42 @@
-"""Options of the tests that kill: how often, and from which seed."""
+"""Options of the tests that kill: how often, and from which seed; the archive of the steps."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from .step_bench import Bench
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("artstorefs")
     group.addoption("--kills", type=int, default=50, help="kills of the daemon under load")
     group.addoption("--seed", type=int, default=None, help="repeat a run from what it printed")
+
+
+_benches: list[Bench] = []
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clean_up() -> Iterator[None]:
+    yield
+    while _benches:
+        _benches.pop().close()
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    """The archive of the tests before, or a new one if there is none or a test failed on it."""
+    if not _benches:
+        _benches.append(Bench(Path(tempfile.mkdtemp(prefix="asfs-"))))
+    made = _benches.pop()
+    try:
+        yield made
+        made.check_everything()
+        made.clear()
+    except BaseException:
+        print(made.archive.log()[-3000:])
+        made.close()
+        raise
+    _benches.append(made)

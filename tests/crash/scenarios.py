@@ -46,9 +46,13 @@ def new(writer: Writer) -> None:
 
 def overwrite(writer: Writer) -> None:
     for path in ("archived", "linked"):
-        writer.descriptor = os.open(os.path.join(writer.directory, path), os.O_RDWR)
-        write(writer, path, 5000, offset=10_000)
-        writer.close()
+        overwrite_one(writer, path)
+
+
+def overwrite_one(writer: Writer, path: str) -> None:
+    writer.descriptor = os.open(os.path.join(writer.directory, path), os.O_RDWR)
+    write(writer, path, 5000, offset=10_000)
+    writer.close()
 
 
 def truncate(writer: Writer) -> None:
@@ -113,7 +117,3 @@ def others(writer: Writer) -> None:
         document["custom_attributes"]["other"] = "theirs"
         path.write_text(json.dumps(document))
     writer.call("chmod", "archived", mode=0o711)
-
-
-def nothing(writer: Writer) -> None:
-    """For what the start alone does."""
