@@ -162,6 +162,7 @@ class Changes:
         link_id = entry.link_id
         if link_id is None:
             link_id = self._promote_link(node)
+            after = None  # its record goes once attr.json has the name, whoever has the old one
         elements = {copy.element for copy in self._index.copies(node.ino)}
         under_way = self._log.assignment(node.ino)
         if under_way is not None:
