@@ -232,6 +232,9 @@ class TransferLink:
                 self.schedule.again(ino, now - 3600)
                 continue
             job = self._job(node)
+            if job is not None and job.key in self.schedule.keys_being_removed(ino):
+                self.schedule.failed(ino, now)  # as the removal has; nothing can be said of it
+                continue
             if job is None:
                 self._archive.outcomes.refuse(ino, NO_ELEMENT)
                 self.schedule.failed(ino, now)
@@ -266,7 +269,8 @@ class TransferLink:
         if is_record:
             key = record_key(UUID(bytes=node.file_id))
         else:
-            key = self._object_key(node, {copy.key for copy in copies})
+            taken = self.schedule.keys_being_removed(node.ino)
+            key = self._object_key(node, taken | {copy.key for copy in copies})
         return StoreJob(node.ino, element, key, node.content, is_record, upload)
 
     def _object_key(self, node: Node, taken: set[str]) -> str:

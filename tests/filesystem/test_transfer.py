@@ -337,6 +337,36 @@ async def test_removal_of_a_record_fails_and_the_file_is_empty_again(
     assert tree[b"/f"].content == b""
 
 
+async def test_removal_that_fails_does_not_hold_up_later_content(
+    bench: Workbench, clock: MockClock
+) -> None:
+    """SEMANTICS: ELEM-3"""
+    node = await bench.write(b"f", OLD)
+    await bench.drain()
+    keys = bench.keys()
+    (first,) = [key for key in keys if key.endswith(".attr.json")]
+
+    def before(name: str, key: str) -> None:
+        if name == "remove" and key == first:
+            raise ElementDenied("main", key, "it may not be removed")
+
+    bench.before = before
+    for content in (NEW, b"third", b"fourth"):
+        await bench.write(b"f", content)
+        for _ in range(3):
+            await bench.step()
+            clock.jump(10)
+        assert not bench.archive.log.is_waiting(node.ino)
+        stored = [path.read_bytes() for path in bench.root.rglob("f_*") if path.suffix != ".json"]
+        assert sorted(stored) == sorted([OLD, content])
+    assert bench.link.schedule.pending == bench.link.schedule.retrying == 1
+    bench.before = None
+    clock.jump(70)
+    await bench.drain()
+    assert read_element(bench.root)[b"/f"].content == b"fourth"
+    assert len(bench.keys()) == 3
+
+
 async def test_many_contents_within_one_second(bench: Workbench) -> None:
     """Each object has a key that no removal still names. SEMANTICS: ELEM-2"""
     for number in range(12):
