@@ -124,8 +124,14 @@ class Model:
         self.names.update(numbers)
 
     def _exchange(self, step: Step, written: int | None) -> None:
-        names = self.names
-        names[step["old"]], names[step["path"]] = names[step["path"]], names[step["old"]]
+        swapped, moved = {}, set()
+        for old, new in ((step["old"], step["path"]), (step["path"], step["old"])):
+            for path, number in self.names.items():
+                if path == old or path.startswith(old + "/"):
+                    swapped[new + path[len(old) :]] = number
+                    moved.add(path)
+        self.names = {path: number for path, number in self.names.items() if path not in moved}
+        self.names.update(swapped)
 
 
 class Writer:

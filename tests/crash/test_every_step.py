@@ -77,6 +77,9 @@ def test_kill_at_every_step(bench: Bench, point: str, scenario: Callable[[Writer
         bench.check_mount()
     bench.end()
     bench.start()
+    if scenario is scenarios.others:
+        bench.archive.ask("rescan")
+        bench.models[directory].node("archived").xattrs["user.other"] = b"theirs"
 
 
 @pytest.mark.slow

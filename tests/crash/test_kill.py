@@ -252,16 +252,3 @@ def test_transfer_processes_killed_at_random_are_not_noticed(
 def work_until(writer: Writer, enough: Path) -> None:
     while not enough.exists():
         writer.run(5)
-
-
-@pytest.mark.slow
-def test_a_second_daemon_says_who_holds_the_archive(archive: MountedArchive) -> None:
-    """SEMANTICS: MOUNT-2"""
-    archive.start()
-    other = archive.base / "other"
-    other.mkdir()
-    done = archive.run("mount", str(archive.toml), str(other), check=False)
-    assert done.returncode != 0
-    assert f"in use by process {archive.pid}" in done.stderr
-    assert not os.path.ismount(other)
-    (archive.mount / "f").write_text("still works")
