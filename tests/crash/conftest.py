@@ -1,4 +1,4 @@
-"""Options of the tests that kill: how often, and from which seed; the archive of the steps."""
+"""The archive of the tests that kill at every step."""
 
 import tempfile
 from collections.abc import Iterator
@@ -7,13 +7,6 @@ from pathlib import Path
 import pytest
 
 from .step_bench import Bench
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("artstorefs")
-    group.addoption("--kills", type=int, default=50, help="kills of the daemon under load")
-    group.addoption("--seed", type=int, default=None, help="repeat a run from what it printed")
-
 
 _benches: list[Bench] = []
 

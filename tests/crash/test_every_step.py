@@ -32,7 +32,11 @@ REMOVING = ["removal.documents_gone", "removal.objects_gone", "removed.committed
 RECORDS = ["assign.committed", "document.staged", "barrier.published", "stored.committed"]
 
 CASES = {
-    scenarios.new: [*OPENING, "content_sealed.committed", *STORING, "transaction.written"],
+    scenarios.new: [
+        *(*OPENING, "content_sealed.committed", "assign.committed", "object.staged"),
+        *("barrier.published", "objects.durable", "documents.durable", "stored.committed"),
+        "transaction.written",
+    ],
     scenarios.overwrite: [
         *("copy.spooled", "content_opened.committed", "write.spooled", "content_sealed.committed"),
         *(*STORING, *REMOVING, "removal.spool_file_gone", "barrier.unlinked"),

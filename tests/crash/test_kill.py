@@ -1,6 +1,6 @@
 """kill -9 of the daemon at any moment: everything that had returned is there (issue, acceptance 6).
 
-    pytest -s tests/crash/test_kill.py --kills 1000 [--seed N]
+    pytest -s tests/crash/test_kill.py --kills 1000 [--kills-seed N]
 
 The archive is kept from kill to kill, so that log and elements are always in the middle of
 something. A run that acknowledged too little, or had nothing pending or no batch under way at one
@@ -185,7 +185,7 @@ def test_killed_at_any_moment_everything_acknowledged_is_there(
     archive: MountedArchive, starter: Starter, pytestconfig: pytest.Config
 ) -> None:
     """SEMANTICS: DUR-1, MOUNT-1"""
-    kills, seed = pytestconfig.getoption("kills"), pytestconfig.getoption("seed")
+    kills, seed = pytestconfig.getoption("kills"), pytestconfig.getoption("kills_seed")
     run = Run(archive, starter, random.randrange(2**32) if seed is None else seed)
     print(f"seed {run.seed}, {kills} kills")
     run.start()
@@ -219,7 +219,7 @@ def test_transfer_processes_killed_at_random_are_not_noticed(
     archive: MountedArchive, starter: Starter, pytestconfig: pytest.Config
 ) -> None:
     """No call of anybody fails, nothing is lost, and the log has a line. SEMANTICS: DUR-7"""
-    kills, seed = TRANSFER_KILLS, pytestconfig.getoption("seed")
+    kills, seed = TRANSFER_KILLS, pytestconfig.getoption("kills_seed")
     run = Run(archive, starter, random.randrange(2**32) if seed is None else seed)
     print(f"seed {run.seed}, {kills} kills of the transfer process")
     run.start()

@@ -1,0 +1,9 @@
+"""Options of the longer tests. pytest knows only those of this file when it runs everything."""
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("artstorefs")
+    group.addoption("--kills", type=int, default=50, help="kills of the daemon under load")
+    group.addoption("--kills-seed", type=int, help="repeat the kills of a run that printed this")
