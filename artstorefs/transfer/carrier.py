@@ -169,6 +169,7 @@ class Carrier:
             return Content(job.key, size, sha256, None)
         rendered = render_block_list(hashes)
         element.replace(naming.blocks_key(job.key), rendered)
+        crash_point("block_list.staged")
         return Content(job.key, size, sha256, block_list_hash(rendered).hex())
 
     def _write_documents(self, item: _Carried, result: BatchResult) -> bool:

@@ -44,6 +44,11 @@ def new(writer: Writer) -> None:
     writer.call("symlink", "new4/new5", target="../new1")
 
 
+def large(writer: Writer) -> None:
+    """With a block list; see core/block_list.py."""
+    create(writer, "large", 5_000_000)
+
+
 def overwrite(writer: Writer) -> None:
     for path in ("archived", "linked"):
         overwrite_one(writer, path)

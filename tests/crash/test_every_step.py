@@ -22,7 +22,7 @@ from . import scenarios
 from .load import Writer
 from .step_bench import Bench, whole_objects
 
-OPENING = ["create.committed", "spool.opened", "write.spooled"]
+OPENING = ["create.committed", "spool.opened"]
 STORING = ["assign.committed", "batch.sent", "log.synced", "staging.temporary_made"]
 STORING += ["object.staged", "barrier.contents_flushed", "barrier.change_published"]
 STORING += ["barrier.published", "barrier.directories_flushed", "objects.durable"]
@@ -37,6 +37,7 @@ CASES = {
         *("barrier.published", "objects.durable", "documents.durable", "stored.committed"),
         "transaction.written",
     ],
+    scenarios.large: ["block_list.staged", "barrier.change_published:2"],
     scenarios.overwrite: [
         *("copy.spooled", "content_opened.committed", "write.spooled", "content_sealed.committed"),
         *(*STORING, *REMOVING, "removal.spool_file_gone", "barrier.unlinked"),
