@@ -1,10 +1,13 @@
-"""Options of the whole suite; pytest takes them from here only."""
+"""Options of the longer tests. pytest knows only those of this file when it runs everything."""
 
 import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
+    group = parser.getgroup("artstorefs")
+    group.addoption("--kills", type=int, default=50, help="kills of the daemon under load")
+    group.addoption("--kills-seed", type=int, help="repeat the kills of a run that printed this")
+    group.addoption(
         "--operations", type=int, default=20_000, help="random operations, tests/model (20000)"
     )
-    parser.addoption("--seed", type=int, default=None, help="of the random operations")
+    group.addoption("--seed", type=int, default=None, help="of the random operations")

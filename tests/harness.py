@@ -13,6 +13,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from artstorefs_tools.control_client import ControlClient
+from artstorefs_tools.errors import NotMounted
+
 COMMAND_LIMIT_S = 60
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -77,6 +80,18 @@ class MountedArchive:
     def status(self) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(self.run("status", str(self.toml), "--json").stdout)
         return answer
+
+    def ask(self, method: str) -> dict[str, Any]:
+        """What the control socket answers, without the start of a command: `status`, or `flush`
+        with all that it waits for. The daemon may just be starting."""
+        deadline = time.monotonic() + COMMAND_LIMIT_S
+        while True:
+            try:
+                with ControlClient(self.base / "runtime", "test", COMMAND_LIMIT_S) as client:
+                    return client.call(method)
+            except NotMounted:
+                assert time.monotonic() < deadline, f"nobody listens: {self.log()[-4000:]}"
+                time.sleep(0.01)
 
     # ------------------------------------------------------------------------------ processes
 

@@ -28,6 +28,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import BinaryIO
 
+from artstorefs.core.crash_points import crash_point
 from artstorefs.core.errors import ElementDenied, ElementError, ElementUnavailable, ObjectExists
 from artstorefs.elements import durable
 from artstorefs.elements.directories import (
@@ -141,8 +142,11 @@ class LocalElement:
             try:
                 self._directories.check_present()
                 self._staging.flush_contents(batch)
+                crash_point("barrier.contents_flushed")
                 touched = self._publication.carry_out(batch)
+                crash_point("barrier.published")
                 self._staging.flush_directories(touched)
+                crash_point("barrier.directories_flushed")
                 self._publication.flushed(touched)
                 self._directories.check_present()
             except BaseException:

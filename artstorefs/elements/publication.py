@@ -10,6 +10,7 @@ import os
 import re
 import stat
 
+from artstorefs.core.crash_points import crash_point
 from artstorefs.core.errors import ObjectExists
 from artstorefs.elements import durable
 from artstorefs.elements.directories import Directories, ancestors_of
@@ -38,6 +39,7 @@ class Publication:
             for change in batch:
                 with translated(self._element, change.key):
                     self._carry_out_one(change, temporaries, touched)
+                crash_point("barrier.change_published")
         # A process that died may have made the directories above and not have flushed them.
         for path in tuple(touched):
             touched.update(
@@ -58,6 +60,7 @@ class Publication:
         touched.add(directory)
         if change.action is Action.REMOVE:
             self._unlink(directory, name)
+            crash_point("barrier.unlinked")
             self._prune(directory, touched)
             return
         with self._directories.opened(directory, touched) as fd:

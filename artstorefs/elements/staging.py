@@ -27,6 +27,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 
+from artstorefs.core.crash_points import crash_point
 from artstorefs.core.errors import ElementError, ElementUnavailable, ObjectDamaged
 from artstorefs.elements import durable
 from artstorefs.elements.directories import Directories
@@ -109,6 +110,7 @@ class Staging:
                     change.fd = os.dup(source)
                 else:
                     self._copy(change, source, directory)
+            crash_point("staging.temporary_made")
             self._append(change)
         except BaseException:
             self.drop([change])

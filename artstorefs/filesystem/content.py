@@ -20,6 +20,7 @@ from collections.abc import Callable
 
 import trio
 
+from artstorefs.core.crash_points import crash_point
 from artstorefs.core.modes import Operation
 from artstorefs.elements.durable import fallocate
 from artstorefs.filesystem.archive import Archive, now_ns
@@ -318,6 +319,7 @@ class Contents:
                 file.charged_bytes -= growth
                 self._budget.release(growth)
             raise
+        crash_point("write.spooled")
         now = now_ns()
         node.mtime_ns = node.ctime_ns = now
         node.size = max(node.size, offset + written)

@@ -26,6 +26,7 @@ from artstorefs.core.block_list import (
     list_size,
     parse_block_list,
 )
+from artstorefs.core.crash_points import crash_point
 from artstorefs.core.errors import DocumentInvalid, ElementError, ObjectAbsent
 from artstorefs.elements.hashing import hash_blocks
 from artstorefs.filesystem.archive import Archive
@@ -231,6 +232,7 @@ class ContentSource:
         except BaseException:
             os.close(target)
             raise
+        crash_point("copy.spooled")
         return target
 
     async def _copy_sealed(self, node: Node, target: int) -> None:

@@ -1,91 +1,92 @@
 """What the start does with the state directory, whatever ended the daemon before.
 
-content OPEN, spool file there (killed while a file was open)
-    sealed, with the size and time of the spool file
-content OPEN, spool file open for writing (by a program that has outlived the daemon)
-    stays OPEN until that program lets go of it; see filesystem/passthrough.py
-content OPEN, no spool file (created or cut to 0, and not written)
-    empty
-content SEALED, spool file of another size (power cut before an fsync)
-    what an element has is the content again; without that, what the spool has
-node without a name (killed while a deleted file was open)
-    deleted
-spool file of content that was never begun (killed before the record of it)
-    removed: nobody was told of anything in it
-spool file that no node means
-    kept aside in `spool/lost` and reported, unless a removal in the log names it
-
-Every step can be repeated; what is left in the log is carried out by the transfer process.
+Each node that a crash may have left in the middle of something, and then each spool file, is looked
+up in the tables of `decisions.py`; here it is done. Every decision is one transaction, or one
+system call, and can be taken again: a start that is cut off is continued by the next. What is left
+in the log is carried out by the transfer process. `RECOVERY.md` has the steps of every change.
 """
 
 import logging
 import os
 import time
 
+from artstorefs.core.crash_points import crash_point
 from artstorefs.filesystem.archive import Archive
 from artstorefs.filesystem.passthrough import is_written
+from artstorefs.recovery.decisions import (
+    FoundNode,
+    FoundSpoolFile,
+    NodeAction,
+    SpoolAction,
+    SpoolFile,
+    decide_node,
+    decide_spool_file,
+)
 from artstorefs.state.node import ContentState, Node
 from artstorefs.state.spool import parse_spool_name, spool_name
 
 log = logging.getLogger(__name__)
 
+_IN_SPOOL = (ContentState.OPEN, ContentState.SEALED)
+
 
 def recover(archive: Archive) -> int:
     """Bring index and spool in step; returns the bytes that the spool holds."""
-    for ino in archive.index.nodes_without_names():
-        node = archive.index.node(ino)
+    index = archive.index
+    unfinished = index.nodes_without_names()
+    for state in _IN_SPOOL:
+        unfinished += index.inos_in_state(state)
+    for ino in unfinished:
+        node = index.node(ino)
         if node is not None:
-            archive.changes.purge(node, node.uid)
-    for ino in archive.index.inos_in_state(ContentState.OPEN):
-        node = archive.index.node(ino)
-        if node is not None and not _is_written(archive, node):
-            _seal(archive, node)
-    for ino in archive.index.inos_in_state(ContentState.SEALED):
-        node = archive.index.node(ino)
-        if node is not None:
-            _check_sealed(archive, node)
-    return _sort_spool(archive)
+            _recover_node(archive, node)
+    crash_point("start.nodes_recovered")
+    return _recover_spool(archive)
+
+
+def _recover_node(archive: Archive, node: Node) -> None:
+    stat = archive.spool.stat(node.ino, node.content)
+    size = stat.st_size if stat else 0
+    copies = [copy for copy in archive.index.copies(node.ino) if not copy.is_record]
+    spool_file = SpoolFile.ABSENT
+    if stat is not None:
+        spool_file = SpoolFile.WHOLE if size == node.size else SpoolFile.OTHER
+        if node.content_state == ContentState.OPEN and _is_written(archive, node):
+            spool_file = SpoolFile.WRITTEN
+    state = ContentState(node.content_state)
+    action = decide_node(FoundNode(node.nlink > 0, state, spool_file, bool(copies)))
+    if action is NodeAction.PURGE:
+        archive.changes.purge(node, node.uid)
+    elif action is NodeAction.REVERT:
+        reason = "its last content did not survive; the one before it is back"
+        log.error("%s: %s", _path(archive, node), reason)
+        newest = max(copies, key=lambda copy: copy.content)
+        archive.changes.content_reverted(node, newest, time.time_ns())
+    elif action is not NodeAction.KEEP:
+        if action is NodeAction.SHORTEN:
+            log.error("%s: %d of %d bytes survived", _path(archive, node), size, node.size)
+        elif stat is not None:
+            node.mtime_ns = stat.st_mtime_ns
+            node.ctime_ns = max(node.ctime_ns, stat.st_ctime_ns)
+        node.size = size
+        archive.changes.content_sealed(node, node.uid)
+    crash_point("start.node_recovered")
 
 
 def _is_written(archive: Archive, node: Node) -> bool:
-    try:
-        descriptor = archive.spool.open(node.ino, node.content, write=False)
-    except FileNotFoundError:
-        return False
+    descriptor = archive.spool.open(node.ino, node.content, write=False)
     try:
         return is_written(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _seal(archive: Archive, node: Node) -> None:
-    found = archive.spool.stat(node.ino, node.content)
-    node.size = found.st_size if found else 0
-    if found is not None:
-        node.mtime_ns = found.st_mtime_ns
-        node.ctime_ns = max(node.ctime_ns, found.st_ctime_ns)
-    archive.changes.content_sealed(node, node.uid)
+def _path(archive: Archive, node: Node) -> str:
+    return archive.index.path(node.ino).decode(errors="replace")
 
 
-def _check_sealed(archive: Archive, node: Node) -> None:
-    found = archive.spool.stat(node.ino, node.content)
-    size = found.st_size if found else 0
-    if found is not None and size == node.size:
-        return
-    copies = [copy for copy in archive.index.copies(node.ino) if not copy.is_record]
-    path = archive.index.path(node.ino).decode(errors="replace")
-    if copies:
-        newest = max(copies, key=lambda copy: copy.content)
-        log.error("%s: its last content did not survive; the one before it is back", path)
-        archive.changes.content_reverted(node, newest, time.time_ns())
-        return
-    log.error("%s: %d of %d bytes survived", path, size, node.size)
-    node.size = size
-    archive.changes.content_sealed(node, node.uid)
-
-
-def _sort_spool(archive: Archive) -> int:
-    named = {name for _, removal in archive.log.removals() for name in removal.spool}
+def _recover_spool(archive: Archive) -> int:
+    to_be_removed = {name for _, removal in archive.log.removals() for name in removal.spool}
     used = 0
     for name in archive.spool.names():
         try:
@@ -93,16 +94,22 @@ def _sort_spool(archive: Archive) -> int:
         except ValueError:
             continue
         node = archive.index.node(ino)
-        found = archive.spool.stat(ino, version)
-        is_content = node is not None and (
-            node.content_state in (ContentState.OPEN, ContentState.SEALED)
+        stat = archive.spool.stat(ino, version)
+        if stat is None:
+            continue
+        is_content = (
+            node is not None
+            and node.content_state in _IN_SPOOL
             and spool_name(node.ino, node.content) == name
         )
-        if is_content or name in named:
-            used += found.st_blocks * 512 if found else 0
-        elif node is not None and version > node.content:
-            archive.spool.remove(name)  # made for content that was never begun
-        elif found is not None:
+        is_ahead = node is not None and version > node.content
+        action = decide_spool_file(FoundSpoolFile(is_content, name in to_be_removed, is_ahead))
+        if action is SpoolAction.KEEP:
+            used += stat.st_blocks * 512
+        elif action is SpoolAction.REMOVE:
+            archive.spool.remove(name)
+        else:
             kept = archive.spool.put_aside(name)
             log.warning("spool file %s belongs to no file; kept as %s", name, kept)
+        crash_point("start.spool_file_recovered")
     return used

@@ -5,6 +5,7 @@ For a rebuild only, before anything else has opened the archive.
 
 from collections.abc import Iterable
 
+from artstorefs.core.crash_points import crash_point
 from artstorefs.state.database import Database
 from artstorefs.state.index import Copy, Name
 from artstorefs.state.node import COLUMNS, Node
@@ -26,6 +27,8 @@ def fill(
             _INSERT_NAME, ((n.id, n.parent, n.name, n.ino, n.link_id) for n in names)
         )
         database.connection.executemany(_INSERT_COPY, (_row(copy) for copy in copies))
+        crash_point("rebuild.filled")
+    crash_point("rebuild.committed")
 
 
 def _row(copy: Copy) -> tuple[object, ...]:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID, uuid4
 
+from artstorefs.core.crash_points import crash_point
 from artstorefs.core.naming import record_key
 from artstorefs.state.database import Database
 from artstorefs.state.index import FIRST_INO, FIRST_LINK_ID, ROOT_INO, Copy, Index, Name
@@ -52,6 +53,7 @@ class Changes:
         with self._change(root):
             self._execute(_INSERT_NODE, root.values())
             self._log.node_changed(ROOT_INO, file_id, created=True, uid=uid)
+        crash_point("root.committed")
         self._index.remember(root)
         return root
 
@@ -84,6 +86,7 @@ class Changes:
             self._execute(_INSERT_NAME, (node.ino, parent.ino, name, node.ino, None))
             self._touch_directory(parent, now_ns, 1 if stat.S_ISDIR(mode) else 0, uid)
             self._log.node_changed(node.ino, node.file_id, created=True, uid=uid)
+        crash_point("create.committed")
         self._last_ino = node.ino
         self._index.remember(node)
         return node
@@ -108,6 +111,7 @@ class Changes:
             node.nlink += 1
             self._changed(node, now_ns, uid)
             self._touch_directory(parent, now_ns, 0, uid)
+        crash_point("link.committed")
         self._last_name_id = identifier
 
     # ----------------------------------------------------------------------------- removal
@@ -120,6 +124,7 @@ class Changes:
         with self._change(parent, node):
             self._touch_directory(parent, now_ns, -1 if node.is_directory else 0, uid)
             self._drop_name(entry, node, now_ns, uid, held=held, after=None)
+        crash_point("remove.committed")
         if node.nlink == 0 and not held:
             self._index.forget(node.ino)
 
@@ -127,6 +132,7 @@ class Changes:
         """The last one that held a node without names lets go of it."""
         with self._change(node):
             self._delete_node(node, uid, after=None)
+        crash_point("purge.committed")
         self._index.forget(node.ino)
 
     def _drop_name(
@@ -157,6 +163,7 @@ class Changes:
         link_id = entry.link_id
         if link_id is None:
             link_id = self._promote_link(node)
+            after = None  # its record goes once attr.json has the name, whoever has the old one
         elements = {copy.element for copy in self._index.copies(node.ino)}
         under_way = self._log.assignment(node.ino)
         if under_way is not None:
@@ -228,6 +235,7 @@ class Changes:
             else:
                 self._touch_directory(parent, now_ns, -moved, uid)
                 self._touch_directory(new_parent, now_ns, moved - gone, uid)
+        crash_point("rename.committed")
         if replaced is not None and replaced[1].nlink == 0 and not held:
             self._index.forget(replaced[1].ino)
 
@@ -256,6 +264,7 @@ class Changes:
                 difference = int(other.is_directory) - int(node.is_directory)
                 self._touch_directory(parent, now_ns, difference, uid)
                 self._touch_directory(other_parent, now_ns, -difference, uid)
+        crash_point("exchange.committed")
 
     # -------------------------------------------------------------------------- attributes
 
@@ -268,6 +277,7 @@ class Changes:
             if node.custom != custom:
                 self._log.attributes_changed(node.ino, _changed_keys(custom, node.custom))
             self._changed(node, now_ns, uid)
+        crash_point("attributes.committed")
 
     def access_time(self, node: Node, atime_ns: int) -> None:
         """Record that a file was read. The elements learn of it with the node's next change:
@@ -291,6 +301,7 @@ class Changes:
             node.content_state = ContentState.OPEN
             node.size = size
             self._changed(node, node.ctime_ns, node.uid)
+        crash_point("content_opened.committed")
 
     def content_sealed(self, node: Node, uid: int) -> None:
         """The last writer has closed: what the spool holds is the content."""
@@ -301,6 +312,7 @@ class Changes:
                 spool = [spool_name(node.ino, node.content)]
                 self._log.removal(node.file_id, Removal(ino=node.ino, spool=spool), uid)
             self._changed(node, node.ctime_ns, uid)
+        crash_point("content_sealed.committed")
 
     def content_reverted(self, node: Node, copy: Copy, now_ns: int) -> None:
         """The spool has lost what was never synced: the content is what an element has."""
@@ -312,6 +324,7 @@ class Changes:
             node.size = copy.size
             node.mtime_ns = now_ns
             self._changed(node, now_ns, node.uid)
+        crash_point("content_reverted.committed")
 
     # ----------------------------------------------------------------------------- helpers
 

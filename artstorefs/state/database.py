@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from artstorefs.core.crash_points import crash_point
+
 SCHEMA_VERSION = 1
 
 CHECKPOINT_BYTES = 8 << 20
@@ -32,9 +34,19 @@ BUSY_TIMEOUT_S = 10.0
 
 
 def create_tables(connection: sqlite3.Connection) -> None:
-    """Create every table of schema version 1; the two functions below document them."""
+    """Create every table of schema version 1, all or none; the functions below document them."""
+    connection.execute("BEGIN IMMEDIATE")
     _create_tree_tables(connection)
     _create_transfer_tables(connection)
+    crash_point("database.tables_written")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.execute("COMMIT")
+
+
+def _execute_each(connection: sqlite3.Connection, statements: str) -> None:
+    """`executescript` would commit what is open first."""
+    for statement in statements.split(";"):
+        connection.execute(statement)
 
 
 def _create_tree_tables(connection: sqlite3.Connection) -> None:
@@ -61,7 +73,8 @@ def _create_tree_tables(connection: sqlite3.Connection) -> None:
         link_id        UUID of the link record of a further hard link, NULL for the first name
         stored         1 once the link record on the elements says what this row says
     """
-    connection.executescript(
+    _execute_each(
+        connection,
         """
         CREATE TABLE nodes (
             ino INTEGER PRIMARY KEY,
@@ -97,7 +110,7 @@ def _create_tree_tables(connection: sqlite3.Connection) -> None:
         CREATE UNIQUE INDEX names_by_name ON names (parent, name);
         CREATE INDEX names_by_parent ON names (parent);
         CREATE INDEX names_of_links ON names (ino) WHERE link_id IS NOT NULL;
-        """
+        """,
     )
 
 
@@ -118,7 +131,8 @@ def _create_transfer_tables(connection: sqlite3.Connection) -> None:
         status         pending, failed (refused by an element, still retried), rolled_back
         data           JSON text; what it holds depends on the operation, see `log.py`
     """
-    connection.executescript(
+    _execute_each(
+        connection,
         """
         CREATE TABLE copies (
             ino INTEGER NOT NULL,
@@ -148,7 +162,7 @@ def _create_transfer_tables(connection: sqlite3.Connection) -> None:
         );
         CREATE UNIQUE INDEX log_of_node ON log (ino) WHERE ino IS NOT NULL;
         CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-        """
+        """,
     )
 
 
@@ -172,7 +186,6 @@ class Database:
         version = self.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
             create_tables(self.connection)
-            self.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         elif version != SCHEMA_VERSION:
             raise sqlite3.DatabaseError(
                 f"{path}: schema version {version}, this release knows {SCHEMA_VERSION}"
@@ -189,6 +202,7 @@ class Database:
         execute("BEGIN IMMEDIATE")
         try:
             yield
+            crash_point("transaction.written")
             execute("COMMIT")
         except BaseException:
             if self.connection.in_transaction:

@@ -18,10 +18,11 @@ record of its successor is safe.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from artstorefs.core.crash_points import crash_point
 from artstorefs.state.database import Database
 from artstorefs.state.index import Index
 from artstorefs.state.log import Assignment, Log, Removal
@@ -93,6 +94,7 @@ class Outcomes:
         except BaseException:
             self._log.discard()
             raise
+        crash_point("assign.committed")
         self._log.announce()
 
     def _abandon(self, ino: int, assignment: Assignment) -> None:
@@ -109,7 +111,7 @@ class Outcomes:
             self._log.failed(ino, error, refused=True)
 
     def apply(
-        self, stored: Iterable[Stored], removed: Iterable[int], failed: Iterable[Failed]
+        self, stored: Sequence[Stored], removed: Sequence[int], failed: Iterable[Failed]
     ) -> list[int]:
         """Steps 4 and 6. Returns the nodes that changed meanwhile and have to go once more."""
         again: list[int] = []
@@ -126,6 +128,10 @@ class Outcomes:
         except BaseException:
             self._log.discard()
             raise
+        if stored:
+            crash_point("stored.committed")
+        if removed:
+            crash_point("removed.committed")
         for node, content_state, element in moved:
             node.content_state = content_state
             node.element = element
@@ -155,6 +161,8 @@ class Outcomes:
                     (item.seen_size, item.seen_modified_ns, item.ino, item.element),
                 )
                 changed.append((node, *values))
+        if changed:
+            crash_point("observed.committed")
         for node, custom_text, carried_text in changed:
             node.custom = custom_text
             node.carried = carried_text

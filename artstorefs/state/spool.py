@@ -6,10 +6,13 @@ long. A version that is being carried to an element, or was, never changes again
 writes then works on a copy with the next version.
 """
 
+import itertools
 import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
+
+from artstorefs.core.crash_points import crash_point
 
 # Numbers of up to 63 bits, as SQLite has them, in the one form in which we write them.
 _NAME = re.compile(r"(0|[1-9a-f][0-9a-f]{0,14})\.(0|[1-9][0-9]{0,17})", re.ASCII)
@@ -50,11 +53,16 @@ class Spool:
     def create(self, ino: int, version: int) -> int:
         """A descriptor (read and write) of a new, empty spool file; an old one is emptied."""
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        return os.open(self.path(ino, version), flags, 0o600)
+        descriptor = os.open(self.path(ino, version), flags, 0o600)
+        crash_point("spool.created")
+        return descriptor
 
     def open_or_create(self, ino: int, version: int) -> int:
         """A descriptor (read and write) of a spool file, as it is, or of a new one."""
-        return os.open(self.path(ino, version), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        descriptor = os.open(self.path(ino, version), flags, 0o600)
+        crash_point("spool.opened")
+        return descriptor
 
     def open(self, ino: int, version: int, *, write: bool) -> int:
         """A descriptor of a spool file that exists; FileNotFoundError otherwise."""
@@ -86,12 +94,25 @@ class Spool:
             os.close(descriptor)
 
     def put_aside(self, name: str) -> str:
-        """Move a spool file that nothing refers to into `lost`; returns its new path."""
+        """Move a spool file that nothing refers to into `lost`; returns its new path.
+
+        Never over what is kept there already. It has two names for a moment; a crash then leaves
+        both, and the next call takes the first away.
+        """
         lost = os.path.join(self.directory, LOST)
         os.makedirs(lost, mode=0o700, exist_ok=True)
+        source = self.path_of_name(name)
         path = os.path.join(lost, name)
-        os.link(self.path_of_name(name), path)
-        os.unlink(self.path_of_name(name))
+        for number in itertools.count(1):
+            try:
+                os.link(source, path)
+                break
+            except FileExistsError:
+                if os.path.samefile(source, path):
+                    break
+                path = os.path.join(lost, f"{name}.{number}")
+        crash_point("put_aside.linked")
+        os.unlink(source)
         return path
 
     def names(self) -> list[str]:

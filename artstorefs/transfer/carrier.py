@@ -25,6 +25,7 @@ from artstorefs.core.block_list import (
     has_block_list,
     render_block_list,
 )
+from artstorefs.core.crash_points import crash_point
 from artstorefs.core.errors import (
     ArtStoreFSError,
     DocumentInvalid,
@@ -89,13 +90,18 @@ class Carrier:
         """Carry out one batch; every job is in the result exactly once. Blocks."""
         result = BatchResult(number)
         self._sync_log()
+        crash_point("log.synced")
         carried = [item for job in store if (item := self._put_object(job, result))]
         carried = self._barrier(carried, result)
+        if carried:
+            crash_point("objects.durable")
         carried = [item for item in carried if self._write_documents(item, result)]
         for item in self._barrier(carried, result):
+            crash_point("documents.durable")
             self._report(item, result)
         if remove:
             self._remove(remove, result)
+        crash_point("batch.carried")
         return result
 
     # ------------------------------------------------------------------------------- store
@@ -167,10 +173,12 @@ class Carrier:
             raise ObjectDamaged(job.element, job.key, reason)
         element = self._elements[job.element]
         element.put(job.key, path, size_bytes=size, sha256=sha256)
+        crash_point("object.staged")
         if not has_block_list(size):
             return Content(job.key, size, sha256, None)
         rendered = render_block_list(hashes)
         element.replace(naming.blocks_key(job.key), rendered)
+        crash_point("block_list.staged")
         return Content(job.key, size, sha256, block_list_hash(rendered).hex())
 
     def _write_documents(self, item: _Carried, result: BatchResult) -> bool:
@@ -187,11 +195,13 @@ class Carrier:
                 item.document_key = job.key
                 document = node_record(item.snapshot, self._accounts)
             element.replace(item.document_key, document)
+            crash_point("document.staged")
             item.document_size = len(document)
             for link in item.snapshot.links:
                 before = _link_record_before(element, link.record_key)
                 record = link_record(item.snapshot.node, link, before)
                 element.replace(link.record_key, record)
+                crash_point("link_record.staged")
         except (ArtStoreFSError, ValueError) as exc:
             result.failed.append(_failure(job, exc))
             return False
@@ -246,14 +256,17 @@ class Carrier:
 
     def _remove(self, jobs: list[RemoveJob], result: BatchResult) -> None:
         errors = self._remove_stage(jobs, _document_keys)
+        crash_point("removal.documents_gone")
         left = [job for job in jobs if job.log_id not in errors]
         errors |= self._remove_stage(left, _object_keys)
+        crash_point("removal.objects_gone")
         for job in jobs:
             if job.log_id in errors:
                 result.removal_failures.append((job.log_id, errors[job.log_id]))
                 continue
             for name in job.spool:
                 self._spool.remove(name)
+                crash_point("removal.spool_file_gone")
             result.removed.append(job.log_id)
 
     def _remove_stage(

@@ -5,7 +5,8 @@ utimes and rename cost one object and one attr.json; one that never comes to res
 `SETTLE_LIMIT` times as long. A failed one waits longer each time. Removals wait for what they
 follow and for the transfer process to let go of the node; and a node waits while something of it is
 being removed, because the same key may be meant: an empty file has one node record, whenever it is
-empty, and the second that makes object keys differ comes again.
+empty, and the second that makes object keys differ comes again. A removal that has failed may take
+long: it holds up only what goes to a key that it names (`keys_being_removed`).
 """
 
 import random
@@ -71,7 +72,14 @@ class Schedule:
             self._removing.setdefault(removal.ino, set()).add(log_id)
 
     def _may_go(self, ino: int) -> bool:
-        return ino not in self.in_flight and ino not in self._removing
+        if ino in self.in_flight:
+            return False
+        return ino not in self._removing or self._removing[ino] <= self._failed_removals
+
+    def keys_being_removed(self, ino: int) -> set[str]:
+        """Keys of this node that a removal may take away at any time."""
+        log_ids = self._removing.get(ino, ())
+        return {key for log_id in log_ids for _, key in self._removals[log_id].remove}
 
     def loaded(self) -> None:
         """All of the log has been told: removals whose node has no intent need not wait."""
@@ -142,10 +150,13 @@ class Schedule:
         self._waiting[ino].not_before_s = now_s + pause * random.uniform(0.75, 1.25)
 
     def removed(self, log_id: int) -> None:
+        had_failed = log_id in self._failed_removals
         self._failed_removals.discard(log_id)
         removal = self._removals.pop(log_id, None)
         if removal is None or not removal.remove:
             return
+        if had_failed and removal.ino in self._waiting:  # perhaps for a key that is free now
+            self._waiting[removal.ino].not_before_s = 0.0
         others = self._removing[removal.ino]
         others.discard(log_id)
         if not others:
@@ -199,10 +210,6 @@ class Schedule:
         once, what waits for that, and what waits for a file that is open."""
         stuck = {ino for ino in self._failures if ino in self._waiting or ino in self.in_flight}
         failed = set(self._failed_removals)
-        for log_id in self._failed_removals:
-            ino = self._removals[log_id].ino
-            if ino in self._waiting and ino in self._removing:
-                stuck.add(ino)
         for ino, log_ids in self._after.items():
             if ino in stuck or not (ino in self._waiting or ino in self.in_flight):
                 failed.update(log_ids)

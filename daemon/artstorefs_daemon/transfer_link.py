@@ -7,6 +7,7 @@ transfer process is started anew whenever it ends, and told again what it had no
 import contextlib
 import logging
 import math
+import os
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from uuid import UUID
 
 import trio
 
+from artstorefs.core.crash_points import crash_point
 from artstorefs.core.naming import object_key, record_key
 from artstorefs.elements.interface import Capacity
 from artstorefs.filesystem.archive import Archive
@@ -44,10 +46,11 @@ CAPACITY_INTERVAL_S = 5.0
 
 YIELD_STEP_S = 0.05
 YIELD_CHANGES = 10
-YIELD_LIMIT_S = 5.0
+YIELD_LIMIT_S = float(os.environ.get("ARTSTOREFS_YIELD_LIMIT_S", "5"))
 """While programs make more than `YIELD_CHANGES` changes in `YIELD_STEP_S`, carrying waits, because
 it takes from the same disk and cores: a burst then runs a fifth faster, and what it left is carried
-in the pause after it. Nothing waits longer than `YIELD_LIMIT_S` for that."""
+in the pause after it. Nothing waits longer than `YIELD_LIMIT_S` for that; a test that
+wants work under way at every moment sets it to 0."""
 
 CROWD_S = 0.02
 """Changes come in crowds; one look at the schedule serves all that come within this time."""
@@ -203,6 +206,7 @@ class TransferLink:
         self._last_batch += 1
         self._batches[self._last_batch] = (store, remove)
         await self._tell(batch_message(self._last_batch, store, remove))
+        crash_point("batch.sent")
         return True
 
     async def _tell(self, message: dict[str, Any]) -> None:
@@ -228,6 +232,9 @@ class TransferLink:
                 self.schedule.again(ino, now - 3600)
                 continue
             job = self._job(node)
+            if job is not None and job.key in self.schedule.keys_being_removed(ino):
+                self.schedule.failed(ino, now)  # as the removal has; nothing can be said of it
+                continue
             if job is None:
                 self._archive.outcomes.refuse(ino, NO_ELEMENT)
                 self.schedule.failed(ino, now)
@@ -262,7 +269,8 @@ class TransferLink:
         if is_record:
             key = record_key(UUID(bytes=node.file_id))
         else:
-            key = self._object_key(node, {copy.key for copy in copies})
+            taken = self.schedule.keys_being_removed(node.ino)
+            key = self._object_key(node, taken | {copy.key for copy in copies})
         return StoreJob(node.ino, element, key, node.content, is_record, upload)
 
     def _object_key(self, node: Node, taken: set[str]) -> str:
@@ -337,6 +345,7 @@ class TransferLink:
         self.surveys += 1
 
     def _take_result(self, result: BatchResult) -> None:
+        crash_point("result.received")
         now = trio.current_time()
         del self._batches[result.batch]
         self._archive.outcomes.observe(result.observed)

@@ -21,6 +21,7 @@ from artstorefs.core.configuration import ArchiveConfiguration
 from artstorefs.core.errors import ElementError
 from artstorefs.elements.interface import Element
 from artstorefs.elements.local import LocalElement
+from artstorefs.recovery.leftovers import remove_leftovers
 from artstorefs.recovery.survey import as_message, survey
 from artstorefs.state.reader import Reader
 from artstorefs.state.spool import Spool
@@ -57,12 +58,19 @@ class TransferProcess:
 
     def run(self) -> None:
         """Until the mount process closes its end."""
+        self._remove_leftovers()
         workers = [threading.Thread(target=self._work, daemon=True) for _ in range(WORKERS)]
         for worker in workers:
             worker.start()
         with suppress(ConnectionError), self._connection.makefile("rb") as lines:
             for line in lines:
                 self._messages.put(decode(line))
+
+    def _remove_leftovers(self) -> None:
+        elements = open_elements(self._configuration)
+        remove_leftovers(elements.values())
+        for element in elements.values():
+            element.close()
 
     def _work(self) -> None:
         elements = open_elements(self._configuration)
@@ -143,4 +151,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    os._exit(main(sys.argv[1:]))  # at once: the next daemon waits for the lock that this one has

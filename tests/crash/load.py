@@ -4,21 +4,26 @@ One writer process owns one directory of the mount, so that the order of its cal
 call is written to a journal outside of the mount before it is made and acknowledged there after it
 has returned; what the directory must show after a kill follows from the journal alone.
 
-Run as a script with the standard library only: `load.py DIRECTORY MODEL JOURNAL SEED ACTIONS`; it
-ends by itself after so many actions, of several calls each, or when the mount dies.
+A writer process ends when it has done what it was given to do, or when the mount dies.
 """
 
 import errno
 import json
 import os
-import pickle
 import random
+import signal
 import stat
-import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from ..mount.system_calls import RENAME_EXCHANGE, renameat2
+
 FILES = 40
+
+WRITER_LIMIT_S = 30.0
 LARGE_BYTES = 1 << 20
 DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
 
@@ -118,6 +123,16 @@ class Model:
         numbers = {moved[path]: self.names.pop(path) for path in moved}
         self.names.update(numbers)
 
+    def _exchange(self, step: Step, written: int | None) -> None:
+        swapped, moved = {}, set()
+        for old, new in ((step["old"], step["path"]), (step["path"], step["old"])):
+            for path, number in self.names.items():
+                if path == old or path.startswith(old + "/"):
+                    swapped[new + path[len(old) :]] = number
+                    moved.add(path)
+        self.names = {path: number for path, number in self.names.items() if path not in moved}
+        self.names.update(swapped)
+
 
 class Writer:
     """Makes the calls. `journal` is a descriptor outside of the mount."""
@@ -177,6 +192,10 @@ class Writer:
 
     def _rename(self, path: str, step: Step) -> None:
         os.rename(os.path.join(self.directory, step["old"]), path)
+
+    def _exchange(self, path: str, step: Step) -> None:
+        old = os.path.join(self.directory, step["old"])
+        renameat2(old, path, RENAME_EXCHANGE)
 
     # ------------------------------------------------------------------------ what is done
 
@@ -287,25 +306,43 @@ class Writer:
                 self.call("rmdir", path)
 
 
-class _Unpickler(pickle.Unpickler):
-    """Takes the classes from this file, by whatever name it was imported elsewhere."""
+def start_writer(
+    directory: str, model: Model, journal_path: str, work: Callable[[Writer], None], seed: int = 0
+) -> int:
+    """Fork a process that does `work`, or as much of it as the mount lives to see; its id. Its
+    exit code is 0 unless a call failed otherwise; the journal then says how."""
+    child = os.fork()
+    if child == 0:
+        os._exit(_write(directory, model, journal_path, work, seed))
+    return child
 
-    def find_class(self, module: str, name: str) -> Any:
-        return globals()[name]
 
-
-def main(directory: str, model_path: str, journal_path: str, seed: str, count: str) -> int:
-    with open(model_path, "rb") as file:
-        model = _Unpickler(file).load()
+def _write(
+    directory: str, model: Model, journal_path: str, work: Callable[[Writer], None], seed: int
+) -> int:
     journal = os.open(journal_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
-        Writer(directory, model, journal, int(seed)).run(int(count))
-    except OSError as exc:
-        if exc.errno not in DEAD:
-            os.write(journal, f"failed: {exc}\n".encode())
+        work(Writer(directory, model, journal, seed))
+    except BaseException as exc:
+        if not isinstance(exc, OSError) or exc.errno not in DEAD:
+            os.write(journal, f"failed: {exc!r}\n".encode())
             return 1
     return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+def wait_for_writers(writers: dict[int, Path]) -> None:
+    for writer, journal in writers.items():
+        status = wait_for_status(writer, WRITER_LIMIT_S)
+        assert status == 0, f"{status}: {journal.read_text()[-1000:]}"
+
+
+def wait_for_status(child: int, limit_s: float) -> int:
+    """The exit status of a child; one that does not end is killed."""
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return status
+        time.sleep(0.002)
+    os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1]

@@ -1,38 +1,46 @@
 """kill -9 of the daemon at any moment: everything that had returned is there (issue, acceptance 6).
 
+    pytest -s tests/crash/test_kill.py --kills 1000 [--kills-seed N]
+
 The archive is kept from kill to kill, so that log and elements are always in the middle of
-something. `ASFS_KILLS` is the number of kills (50), `ASFS_SEED` the seed; both are printed. A run
-that acknowledged nothing, or with nothing pending at one kill in ten, fails: it has shown nothing.
+something. A run that acknowledged too little, or had nothing pending or no batch under way at one
+kill in ten, fails: it has shown nothing. Now and then, and at the end, the elements alone are
+checked, and an index that is rebuilt from them.
 """
 
-import copy
 import errno
-import json
 import os
-import pickle
 import random
 import re
 import signal
 import sqlite3
-import stat
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from ..filesystem.element_tree import Found, read_element
-from ..harness import MountedArchive, wait_for_end
-from . import load
-from .load import Model, Node, Step
+from ..filesystem.element_tree import read_element
+from ..harness import MountedArchive
+from ..starter import Starter
+from .comparison import check_element, check_rebuild, replay, settle
+from .load import Model, Writer, start_writer, wait_for_writers
 
-KILLS = int(os.environ.get("ASFS_KILLS", "50"))
-SEED = int(os.environ.get("ASFS_SEED", str(random.SystemRandom().randrange(2**32))))
 WRITERS = 4
-SETTLE_S = (0, 0, 0.1, 0.1, 5)
-"""0 keeps the transfer process busy, 5 lets what is pending pile up."""
+SETTLE_S = (0, 0, 0, 0, 0.1)
+BUSY_LIMIT_S = 5.0
+"""How long a kill waits for a batch to be under way: the transfer process takes 0.6 s to start."""
+
+EARLY_EVERY = 20
+"""Of so many kills one does not wait: it may come while the transfer process starts."""
+
+TRANSFER_KILLS = 10
+
+CHECK_EVERY = 200
+"""Kills between two looks at the elements, each of which takes some seconds."""
+
+ENVIRONMENT = {"ARTSTOREFS_YIELD_LIMIT_S": "0", "PYDANTIC_DISABLE_PLUGINS": "1"}
+"""Carrying does not give way to the writers, and a transfer process starts a little faster."""
 
 
 @pytest.fixture
@@ -44,263 +52,203 @@ def archive(tmp_path: Path) -> Iterator[MountedArchive]:
         made.clean_up()
 
 
+@pytest.fixture
+def starter(archive: MountedArchive) -> Iterator[Starter]:
+    made = Starter(archive.toml, ENVIRONMENT)
+    yield made
+    archive.clean_up()
+    made.close()
+
+
 class Run:
     """The writers' models, and what has been counted."""
 
-    def __init__(self, archive: MountedArchive) -> None:
+    def __init__(self, archive: MountedArchive, starter: Starter, seed: int) -> None:
         self.archive = archive
-        self.random = random.Random(SEED)
-        self.models = [Model() for _ in range(WRITERS)]
+        self.starter = starter
+        self.seed = seed
+        self.random = random.Random(seed)
+        self.models = {f"writer{number}": Model() for number in range(WRITERS)}
+        self.kills = 0
+        self.started_ns = 0
         self.acknowledged = 0
         self.calls: dict[str, int] = {}
         self.pending_kills = 0
         self.busy_kills = 0
         self.under_way = {"done": 0, "not done": 0}
 
-    def path(self, number: int) -> Path:
-        return self.archive.mount / f"writer{number}"
+    def path(self, directory: str) -> Path:
+        return self.archive.mount / directory
 
-    def set_settling(self) -> None:
+    def start(self) -> None:
+        """Mount; returns as soon as the mount answers, before the command has."""
         text = self.archive.toml.read_text()
-        settle = f"settle_s = {self.random.choice(SETTLE_S)}"
-        self.archive.toml.write_text(re.sub(r"settle_s = .*", settle, text))
+        settling = f"settle_s = {self.random.choice(SETTLE_S)}"
+        self.archive.toml.write_text(re.sub(r"settle_s = .*", settling, text))
+        self.started_ns = time.time_ns()
+        self.starter.mount(self.archive)
 
-    def start_writers(self, actions: int) -> tuple[list[Path], list[subprocess.Popen[bytes]]]:
-        """Journals and processes; all writers have begun."""
-        journals, writers = [], []
-        for number, model in enumerate(self.models):
-            model_path = self.archive.base / f"model{number}"
-            journal = self.archive.base / f"journal{number}"
-            model_path.write_bytes(pickle.dumps(model))
+    def start_writers(self, work: Callable[[Writer], None]) -> dict[int, Path]:
+        """Process ids and journals of writers, which are forked: starting four interpreters takes
+        longer than a kill."""
+        writers = {}
+        for directory, model in self.models.items():
+            journal = self.archive.base / f"{directory}.journal"
             journal.unlink(missing_ok=True)
-            journals.append(journal)
-            arguments = [self.path(number), model_path, journal]
-            arguments += [str(self.random.randrange(2**32)), str(actions)]
-            command = [sys.executable, "-S", "-E", str(Path(load.__file__))]
-            writers.append(subprocess.Popen([*command, *map(str, arguments)]))
-        deadline = time.monotonic() + 10
-        while not all(journal.exists() for journal in journals):
-            assert time.monotonic() < deadline, "the writers did not start"
-            time.sleep(0.005)
-        return journals, writers
+            seed = self.random.randrange(2**32)
+            child = start_writer(str(self.path(directory)), model, str(journal), work, seed)
+            writers[child] = journal
+        return writers
 
     def kill_under_load(self) -> list[Path]:
         """Start the writers, kill the daemon; the journals."""
-        journals, writers = self.start_writers(10**9)
-        time.sleep(self.random.uniform(0.02, 0.6))
+        self.kills += 1
+        early = self.kills % EARLY_EVERY == 0
+        if not early:
+            self.wait_for_log(carried=True)  # which takes longer while others work
+        writers = self.start_writers(lambda writer: writer.run(10**9))
+        if not early:
+            self.wait_for_log(carried=True, assigned=True)
+        time.sleep(self.random.uniform(0, 0.3))
         self.archive.kill()
-        wait_for_writers(journals, writers)
-        self._look_at_log()
-        return journals
+        wait_for_writers(writers)
+        pending, assigned, carried = self._look_at_log()
+        self.pending_kills += pending
+        self.busy_kills += assigned and carried
+        return list(writers.values())
+
+    def wait_for_log(self, *, carried: bool, assigned: bool = False) -> None:
+        deadline = time.monotonic() + BUSY_LIMIT_S
+        while time.monotonic() < deadline:
+            _, is_assigned, is_carried = self._look_at_log()
+            if is_carried >= carried and is_assigned >= assigned:
+                return
+            time.sleep(0.01)
+
+    def _look_at_log(self) -> tuple[bool, bool, bool]:
+        """Whether something is pending; whether this daemon has assigned some of it to an element;
+        and whether its transfer process is at work, because it has carried something before."""
+        database = sqlite3.connect(f"file:{self.archive.state}/state.db?mode=ro", uri=True)
+        try:
+            row = database.execute(
+                "SELECT count(*), sum(ino IS NOT NULL AND data IS NOT NULL AND updated_ns > ?),"
+                " (SELECT max(seen_modified_ns) > ? FROM copies) FROM log",
+                (self.started_ns, self.started_ns),
+            ).fetchone()
+        finally:
+            database.close()
+        return row[0] > 0, bool(row[1]), bool(row[2])
 
     def load_without_a_kill(self) -> list[Path]:
         """What a start does not set right, must be right without one."""
-        journals, writers = self.start_writers(30)
-        wait_for_writers(journals, writers)
-        return journals
-
-    def _look_at_log(self) -> None:
-        database = sqlite3.connect(f"file:{self.archive.state}/state.db?mode=ro", uri=True)
-        pending = database.execute("SELECT count(*) FROM log").fetchone()[0]
-        assigned = database.execute(
-            "SELECT count(*) FROM log WHERE data IS NOT NULL AND ino IS NOT NULL"
-        ).fetchone()[0]
-        database.close()
-        self.pending_kills += pending > 0
-        self.busy_kills += assigned > 0
+        writers = self.start_writers(lambda writer: writer.run(30))
+        wait_for_writers(writers)
+        return list(writers.values())
 
     def check(self, journals: list[Path]) -> None:
         """Bring the models up to date and compare each with its directory."""
-        for number, journal in enumerate(journals):
-            model = self.models[number]
-            under_way = self._replay(model, journal)
-            seen = read_directory(self.path(number))
-            outcomes = [(m, "done") for m in possible(model, under_way)]
-            if under_way is None or "at_least" not in under_way:
-                outcomes.insert(0, (model, "not done"))
-            matches = [(m, how) for m, how in outcomes if differences(m, seen) is None]
-            if not matches:
-                told = [f"{how}: {differences(m, seen)}" for m, how in outcomes[:2]]
-                raise AssertionError(f"writer{number}, under way: {under_way}\n" + "\n".join(told))
-            self.models[number], how = matches[0]
+        for directory, journal in zip(self.models, journals, strict=True):
+            calls, under_way = replay(self.models[directory], journal)
+            self.acknowledged += len(calls)
+            for call in calls:
+                self.calls[call] = self.calls.get(call, 0) + 1
+            model, how = settle(self.models[directory], under_way, self.path(directory))
+            self.models[directory] = model
             if under_way is not None:
                 self.under_way[how] += 1
 
-    def _replay(self, model: Model, journal: Path) -> Step | None:
-        """Apply what was acknowledged; what was under way, if anything."""
-        under_way: Step | None = None
-        for line in journal.read_text().splitlines():
-            if line.startswith("ok"):
-                assert under_way is not None
-                assert "at_least" not in under_way, f"a write fell short: {under_way}"
-                written = int(line[3:]) if line[3:] else None
-                if written is not None and written < under_way["size"]:
-                    # cut off between two requests: the rest of it was under way
-                    under_way["at_least"] = written
-                    continue
-                model.apply(under_way, written=written)
-                self.calls[under_way["call"]] = self.calls.get(under_way["call"], 0) + 1
-                self.acknowledged += 1
-                under_way = None
-            elif under_way is None or "at_least" not in under_way:
-                under_way = json.loads(line)
-        return under_way
+    def check_elements(self) -> None:
+        """Flush and unmount; the elements alone have everything, and nothing else."""
+        self.starter.finish()
+        self.archive.ask("flush")
+        status = self.archive.ask("status")
+        assert (status["pending"]["intents"], status["errors"]) == (0, [])
+        assert status["spool"]["bytes"] == 0
+        self.archive.stop()
+        left = [path for path in (self.archive.state / "spool").rglob("*") if path.is_file()]
+        assert left == []
+        assert list((self.archive.element / ".artstorefs" / "tmp").iterdir()) == []
+        check_element(self.models, read_element(self.archive.element))
+        check_rebuild(self.archive.toml, self.archive.base)
+        assert "Traceback" not in self.archive.log(), self.archive.log()[-4000:]
 
     def summary(self) -> str:
         return (
-            f"seed {SEED}: {KILLS} kills, {self.acknowledged} acknowledgements,"
-            f" {self.pending_kills} kills with work pending, {self.busy_kills} with work assigned;"
-            f" calls under way at a kill: {self.under_way}; acknowledged: {self.calls}"
+            f"seed {self.seed}: {self.kills} kills, {self.acknowledged} acknowledgements,"
+            f" {self.pending_kills} kills with work pending, {self.busy_kills} with a batch under"
+            f" way; calls under way at a kill: {self.under_way}; acknowledged: {self.calls}"
         )
 
 
-def wait_for_writers(journals: list[Path], writers: list[subprocess.Popen[bytes]]) -> None:
-    for writer, journal in zip(writers, journals, strict=True):
-        assert writer.wait(30) == 0, journal.read_text()[-1000:]
-
-
-def possible(model: Model, step: Step | None) -> Iterator[Model]:
-    """What the call that was under way may have left, beside nothing."""
-    if step is None:
-        return
-    sizes: Iterator[int | None] = iter([None])
-    if step["call"] == "write":
-        first = step.get("at_least", 4096)  # a killed write may stop at a page
-        sizes = iter([None, *range(first, step["size"], 4096)])
-    for written in sizes:
-        changed = copy.deepcopy(model)
-        changed.apply(step, written=written)
-        yield changed
-
-
-def read_directory(root: Path) -> dict[str, tuple[Node, int, int]]:
-    """Path to node, inode number and number of links."""
-    seen: dict[str, tuple[Node, int, int]] = {}
-    for path in root.rglob("*"):
-        found = path.lstat()
-        node = Node(found.st_mode, mtime_ns=found.st_mtime_ns)
-        if stat.S_ISREG(found.st_mode):
-            node.data = path.read_bytes()
-            node.xattrs = {name: os.getxattr(path, name) for name in os.listxattr(path)}
-            assert found.st_size == len(node.data), path
-        elif path.is_symlink():
-            node.target = str(path.readlink())
-        seen[str(path.relative_to(root))] = (node, found.st_ino, found.st_nlink)
-    return seen
-
-
-def differences(model: Model, seen: dict[str, tuple[Node, int, int]]) -> str | None:
-    """The first thing in which a directory is not what the model says."""
-    if seen.keys() != model.names.keys():
-        return f"names missing or too many: {sorted(seen.keys() ^ model.names.keys())}"
-    inodes: dict[int, int] = {}
-    for path, (node, ino, links) in seen.items():
-        wanted = model.node(path)
-        for name in ("mode", "target", "xattrs"):
-            if getattr(node, name) != getattr(wanted, name):
-                return f"{path}: {name} {getattr(node, name)!r}, not {getattr(wanted, name)!r}"
-        if node.data != wanted.data:
-            return f"{path}: {len(node.data)} bytes, {len(wanted.data)} wanted, or they differ"
-        if wanted.mtime_ns is not None and node.mtime_ns != wanted.mtime_ns:
-            return f"{path}: mtime {node.mtime_ns}, not {wanted.mtime_ns}"
-        if not stat.S_ISDIR(node.mode) and links != model.links(path):
-            return f"{path}: {links} links, not {model.links(path)}"
-        if inodes.setdefault(model.names[path], ino) != ino:
-            return f"{path}: not the same file as its other links"
-    if len(set(inodes.values())) != len(inodes):
-        return "two files have one inode number"
-    return None
-
-
-def check_element(run: Run, tree: dict[bytes, Found]) -> None:
-    """The element says the same as the models, and holds nothing else."""
-    paths = {b"/"} | {f"/writer{number}".encode() for number in range(WRITERS)}
-    for number, model in enumerate(run.models):
-        for path, node_number in model.names.items():
-            full = f"/writer{number}/{path}".encode()
-            paths.add(full)
-            wanted, found = model.nodes[node_number], tree[full]
-            assert found.mode & 0o7777 == wanted.mode & 0o7777 or wanted.target, full
-            assert found.content == wanted.data, full
-            assert (found.target or b"") == wanted.target.encode(), full
-            assert {"user." + key for key in found.custom} == wanted.xattrs.keys(), full
-            if not stat.S_ISDIR(wanted.mode):
-                assert len(found.paths) == model.links(path), full
-    assert set(tree) == paths
-
-
 @pytest.mark.slow
-def test_killed_at_any_moment_everything_acknowledged_is_there(archive: MountedArchive) -> None:
+def test_killed_at_any_moment_everything_acknowledged_is_there(
+    archive: MountedArchive, starter: Starter, pytestconfig: pytest.Config
+) -> None:
     """SEMANTICS: DUR-1, MOUNT-1"""
-    run = Run(archive)
-    print(f"seed {SEED}, {KILLS} kills")
-    archive.start()
-    for number in range(WRITERS):
-        run.path(number).mkdir()
+    kills, seed = pytestconfig.getoption("kills"), pytestconfig.getoption("kills_seed")
+    run = Run(archive, starter, random.randrange(2**32) if seed is None else seed)
+    print(f"seed {run.seed}, {kills} kills")
+    run.start()
+    for directory in run.models:
+        run.path(directory).mkdir()
     started = time.monotonic()
-    for kill in range(KILLS):
-        run.set_settling()
+    while run.kills < kills:
         journals = run.kill_under_load()
         with pytest.raises(OSError, match=os.strerror(errno.ENOTCONN)):
             os.statvfs(archive.mount)
-        archive.start()
+        run.start()
         assert Path("/proc/self/mountinfo").read_text().count(f" {archive.mount} ") == 1
         try:
             run.check(journals)
+            if run.kills % CHECK_EVERY == 0:
+                run.check_elements()
+                run.start()
         except AssertionError as exc:
-            told = f"kill {kill}: {exc}\n{run.summary()}\n{archive.log()[-4000:]}"
+            told = f"kill {run.kills}: {exc}\n{run.summary()}\n{archive.log()[-4000:]}"
             raise AssertionError(told) from None
     print(f"{run.summary()}; {time.monotonic() - started:.1f} s")
-    assert run.acknowledged > KILLS
-    assert run.pending_kills >= 0.9 * KILLS
+    assert run.acknowledged > kills
+    assert run.pending_kills >= 0.9 * kills
+    assert run.busy_kills >= 0.9 * kills
     run.check(run.load_without_a_kill())
-    archive.flush()
-    status = archive.status()
-    assert (status["pending"]["intents"], status["errors"]) == (0, [])
-    assert status["spool"]["bytes"] == 0
-    archive.stop()
-    left = [path for path in (archive.state / "spool").rglob("*") if path.is_file()]
-    assert [path for path in left if path.parent.name != "lost"] == []
-    check_element(run, read_element(archive.element))
-    assert "Traceback" not in archive.log(), archive.log()[-4000:]
+    run.check_elements()
 
 
 @pytest.mark.slow
-def test_death_of_the_transfer_process_is_not_noticed(archive: MountedArchive) -> None:
-    """SEMANTICS: DUR-7"""
-    archive.start()
-    wanted = {}
-    for number in range(8):
-        first = archive.status()["transfer_pid"]
-        for index in range(20):
-            name, data = f"f{number}-{index}", os.urandom(5000)
-            (archive.mount / name).write_bytes(data)
-            wanted[name.encode()] = data
-        os.kill(first, signal.SIGKILL)
-        wait_for_end(first)
-        (archive.mount / "between").write_bytes(b"x")
-        deadline = time.monotonic() + 20
-        while archive.status()["transfer_pid"] == first:
-            assert time.monotonic() < deadline, "no new transfer process"
-            time.sleep(0.05)
-    archive.flush()
-    assert archive.status()["errors"] == []
-    assert "starting another" in archive.log()
-    assert "Traceback" not in archive.log()
-    archive.stop()
-    tree = read_element(archive.element)
-    found = {path[1:]: node.content for path, node in tree.items() if path.startswith(b"/f")}
-    assert found == wanted
+def test_transfer_processes_killed_at_random_are_not_noticed(
+    archive: MountedArchive, starter: Starter, pytestconfig: pytest.Config
+) -> None:
+    """No call of anybody fails, nothing is lost, and the log has a line. SEMANTICS: DUR-7"""
+    kills, seed = TRANSFER_KILLS, pytestconfig.getoption("kills_seed")
+    run = Run(archive, starter, random.randrange(2**32) if seed is None else seed)
+    print(f"seed {run.seed}, {kills} kills of the transfer process")
+    run.start()
+    daemon = archive.pid
+    for directory in run.models:
+        run.path(directory).mkdir()
+    enough = archive.base / "enough"
+    writers = run.start_writers(lambda writer: work_until(writer, enough))
+    killed = set()
+    try:
+        while len(killed) < kills:
+            run.wait_for_log(carried=True, assigned=True)
+            time.sleep(run.random.uniform(0, 0.3))
+            process = archive.ask("status")["transfer_pid"]
+            run.started_ns = time.time_ns()
+            if process not in killed:
+                os.kill(process, signal.SIGKILL)
+                killed.add(process)
+    finally:
+        enough.touch()
+    wait_for_writers(writers)
+    run.check(list(writers.values()))
+    assert run.acknowledged > kills * 10
+    assert archive.pid == daemon
+    run.check_elements()
+    for process in killed:
+        assert f"transfer process {process} ended; starting another" in archive.log()
 
 
-@pytest.mark.slow
-def test_a_second_daemon_says_who_holds_the_archive(archive: MountedArchive) -> None:
-    """SEMANTICS: MOUNT-2"""
-    archive.start()
-    other = archive.base / "other"
-    other.mkdir()
-    done = archive.run("mount", str(archive.toml), str(other), check=False)
-    assert done.returncode != 0
-    assert f"in use by process {archive.pid}" in done.stderr
-    assert not os.path.ismount(other)
-    (archive.mount / "f").write_text("still works")
+def work_until(writer: Writer, enough: Path) -> None:
+    while not enough.exists():
+        writer.run(5)

@@ -9,7 +9,7 @@ import trio
 from artstorefs.filesystem.errors import SpoolFull
 from artstorefs.state.index import ROOT_INO
 from artstorefs.state.node import ContentState, Node
-from artstorefs.state.spool import spool_name
+from artstorefs.state.spool import Spool, spool_name
 
 from .element_tree import read_element
 from .workbench import ME, Workbench
@@ -346,3 +346,18 @@ async def test_spool_file_of_no_file_is_kept_aside(bench: Workbench) -> None:
     assert os.listdir(os.path.join(bench.archive.spool.directory, "lost")) == ["abc.3"]
     assert bench.spool_files() == {}
     assert bench.budget.used_bytes == 0
+
+
+def test_spool_file_that_was_put_aside_half_or_twice(tmp_path: Path) -> None:
+    """A kill between its two names leaves both; another of that name is kept as well."""
+    spool = Spool(str(tmp_path))
+    lost = tmp_path / "lost"
+    lost.mkdir()
+    os.close(spool.create(0xABC, 3))
+    os.link(spool.path(0xABC, 3), lost / "abc.3")
+    assert spool.put_aside("abc.3") == str(lost / "abc.3")
+    assert os.listdir(lost) == ["abc.3"]
+    (tmp_path / "abc.3").write_bytes(b"another")
+    assert spool.put_aside("abc.3") == str(lost / "abc.3.1")
+    assert (lost / "abc.3.1").read_bytes() == b"another"
+    assert spool.names() == []

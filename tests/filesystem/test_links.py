@@ -1,7 +1,12 @@
 """Names of files with several, on the tree and on the element."""
 
-import pytest
+import json
+from pathlib import Path
 
+import pytest
+from trio.testing import MockClock
+
+from artstorefs.core.errors import ElementUnavailable
 from artstorefs.state.index import ROOT_INO
 
 from .element_tree import read_element
@@ -82,6 +87,41 @@ async def test_rename_over_one_of_two_links(bench: Workbench, replaced: bytes) -
     assert set(tree) == {b"/", b"/a", b"/b"}
     assert tree[b"/" + replaced].content == b"new content"
     assert tree[b"/" + left].content == b"content"
+
+
+async def test_second_name_stays_on_the_element_while_the_first_is_replaced(
+    bench: Workbench, clock: MockClock
+) -> None:
+    """Its record goes only after attr.json has taken over the name. SEMANTICS: NAME-6, ELEM-2"""
+    await two_links(bench)
+    await bench.drain()
+    keys = bench.keys()
+    (sidecar,) = [key for key in keys if key.endswith(".attr.json")]
+    (record,) = [key for key in keys if is_link(bench.root / key)]
+    await bench.write(b"new", b"new content")
+    bench.rename(b"new", b"a")
+
+    def before(name: str, key: str) -> None:
+        if name == "replace" and key == sidecar:
+            raise ElementUnavailable("main", key, "for a while")
+
+    bench.before = before
+    for _ in range(4):
+        await bench.step()
+        assert (bench.root / record).exists()
+        clock.jump(70)
+    bench.before = None
+    await bench.drain()
+    assert not (bench.root / record).exists()
+    tree = read_element(bench.root)
+    assert {path: tree[path].content for path in (b"/a", b"/b")} == {
+        b"/a": b"new content",
+        b"/b": b"content",
+    }
+
+
+def is_link(path: Path) -> bool:
+    return json.loads(path.read_bytes()).get("type") == "link" if path.suffix == ".json" else False
 
 
 async def test_rename_of_a_link_over_the_other_link_does_nothing(bench: Workbench) -> None:

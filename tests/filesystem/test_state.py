@@ -1,12 +1,18 @@
 """Transactions: what a commit that fails leaves, what the log merges, what the database refuses."""
 
+import os
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from artstorefs.core.crash_points import VARIABLE
 from artstorefs.state.database import Database, connect_read_only
 from artstorefs.state.index import ROOT_INO
 from artstorefs.state.log import Assignment, Removal
@@ -166,6 +172,23 @@ def test_database_of_another_release_is_refused(tmp_path: Any) -> None:
     connection.close()
     with pytest.raises(sqlite3.DatabaseError, match="schema version 99"):
         Database(path)
+
+
+def test_kill_while_the_tables_are_made(tmp_path: Path) -> None:
+    """All tables or none: with some of them no later start could make the rest."""
+    path = str(tmp_path / "state.db")
+    program = "import sys; from artstorefs.state.database import Database; Database(sys.argv[1])"
+    killed = subprocess.run(
+        [sys.executable, "-c", program, path],
+        env={**os.environ, VARIABLE: "database.tables_written"},
+        timeout=60,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    database = Database(path)
+    assert not database.has_nodes()
+    database.close()
+    Database(path).close()
 
 
 def test_transactions_and_checkpoints(tmp_path: Any) -> None:

@@ -297,46 +297,6 @@ async def test_content_to_empty_and_back(bench: Workbench) -> None:
         assert len(bench.keys()) == (3 if data else 2)
 
 
-async def test_record_outlives_its_removal_when_the_file_is_empty_again(bench: Workbench) -> None:
-    """Content is carried while the file is cut to nothing again: removal and new record meet."""
-    await bench.write(b"f", b"")
-    await bench.drain()
-    await bench.write(b"f", OLD)
-    await bench.send()
-    answer = bench.carry()
-    await bench.write(b"f", b"")
-    bench.answer(answer)
-    await bench.drain()
-    tree = read_element(bench.root)
-    assert set(tree) == {b"/", b"/f"}
-    assert tree[b"/f"].content == b""
-
-
-async def test_removal_of_a_record_fails_and_the_file_is_empty_again(
-    bench: Workbench, clock: MockClock
-) -> None:
-    await bench.write(b"f", b"")
-    await bench.drain()
-    await bench.write(b"f", OLD)
-
-    def before(name: str, key: str) -> None:
-        if name == "remove":
-            raise ElementUnavailable("main", key, "gone")
-
-    bench.before = before
-    await bench.step()
-    await bench.step()
-    await bench.write(b"f", b"")
-    for _ in range(3):
-        await bench.step()
-        clock.jump(70)
-    bench.before = None
-    await bench.drain()
-    tree = read_element(bench.root)
-    assert set(tree) == {b"/", b"/f"}
-    assert tree[b"/f"].content == b""
-
-
 async def test_many_contents_within_one_second(bench: Workbench) -> None:
     """Each object has a key that no removal still names. SEMANTICS: ELEM-2"""
     for number in range(12):

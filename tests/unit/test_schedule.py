@@ -124,14 +124,29 @@ def test_a_node_waits_while_something_of_it_is_removed() -> None:
     assert schedule.take_due(9.0, 10, hurry=True) == [2]
     schedule.take_removals(9.0, 10)
     assert schedule.take_due(9.0, 10, hurry=True) == []
-    schedule.removal_failed(7, 9.0)
-    assert schedule.take_due(9.0, 10, hurry=True) == []
     schedule.transfer_process_died(9.0)
     assert schedule.take_due(9.0, 10, hurry=True) == [2]
     schedule.take_removals(99.0, 10)
     schedule.removed(7)
     schedule.removed(7)  # told twice
     assert schedule.take_due(99.0, 10, hurry=True) == [1]
+
+
+def test_a_removal_that_failed_holds_up_only_what_goes_to_its_key() -> None:
+    schedule = Schedule(0.0)
+    schedule.removal_logged(7, Removal(ino=1, remove=[["main", "record"]]))
+    schedule.node_changed(1, 0.0)
+    schedule.take_removals(9.0, 10)
+    schedule.removal_failed(7, 9.0)
+    assert schedule.take_due(9.0, 10) == [1]
+    assert schedule.keys_being_removed(1) == {"record"}
+    schedule.failed(1, 9.0)  # it was to go there
+    assert schedule.take_due(9.1, 10) == []
+    assert schedule.retrying == schedule.pending == 2
+    schedule.take_removals(99.0, 10)
+    schedule.removed(7)
+    assert schedule.keys_being_removed(1) == set()
+    assert schedule.take_due(9.1, 10) == [1]
 
 
 def test_a_removal_of_spool_files_only_holds_up_nothing() -> None:

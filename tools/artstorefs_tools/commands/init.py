@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from artstorefs.core.crash_points import crash_point
 from artstorefs_tools import exit_codes
 from artstorefs_tools.configuration_files import Person
 from artstorefs_tools.errors import CommandError
@@ -75,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     if path.exists():
         raise CommandError(f"{path} is there already; mount it with: artstorefs mount {told}")
     prepare_elements(configuration)
+    crash_point("init.elements_made")
     _write_new_file(path, render_configuration(configuration, defaults).encode())
     print(f"archive {configuration.name} is configured in {path}")
     where = "" if configuration.mountpoint else " MOUNTPOINT"
@@ -94,12 +96,14 @@ def prepare_elements(configuration: "ArchiveConfiguration") -> None:
         elements: list[Element] = []
         for described in configuration.elements:
             LocalElement.initialize(str(described.path))
+            crash_point("init.directories_made")
             elements.append(LocalElement(described.id, str(described.path)))
             opened.callback(elements[-1].close)
         carried = {element.id: read_layout(element) for element in elements}
         archive_id = choose_archive_id(configuration.name, carried)
         for element in elements:
             write_layout(element, archive_id, configuration.name)
+            crash_point("init.element_made")
             if carried[element.id] is not None:
                 print(f"element {element.id} carries this archive already, and is used as it is")
 
@@ -133,6 +137,7 @@ def _write_new_file(path: Path, data: bytes) -> None:
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         durable.write_file_durably(temporary, data, mode=0o644)
+        crash_point("init.configuration_staged")
         durable.rename_new(temporary.name, folder, path.name, folder)
         durable.fsync_directory(folder)
     except FileExistsError:

@@ -1,0 +1,35 @@
+"""The archive of the tests that kill at every step."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .step_bench import Bench
+
+_benches: list[Bench] = []
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clean_up() -> Iterator[None]:
+    yield
+    while _benches:
+        _benches.pop().close()
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    """The archive of the tests before, or a new one if there is none or a test failed on it."""
+    if not _benches:
+        _benches.append(Bench(Path(tempfile.mkdtemp(prefix="asfs-"))))
+    made = _benches.pop()
+    try:
+        yield made
+        made.check_everything()
+        made.clear()
+    except BaseException:
+        print(made.archive.log()[-3000:])
+        made.close()
+        raise
+    _benches.append(made)

@@ -1,0 +1,139 @@
+"""An archive with crash points that can be switched on while it is mounted; see test_every_step."""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from artstorefs.core.crash_points import VARIABLE
+
+from ..filesystem.element_tree import read_element
+from ..harness import MountedArchive, wait_for_end
+from ..starter import Starter
+from . import scenarios
+from .comparison import check_element, check_rebuild, replay, settle
+from .load import Model, Step, Writer, start_writer, wait_for_writers
+
+REACH_LIMIT_S = 30.0
+"""How long a point may take to be reached: seconds on a machine that is busy."""
+
+
+class Bench:
+    """One archive, and what is armed on it."""
+
+    def __init__(self, base: Path, *, mount: bool = True) -> None:
+        self.archive = MountedArchive(base, settings="settle_s = 0")
+        self.switch = base / "crash"
+        self.reached = base / "crash.reached"
+        environment = {VARIABLE: str(self.switch), "ARTSTOREFS_YIELD_LIMIT_S": "0"}
+        self.starter = Starter(self.archive.toml, environment)
+        if mount:
+            self.starter.mount(self.archive)
+        self.models: dict[str, Model] = {}
+        self.under_way: Step | None = None
+        self.numbers = 0
+
+    def close(self) -> None:
+        self.archive.clean_up()
+        self.starter.close()
+        self.archive.clean_up()
+        shutil.rmtree(self.archive.base)
+
+    # ------------------------------------------------------------------------------- steps
+
+    def prepare(self) -> str:
+        """A new directory with files that the element has; its name."""
+        self.switch.unlink(missing_ok=True)
+        self.reached.unlink(missing_ok=True)
+        self.numbers += 1
+        directory = f"step{self.numbers}"
+        (self.archive.mount / directory).mkdir()
+        self.models = {directory: Model()}
+        self.work(directory, scenarios.prepare)
+        self.archive.ask("flush")
+        return directory
+
+    def arm(self, point: str) -> None:
+        self.reached.unlink(missing_ok=True)
+        temporary = self.switch.with_suffix(".new")
+        temporary.write_text(point)
+        temporary.rename(self.switch)
+
+    def work(self, directory: str, scenario: Callable[[Writer], None]) -> None:
+        """Do it, as far as the mount lets us, and take the model to what the mount has to show."""
+        journal = self.archive.base / "journal"
+        journal.unlink(missing_ok=True)
+        place = str(self.archive.mount / directory)
+        seed = random.Random(f"{directory} {scenario.__name__}").randrange(2**32)
+        model = self.models[directory]
+        wait_for_writers({start_writer(place, model, str(journal), scenario, seed): journal})
+        self.under_way = replay(model, journal)[1]
+
+    def wait_until_reached(self) -> None:
+        deadline = time.monotonic() + REACH_LIMIT_S
+        while not self.reached.exists():
+            assert time.monotonic() < deadline, "the point was never reached: nothing is shown"
+            time.sleep(0.01)
+
+    def start(self) -> None:
+        self.starter.mount(self.archive)
+
+    def start_dies(self) -> None:
+        """A start that comes to the armed point, in its own process or in the transfer process."""
+        self.starter.begin("mount", str(self.archive.toml), str(self.archive.mount))
+        self.wait_until_reached()
+        self.end()
+
+    def end(self) -> None:
+        """Kill what is left of the daemon, if anything is."""
+        pid = self.archive.pid
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        wait_for_end(pid)
+
+    # ------------------------------------------------------------------------------ checks
+
+    def check_mount(self) -> None:
+        """What was acknowledged is there; the call that was under way has happened or has not."""
+        for directory, model in self.models.items():
+            settled, _ = settle(model, self.under_way, self.archive.mount / directory)
+            self.models[directory] = settled
+        self.under_way = None
+
+    def check_everything(self) -> None:
+        """On the mount, and flushed on the element, and in an index that is rebuilt from it."""
+        self.check_mount()
+        self.archive.ask("flush")
+        status = self.archive.ask("status")
+        assert (status["pending"]["intents"], status["errors"]) == (0, [])
+        assert status["spool"]["bytes"] == 0
+        assert [p.name for p in (self.archive.state / "spool").iterdir() if p.name != "lost"] == []
+        assert list((self.archive.element / ".artstorefs" / "tmp").iterdir()) == []
+        check_element(self.models, read_element(self.archive.element))
+        check_rebuild(self.archive.toml, self.archive.base)
+        self.check_mount()
+        assert "Traceback" not in self.archive.log(), self.archive.log()[-4000:]
+
+    def clear(self) -> None:
+        """For the next test."""
+        for directory in self.models:
+            shutil.rmtree(self.archive.mount / directory)
+
+
+def whole_objects(element: Path) -> set[str]:
+    """The files that have an attr.json; an AssertionError if one does not have its object."""
+    found = set()
+    for path in element.rglob("*.attr.json"):
+        document = json.loads(path.read_bytes())
+        data = path.with_name(path.name.removesuffix(".attr.json")).read_bytes()
+        assert document["file_size"] == len(data), path
+        assert document["checksum"] == hashlib.sha256(data).hexdigest(), path
+        found.add(document["file_id"])
+    return found
