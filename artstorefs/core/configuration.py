@@ -100,6 +100,10 @@ class ArchiveConfiguration(_Table):
     durability: Literal["log", "element"] = Field("log", description="log or element")
     settle_s: float = Field(1.0, ge=0, le=3600, description="a number of seconds from 0 to 3600")
     spool_max: Size = Field(50 * 1024**3, gt=0, description=SIZE_ALLOWED)
+    spool_full: Literal["wait", "fail"] = Field("wait", description="wait or fail")
+    spool_wait_s: float = Field(
+        30.0, ge=0, le=3600, description="a number of seconds from 0 to 3600"
+    )
     cache_max: Size = Field(50 * 1024**3, gt=0, description=SIZE_ALLOWED)
     elements: tuple[ElementConfiguration, ...] = Field(
         alias="element", min_length=1, strict=False, description="at least one [[element]] table"

@@ -20,6 +20,8 @@ _COMMENTS: Final[dict[str, str]] = {
     "durability": "log: fsync waits for the local disk; element: it waits for an element.",
     "settle_s": "How many seconds a closed file rests before it is carried to an element.",
     "spool_max": "How much content may wait for the elements.",
+    "spool_full": "What writing does then. wait: it waits for room; fail: ENOSPC at once.",
+    "spool_wait_s": "How many seconds it waits before it is ENOSPC all the same.",
     "cache_max": "How large cache_dir may grow.",
 }
 

@@ -54,6 +54,24 @@ class ArchiveInUse(ArtStoreFSError):
         self.holder = holder
 
 
+# ------------------------------------------------------------------------- the state directory
+
+
+class StateError(ArtStoreFSError):
+    """The state directory cannot keep a change now; nothing of it has been kept."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class StateFull(StateError):
+    """Its disk has no room for the record of a change."""
+
+    errno_code = errno.ENOSPC
+
+
 # --------------------------------------------------------------------- attr.json, node records
 
 

@@ -13,6 +13,7 @@ have to wait for a disk; a plain write is one `pwrite`, or none of ours: what be
 written by the kernel itself where it can do that (`passthrough.py`).
 """
 
+import errno
 import logging
 import os
 import stat
@@ -21,6 +22,7 @@ from collections.abc import Callable
 import trio
 
 from artstorefs.core.crash_points import crash_point
+from artstorefs.core.errors import StateError
 from artstorefs.core.modes import Operation
 from artstorefs.elements.durable import fallocate
 from artstorefs.filesystem.archive import Archive, now_ns
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 BLOCKING_BYTES = 256 << 10
 """From this size on a write goes to a thread: copying takes longer than the change of threads."""
 
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE = 1, 2, 16  # linux/falloc.h
 
@@ -72,6 +76,7 @@ class Contents:
         self._budget = budget
         self._files: dict[int, OpenFile] = {}
         self._passthrough = Passthrough(kernel or NoPassthrough(), budget)
+        self._unfinished: dict[int, tuple[Node, int]] = {}
 
     def is_held(self, ino: int) -> bool:
         return ino in self._files
@@ -153,7 +158,8 @@ class Contents:
 
     def release(self, handle: Handle) -> None:
         """close(2) of the last descriptor of a description. The last writer seals the content,
-        or, if the kernel writes it, the last of all; who also lets a file without names go."""
+        or, if the kernel writes it, the last of all; who also lets a file without names go. What
+        cannot be committed, `finish` does."""
         file = handle.file
         file.handles -= 1
         file.cached_handles -= handle.is_cached
@@ -175,12 +181,15 @@ class Contents:
         try:
             if node.content_state == ContentState.OPEN and not is_written and not file.is_mapped:
                 self._seal(file, uid)
+            if file.handles == 0 and not file.is_mapped and node.nlink == 0:
+                self._archive.changes.purge(node, uid)
+        except StateError as exc:
+            log.warning("inode %d is closed, which is recorded later: %s", node.ino, exc)
+            self._unfinished[node.ino] = (node, uid)
         finally:
             if file.handles == 0 and not file.is_mapped:
                 self._drop_descriptor(file)
                 self._files.pop(node.ino, None)
-                if node.nlink == 0:
-                    self._archive.changes.purge(node, uid)
 
     def _is_mapped(self, file: OpenFile) -> bool:
         """Whether somebody but us has the spool file open for writing."""
@@ -229,6 +238,21 @@ class Contents:
         file = self._files.get(node.ino)
         if file is not None and file.is_watched:
             self._passthrough.watch(file)
+
+    def finish(self) -> None:
+        """Seal, and let go of, what was closed while the state directory could not record it.
+        Raises StateError when it still cannot."""
+        for ino, (node, uid) in list(self._unfinished.items()):
+            file = self._files.get(ino)
+            if self._archive.index.node(ino) is not node:
+                pass  # removed meanwhile
+            elif file is None and node.nlink == 0:
+                self._archive.changes.purge(node, uid)
+            elif node.content_state == ContentState.OPEN and (file is None or not file.is_busy):
+                self._archive.changes.content_sealed(node, uid)
+                if file is not None:
+                    file.writable = False
+            del self._unfinished[ino]
 
     def _seal(self, file: OpenFile, uid: int) -> None:
         if file.writable:
@@ -310,10 +334,16 @@ class Contents:
                 await self._budget.wait(growth, node.ino)
             file.charged_bytes += growth
         try:
-            if len(data) < BLOCKING_BYTES:
-                written = _write_all(file.descriptor, data, offset)
-            else:
-                written = await trio.to_thread.run_sync(_write_all, file.descriptor, data, offset)
+            try:
+                if len(data) < BLOCKING_BYTES:
+                    written = _write_all(file.descriptor, data, offset)
+                else:
+                    fd = file.descriptor
+                    written = await trio.to_thread.run_sync(_write_all, fd, data, offset)
+            except OSError as exc:
+                if exc.errno not in FULL:
+                    raise
+                written = await self._write_when_there_is_room(file, data, offset)
         except BaseException:
             if growth > 0:
                 file.charged_bytes -= growth
@@ -324,6 +354,19 @@ class Contents:
         node.mtime_ns = node.ctime_ns = now
         node.size = max(node.size, offset + written)
         return written
+
+    async def _write_when_there_is_room(self, file: OpenFile, data: bytes, offset: int) -> int:
+        """The spool's disk is full, which is waited for like the spool's own limit."""
+        deadline_s = self._budget.deadline_s()
+        while True:
+            await self._budget.wait_for_disk(deadline_s, file.node.ino)
+            if not file.writable:  # others have closed or cut it off meanwhile
+                await self._make_writable(file, truncate=False)
+            try:
+                return _write_all(file.descriptor, data, offset)
+            except OSError as exc:
+                if exc.errno not in FULL:
+                    raise
 
     def _drop_privileges(self, handle: Handle) -> None:
         """A change takes away capabilities, and of anybody but root the set-user-id bit and, of an

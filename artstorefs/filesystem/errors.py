@@ -89,7 +89,7 @@ class NotAllocatable(FilesystemError):
 
 class SpoolFull(FilesystemError):
     errno_code = errno.ENOSPC
-    reason = "the spool is full and stayed full; see artstorefs status"
+    reason = "there is no room in the spool; see artstorefs status"
 
 
 class ContentDamaged(FilesystemError):

@@ -43,6 +43,11 @@ class OpenFile:
     """All descriptors are closed, and yet somebody may be writing: what a mapping, or a program
     that has outlived a killed daemon, still does."""
 
+    @property
+    def is_busy(self) -> bool:
+        """Somebody writes it, or may."""
+        return self.writers > 0 or self.backing > 0 or self.is_mapped
+
 
 @dataclass(slots=True)
 class Handle:

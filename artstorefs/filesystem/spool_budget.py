@@ -1,8 +1,13 @@
-"""The spool's limit: writers wait while it is full, then get ENOSPC.
+"""The spool's limit: writers wait while it is full, then get ENOSPC (`spool_full`, `spool_wait_s`).
+
+The spool is also full while its disk is: when a write finds no room there, and while the state
+directory's reserve is given up.
 
 While a file is written it counts with the bytes that made it longer, from then on with the blocks
 that it has, until its spool file is removed.
 """
+
+from collections.abc import Callable
 
 import trio
 
@@ -12,11 +17,21 @@ WAIT_S = 30.0
 """How long a writer waits for the elements to take something before it gets ENOSPC: long enough
 for a slow element, short enough for the person at the keyboard to still know what they did."""
 
+DISK_INTERVAL_S = 0.25
+"""Whoever makes room on a disk does not tell us: it is tried again so often."""
+
 
 class SpoolBudget:
     """`used_bytes` may pass the limit only by what one write adds while others wait."""
 
-    def __init__(self, limit_bytes: int, used_bytes: int = 0, wait_s: float = WAIT_S) -> None:
+    def __init__(
+        self,
+        limit_bytes: int,
+        used_bytes: int = 0,
+        wait_s: float = WAIT_S,
+        disk_is_full: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._disk_is_full = disk_is_full
         self.limit_bytes = limit_bytes
         self.used_bytes = used_bytes
         self._wait_s = wait_s
@@ -27,7 +42,7 @@ class SpoolBudget:
         return self.limit_bytes - self.used_bytes
 
     def has_room(self, size_bytes: int) -> bool:
-        return self.used_bytes + size_bytes <= self.limit_bytes
+        return self.used_bytes + size_bytes <= self.limit_bytes and not self._disk_is_full()
 
     def take(self, size_bytes: int) -> bool:
         """Reserve room now if there is any."""
@@ -40,9 +55,23 @@ class SpoolBudget:
         """Reserve room as soon as there is some; SpoolFull when there is none for too long."""
         with trio.move_on_after(self._wait_s):
             while not self.take(size_bytes):
-                await self._freed.wait()
+                await self._wait_freed()
             return
         raise SpoolFull(ino)
+
+    def deadline_s(self) -> float:
+        """When, of trio's clock, a write that begins now and finds the disk full is refused."""
+        return trio.current_time() + self._wait_s
+
+    async def wait_for_disk(self, deadline_s: float, ino: int) -> None:
+        """A while, after which it may be tried again; SpoolFull after the deadline."""
+        if trio.current_time() >= deadline_s:
+            raise SpoolFull(ino)
+        await self._wait_freed()
+
+    async def _wait_freed(self) -> None:
+        with trio.move_on_after(DISK_INTERVAL_S):
+            await self._freed.wait()
 
     def charge(self, size_bytes: int) -> None:
         """Count what is there already, beyond the limit if need be; negative to correct."""

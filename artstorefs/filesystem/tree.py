@@ -5,9 +5,11 @@ what is checked here is what only the tree can say, or what the kernel may hold 
 Nothing here suspends or touches an element.
 """
 
+import logging
 import stat
 from collections.abc import Callable
 
+from artstorefs.core.errors import StateError
 from artstorefs.core.modes import Operation
 from artstorefs.filesystem import acl
 from artstorefs.filesystem.archive import Archive, Caller, now_ns
@@ -25,6 +27,8 @@ from artstorefs.filesystem.errors import (
 from artstorefs.filesystem.xattr import get_system, set_system
 from artstorefs.state.index import DOT_DOT_POSITION, DOT_POSITION, ROOT_INO, Name
 from artstorefs.state.node import Node
+
+log = logging.getLogger(__name__)
 
 NAME_MAX = 255
 """Bytes in a name: NAME_MAX of Linux, and what attr.json has room for."""
@@ -92,9 +96,13 @@ class Tree:
         return not self._archive.read_only and node.nlink > 0
 
     def accessed(self, node: Node) -> None:
-        """The content has been read, or the directory listed."""
+        """The content has been read, or the directory listed; that goes on where nothing can be
+        recorded."""
         if self.renews_access(node):
-            self._changes.access_time(node, now_ns())
+            try:
+                self._changes.access_time(node, now_ns())
+            except StateError as exc:
+                log.debug("a time of access is not kept: %s", exc)
 
     # ---------------------------------------------------------------------------- creation
 

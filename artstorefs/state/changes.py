@@ -4,7 +4,8 @@ A change bumps the revision of every node whose attr.json or node record has to 
 the intent in the same transaction. Callers have checked what POSIX asks (types, emptiness,
 permissions); here it is only recorded. Times are nanoseconds since the epoch, given by the caller.
 
-If the commit fails nothing has changed, in the database and in the `Node` objects alike.
+If the commit fails nothing has changed, in the database and in the `Node` objects alike. On a full
+disk the changes that `makes_room` marks have a reserve to live on, and others are StateFull.
 """
 
 import json
@@ -19,6 +20,7 @@ from artstorefs.state.database import Database
 from artstorefs.state.index import FIRST_INO, FIRST_LINK_ID, ROOT_INO, Copy, Index, Name
 from artstorefs.state.log import Log, Removal
 from artstorefs.state.node import COLUMNS, ContentState, Node
+from artstorefs.state.reserve import makes_room
 from artstorefs.state.spool import spool_name
 
 _INSERT_NODE = f"INSERT INTO nodes VALUES ({', '.join('?' * len(COLUMNS))})"
@@ -72,6 +74,7 @@ class Changes:
         open_content: bool = False,
     ) -> Node:
         """A new node under a name that is free. `open_content`: it is being written already."""
+        self._database.require_room()
         node = self._new_node(self._last_ino + 1, uuid4().bytes, mode, uid, gid, now_ns)
         node.rdev = rdev
         node.target = target
@@ -104,6 +107,7 @@ class Changes:
 
     def link(self, node: Node, parent: Node, name: bytes, now_ns: int, uid: int) -> None:
         """A further hard link under a name that is free."""
+        self._database.require_room()
         link_id = uuid4().bytes
         identifier = self._last_name_id + 1
         with self._change(node, parent):
@@ -116,6 +120,7 @@ class Changes:
 
     # ----------------------------------------------------------------------------- removal
 
+    @makes_room
     def remove(
         self, parent: Node, entry: Name, node: Node, now_ns: int, uid: int, *, held: bool
     ) -> None:
@@ -128,6 +133,7 @@ class Changes:
         if node.nlink == 0 and not held:
             self._index.forget(node.ino)
 
+    @makes_room
     def purge(self, node: Node, uid: int) -> None:
         """The last one that held a node without names lets go of it."""
         with self._change(node):
@@ -218,6 +224,7 @@ class Changes:
 
         The old file leaves the elements only after the new one is there under the new name.
         """
+        self._database.require_room()
         touched = [parent, new_parent, node] + ([replaced[1]] if replaced else [])
         with self._change(*touched):
             self._changed(node, now_ns, uid)
@@ -251,6 +258,7 @@ class Changes:
         uid: int,
     ) -> None:
         """renameat2(2) with RENAME_EXCHANGE."""
+        self._database.require_room()
         with self._change(parent, other_parent, node, other):
             self._changed(node, now_ns, uid)
             self._changed(other, now_ns, uid)
@@ -271,6 +279,7 @@ class Changes:
     @contextmanager
     def attributes(self, node: Node, now_ns: int, uid: int) -> Iterator[Node]:
         """Change fields of `node` in the body; they are committed together with the intent."""
+        self._database.require_room()
         with self._change(node):
             custom = node.custom
             yield node
@@ -282,12 +291,14 @@ class Changes:
     def access_time(self, node: Node, atime_ns: int) -> None:
         """Record that a file was read. The elements learn of it with the node's next change:
         reading an archive must not rewrite it."""
+        self._database.require_room()
         with self._change(node):
             node.atime_ns = atime_ns
             self._execute("UPDATE nodes SET atime_ns = ? WHERE ino = ?", (atime_ns, node.ino))
 
     # ----------------------------------------------------------------------------- content
 
+    @makes_room  # cutting a file off to nothing must be possible
     def content_opened(self, node: Node, version: int, size: int) -> None:
         """The spool has (or, of size 0, will have) content `version`, and it may change now.
 
@@ -303,6 +314,7 @@ class Changes:
             self._changed(node, node.ctime_ns, node.uid)
         crash_point("content_opened.committed")
 
+    @makes_room
     def content_sealed(self, node: Node, uid: int) -> None:
         """The last writer has closed: what the spool holds is the content."""
         with self._change(node):
@@ -314,6 +326,7 @@ class Changes:
             self._changed(node, node.ctime_ns, uid)
         crash_point("content_sealed.committed")
 
+    @makes_room
     def content_reverted(self, node: Node, copy: Copy, now_ns: int) -> None:
         """The spool has lost what was never synced: the content is what an element has."""
         with self._change(node):

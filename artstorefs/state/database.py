@@ -9,17 +9,23 @@ Invariants
       and that can be done from any thread, or from another process, without holding up the loop.
     * Automatic checkpoints are off, because they would run inside somebody's system call;
       `checkpoint` runs in a thread with a connection of its own.
+    * What SQLite cannot write is a StateError, a full disk a StateFull, and nothing has changed.
 
 Only `artstorefs.state` uses this module's SQL interface.
 """
 
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 from artstorefs.core.crash_points import crash_point
+from artstorefs.core.errors import StateError, StateFull
+from artstorefs.state.reserve import Reserve
+
+log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 
@@ -28,6 +34,14 @@ CHECKPOINT_BYTES = 8 << 20
 
 RESTART_BYTES = 64 << 20
 """Size from which a checkpoint may hold up writers for some milliseconds to start the log anew."""
+
+_FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
+"""Extended result codes for "no room": SQLite also makes an index of its log beside it."""
+
+_UNWRITABLE = frozenset(
+    {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_BUSY}
+)
+"""Primary result codes (sqlite.org/rescode.html) for a disk that does not do as it is told."""
 
 BUSY_TIMEOUT_S = 10.0
 """How long a statement waits for a restarting checkpoint; a checkpoint of 64 MiB takes 0.2 s."""
@@ -179,8 +193,14 @@ def _create_attribute_table(connection: sqlite3.Connection) -> None:
 class Database:
     """The writing connection. Not thread-safe, except `sync_log` and `checkpoint`."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, reserve: Reserve | None = None) -> None:
+        """Raises StateError when the database cannot be opened or made."""
         self.path = path
+        self.reserve = reserve
+        with translated(path):
+            self._open(path)
+
+    def _open(self, path: str) -> None:
         self.connection = _connect(path)
         self.execute = self.connection.execute
         version = self.execute("PRAGMA user_version").fetchone()[0]
@@ -197,17 +217,35 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """One transaction, committed at the end, rolled back by any exception. Never awaits."""
+        """One transaction, committed at the end, rolled back by any exception. Never awaits.
+
+        Raises StateError when it cannot be committed.
+        """
         execute = self.execute
-        execute("BEGIN IMMEDIATE")
         try:
+            if self.connection.in_transaction:  # an earlier one that could not be rolled back
+                execute("ROLLBACK")
+            execute("BEGIN IMMEDIATE")
             yield
             crash_point("transaction.written")
             execute("COMMIT")
-        except BaseException:
-            if self.connection.in_transaction:
-                execute("ROLLBACK")
+        except BaseException as exc:
+            self._roll_back()
+            if isinstance(exc, sqlite3.Error):
+                raise state_error(self.path, exc) from exc
             raise
+
+    def _roll_back(self) -> None:
+        if self.connection.in_transaction:
+            try:
+                self.execute("ROLLBACK")
+            except sqlite3.Error as exc:
+                log.error("%s: a transaction could not be rolled back: %s", self.path, exc)
+
+    def require_room(self) -> None:
+        """Raise StateFull while what room there is belongs to changes that make some."""
+        if self.reserve is not None and not self.reserve.hold():
+            raise StateFull(self.path, "its disk is full")
 
     def sync_log(self) -> None:
         """Make every committed transaction survive a power cut. Blocks; any thread may call it."""
@@ -218,13 +256,11 @@ class Database:
         return os.fstat(self._log_fd).st_size
 
     def checkpoint(self) -> None:
-        """Carry SQLite's log into the database file. Blocks; for a thread of its own."""
+        """Carry SQLite's log into the database file. Blocks; for a thread of its own. Raises
+        StateError when that cannot be done now, which does no harm but that the log grows."""
         mode = "RESTART" if self.log_bytes() >= RESTART_BYTES else "PASSIVE"
-        connection = _connect(self.path)
-        try:
+        with translated(self.path), closing(_connect(self.path)) as connection:
             connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
-        finally:
-            connection.close()
 
     def has_nodes(self) -> bool:
         """False for an index that has never been filled."""
@@ -241,6 +277,25 @@ class Database:
     def close(self) -> None:
         os.close(self._log_fd)
         self.connection.close()
+
+
+def state_error(path: str, exc: sqlite3.Error) -> Exception:
+    """The StateError for what a disk has done to SQLite; a bug of ours stays what it is."""
+    code = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    if code in _FULL:
+        return StateFull(path, "its disk is full")
+    if code & 0xFF in _UNWRITABLE:
+        return StateError(path, f"{exc} ({exc.sqlite_errorname})")
+    return exc
+
+
+@contextmanager
+def translated(path: str) -> Iterator[None]:
+    """Raise the StateError for an error of SQLite in the block."""
+    try:
+        yield
+    except sqlite3.Error as exc:
+        raise state_error(path, exc) from exc
 
 
 def connect_read_only(path: str) -> sqlite3.Connection:

@@ -3,6 +3,7 @@
 The kernel lets go of it when the last process that inherited the descriptor ends, however it ends.
 """
 
+import errno
 import fcntl
 import os
 
@@ -30,9 +31,18 @@ class StateLock:
         self.write_holder()
 
     def write_holder(self) -> None:
-        """Put this process's id into the file: after a fork, for whoever asks who it is."""
-        os.ftruncate(self.descriptor, 0)
-        os.pwrite(self.descriptor, f"{os.getpid()}\n".encode(), 0)
+        """Put this process's id into the file: after a fork, for whoever asks who it is.
+
+        Written over in place, which takes no new room; on a disk that is full from the first, the
+        lock holds without it.
+        """
+        text = f"{os.getpid()}\n".encode()
+        try:
+            os.pwrite(self.descriptor, text, 0)
+            os.ftruncate(self.descriptor, len(text))
+        except OSError as exc:
+            if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
 
     def release(self) -> None:
         if self.descriptor >= 0:

@@ -18,7 +18,7 @@ record of its successor is safe.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from artstorefs.state.database import Database
 from artstorefs.state.index import Index
 from artstorefs.state.log import Assignment, Log, Removal
 from artstorefs.state.node import ContentState, Node
+from artstorefs.state.reserve import makes_room
 from artstorefs.state.spool import spool_name
 
 
@@ -81,7 +82,8 @@ class Outcomes:
         self._index = index
         self._log = log
 
-    def assign(self, assignments: Iterable[tuple[int, Assignment]]) -> None:
+    @makes_room
+    def assign(self, assignments: Sequence[tuple[int, Assignment]]) -> None:
         """Step 1: commit where each node's next copy goes, before anything is written there.
 
         What an earlier attempt may have left under another key is removed by a logged intent.
@@ -105,13 +107,15 @@ class Outcomes:
             left = Removal(ino=ino, remove=[[before.element, before.key]])
             self._log.removal(b"", left, 0)
 
+    @makes_room
     def refuse(self, ino: int, error: str) -> None:
         """No element can take the node now: kept in the log and shown until one does."""
         with self._database.transaction():
             self._log.failed(ino, error, refused=True)
 
+    @makes_room
     def apply(
-        self, stored: Sequence[Stored], removed: Sequence[int], failed: Iterable[Failed]
+        self, stored: Sequence[Stored], removed: Sequence[int], failed: Sequence[Failed]
     ) -> list[int]:
         """Steps 4 and 6. Returns the nodes that changed meanwhile and have to go once more."""
         again: list[int] = []
@@ -138,7 +142,8 @@ class Outcomes:
         self._log.announce()
         return again
 
-    def observe(self, observed: Iterable[Observed]) -> int:
+    @makes_room
+    def observe(self, observed: Sequence[Observed]) -> int:
         """Take over what others have written into attr.json; returns the number of nodes.
 
         An attribute that was set or removed here, which somebody was told, and not carried yet

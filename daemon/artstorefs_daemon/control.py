@@ -28,6 +28,9 @@ SEND_LIMIT_S = 10.0
 ACCEPT_PAUSE_S = 0.1
 """After a connection that could not be accepted: what is missing may be there again."""
 
+LISTEN_PAUSE_S = 1.0
+"""Between attempts to make the socket."""
+
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32600, -32601, -32602
 INTERNAL_ERROR, REFUSED, FAILED = -32603, -32001, -32000
 
@@ -58,17 +61,20 @@ class ControlSocket:
         }
 
     async def serve(self, path: str) -> None:
-        """Listen on `path`, which is made anew; the directory is the caller's."""
-        listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            log.debug("no earlier control socket at %s", path)
-        await listener.bind(path)
-        os.chmod(path, 0o666)  # the directory says who gets here, SO_PEERCRED what they may do
-        listener.listen(16)
-        with listener:
-            await self._accept_clients(listener)
+        """Listen on `path`, which is made anew; the directory is the caller's. Where it cannot be
+        made, because there is no room for example, the mount goes on without it until it can."""
+        told = False
+        while True:
+            with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+                try:
+                    await _listen(listener, path)
+                except OSError as exc:
+                    if not told:
+                        log.warning("there is no control socket: %s: %s", path, exc)
+                    told = True
+                else:
+                    await self._accept_clients(listener)
+            await trio.sleep(LISTEN_PAUSE_S)
 
     async def _accept_clients(self, listener: trio.socket.SocketType) -> None:
         async with trio.open_nursery() as nursery:
@@ -160,6 +166,17 @@ class ControlSocket:
     async def _stop(self, notify: Notify) -> dict[str, Any]:
         self._shutdown()
         return {}
+
+
+async def _listen(listener: trio.socket.SocketType, path: str) -> None:
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        log.debug("no earlier control socket at %s", path)
+    await listener.bind(path)
+    os.chmod(path, 0o666)  # the directory says who gets here, SO_PEERCRED what they may do
+    listener.listen(16)
 
 
 def _request(line: bytes) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from artstorefs.state.index import ROOT_INO, Index
 from artstorefs.state.lock import StateLock
 from artstorefs.state.log import Log
 from artstorefs.state.outcomes import Outcomes
+from artstorefs.state.reserve import Reserve
 from artstorefs.state.spool import Spool
 from artstorefs_daemon.accounts import account
 from artstorefs_daemon.control import ControlSocket
@@ -68,12 +69,7 @@ def serve(
     """Mount and serve. Returns in the parent when the mount is there, in the foreground when it
     has ended; the value is the exit code. Raises ArtStoreFSError before anything is mounted."""
     clear_dead_mount(mountpoint)
-    for directory in (configuration.state_dir, configuration.cache_dir, configuration.runtime_dir):
-        os.makedirs(
-            directory,
-            mode=0o700 if directory != configuration.runtime_dir else 0o755,
-            exist_ok=True,
-        )
+    _make_directories(configuration)
     lock = StateLock(str(configuration.state_dir), configuration.name)
     _acquire(lock)
     if foreground:
@@ -86,6 +82,21 @@ def serve(
         _serve_in_background(configuration, mountpoint, options, lock, writing)
     os.close(writing)
     return _wait_for_child(reading, child)
+
+
+def _make_directories(configuration: ArchiveConfiguration) -> None:
+    """Only the state directory is needed; without the others something is missing until they can
+    be made, but nobody is turned away."""
+    try:
+        os.makedirs(configuration.state_dir, mode=0o700, exist_ok=True)
+    except OSError as exc:
+        reason = f"{configuration.state_dir} cannot be made: {exc.strerror}"
+        raise ConfigurationError(configuration.name, "state_dir", reason) from exc
+    for directory, mode in ((configuration.cache_dir, 0o700), (configuration.runtime_dir, 0o755)):
+        try:
+            os.makedirs(directory, mode=mode, exist_ok=True)
+        except OSError as exc:
+            print(f"artstorefs: {directory} cannot be made: {exc.strerror}", file=sys.stderr)
 
 
 def _acquire(lock: StateLock) -> None:
@@ -188,6 +199,8 @@ def _run(
         trio.run(_serve, archive, mountpoint, options, spool_used_bytes, lock, ready)
     finally:
         archive.database.close()
+        if archive.database.reserve is not None:
+            archive.database.reserve.stop()
         for element in archive.elements.values():
             element.close()
         lock.release()
@@ -202,7 +215,9 @@ def open_archive(configuration: ArchiveConfiguration, *, read_only: bool) -> Arc
     }
     archive_id = _archive_id(configuration, elements)
     state = str(configuration.state_dir)
-    database = Database(os.path.join(state, "state.db"))
+    reserve = Reserve(state)
+    reserve.start()
+    database = Database(os.path.join(state, "state.db"), reserve)
     if not database.has_nodes():
         rebuild(database, elements, archive_id, account)
     index = Index(database)

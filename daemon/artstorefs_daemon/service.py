@@ -11,6 +11,7 @@ from uuid import UUID
 import trio
 
 from artstorefs import __version__
+from artstorefs.core.errors import StateError
 from artstorefs.filesystem.archive import Archive
 from artstorefs.filesystem.attributes import Attributes, FilesystemSize
 from artstorefs.filesystem.content import Contents
@@ -53,7 +54,12 @@ class Service:
         self.archive = archive
         self.mountpoint = mountpoint
         self.started_at = time.time()
-        self.budget = SpoolBudget(archive.configuration.spool_max, spool_used_bytes)
+        configuration = archive.configuration
+        self.budget = SpoolBudget(
+            *(configuration.spool_max, spool_used_bytes),
+            wait_s=configuration.spool_wait_s if configuration.spool_full == "wait" else 0.0,
+            disk_is_full=self._state_is_full,
+        )
         self.contents = Contents(
             archive,
             ContentSource(archive),
@@ -69,6 +75,7 @@ class Service:
         self.attributes = Attributes(archive, self.contents)
         self.xattrs = Xattrs(archive, in_group)
         self.link = TransferLink(archive, self.budget, lock_descriptor)
+        self.state_error = ""
         self._stale: list[int] = []
         self._stale_added = trio.Event()
         self._files = archive.index.count_nodes()
@@ -89,16 +96,35 @@ class Service:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.link.run)
             nursery.start_soon(self.link.survey)
-            nursery.start_soon(self._checkpoint)
+            nursery.start_soon(self._keep_state)
             nursery.start_soon(self._invalidate)
             nursery.start_soon(self._let_go_of_unmapped)
 
-    async def _checkpoint(self) -> None:
-        database = self.archive.database
+    async def _keep_state(self) -> None:
+        """Checkpoints, what was closed on a full disk, and the reserve; every second, for ever."""
         while True:
             await trio.sleep(CHECKPOINT_INTERVAL_S)
-            if database.log_bytes() >= CHECKPOINT_BYTES:
-                await trio.to_thread.run_sync(database.checkpoint)
+            try:
+                await self._keep_state_once()
+            except (StateError, OSError) as exc:
+                if str(exc) != self.state_error:
+                    log.warning("the state directory: %s", exc)
+                self.state_error = str(exc)
+            else:
+                if self.state_error:
+                    log.info("the state directory is well again")
+                self.state_error = ""
+
+    async def _keep_state_once(self) -> None:
+        database = self.archive.database
+        if database.log_bytes() >= CHECKPOINT_BYTES or self._state_is_full():
+            await trio.to_thread.run_sync(database.checkpoint)
+        self.contents.finish()
+        database.require_room()
+
+    def _state_is_full(self) -> bool:
+        reserve = self.archive.database.reserve
+        return reserve is not None and not reserve.hold()
 
     async def _let_go_of_unmapped(self) -> None:
         pause_s = UNMAPPED_PAUSE_LIMIT_S
@@ -190,7 +216,7 @@ class Service:
 
     def errors(self) -> list[dict[str, Any]]:
         """What an element did not take so far, by file."""
-        return [
+        return self._state_errors(self.link.state_error) + [
             self._error(failure.ino, failure.file_id, failure.error, failure.since_ns)
             for failure in self.archive.log.failures(SHOWN_ERRORS)
         ]
@@ -212,6 +238,11 @@ class Service:
             "since": _timestamp(since_ns / 1e9),
         }
 
+    def _state_errors(self, error: str) -> list[dict[str, Any]]:
+        """An entry of `errors` for the state directory, where it has one."""
+        path = str(self.archive.configuration.state_dir)
+        return [{"path": path, "file_id": "", "error": error, "since": None}] if error else []
+
     def status(self) -> dict[str, Any]:
         """The answer of the control method `status`; CONTROL.md describes it."""
         configuration = self.archive.configuration
@@ -225,7 +256,7 @@ class Service:
             "durability": configuration.durability,
             "nodes": self.archive.index.count_nodes(),
             "pending": self.pending(),
-            "errors": self.errors(),
+            "errors": self.errors() or self._state_errors(self.state_error),
             "damaged": self.damaged(),
             "quarantined": {
                 "documents": self.link.last_survey.get("quarantined", 0),

@@ -20,6 +20,7 @@ from uuid import UUID
 import trio
 
 from artstorefs.core.crash_points import crash_point
+from artstorefs.core.errors import StateError
 from artstorefs.core.naming import object_key, record_key
 from artstorefs.elements.interface import Capacity
 from artstorefs.filesystem.archive import Archive
@@ -58,6 +59,9 @@ CROWD_S = 0.02
 RESTART_PAUSE_S = 0.5
 """Before a transfer process that died is started again: a fault that repeats must not spin."""
 
+STATE_PAUSE_S = 0.5
+"""Between attempts to record something on a disk that is full."""
+
 NO_ELEMENT = "no element takes new files of this size: they are full, or their mode forbids it"
 
 
@@ -75,6 +79,7 @@ class TransferLink:
         self.schedule = Schedule(archive.configuration.settle_s)
         self.capacities: dict[str, Capacity] = {}
         self.element_errors: dict[str, str] = {}
+        self.state_error = ""
         self.pid = 0
         self.surveys = 0
         self.last_survey: dict[str, Any] = {}
@@ -116,9 +121,12 @@ class TransferLink:
     async def run(self) -> None:
         """Keep a transfer process at work, for ever."""
         while True:
-            ours, theirs = socket.socketpair()
-            process = self._spawn(theirs)
-            theirs.close()
+            try:
+                ours, process = self._start()
+            except OSError as exc:  # no memory, no processes, no descriptors
+                log.warning("the transfer process cannot be started now: %s", exc)
+                await trio.sleep(RESTART_PAUSE_S)
+                continue
             self.pid = process.pid
             self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
             self._connected.set()
@@ -139,6 +147,15 @@ class TransferLink:
             self._batches.clear()
             self.schedule.transfer_process_died(trio.current_time())
             await trio.sleep(RESTART_PAUSE_S)
+
+    def _start(self) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                return ours, self._spawn(theirs)
+        except BaseException:
+            ours.close()
+            raise
 
     def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -196,7 +213,7 @@ class TransferLink:
         now = trio.current_time()
         removals = self.schedule.take_removals(now, BATCH_NODES * 2)
         inos = self.schedule.take_due(now, BATCH_NODES, hurry=self._hurry > 0)
-        store = self._assign(inos)
+        store = self._assign_if_it_can_be_kept(inos)
         remove = [RemoveJob(log_id, r.remove, r.spool) for log_id, r in removals]
         for job in remove:
             # kept until it is answered: a transfer process that dies may have removed the file
@@ -213,6 +230,25 @@ class TransferLink:
         assert self._stream is not None
         async with self._sending:
             await self._stream.send_all(encode(message))
+
+    def _assign_if_it_can_be_kept(self, inos: list[int]) -> list[StoreJob]:
+        """Nothing when the state directory is full: the nodes come again, and removals, which
+        make room, go on meanwhile."""
+        try:
+            jobs = self._assign(inos)
+        except StateError as exc:
+            self._state_failed(exc)
+            for ino in inos:
+                self.schedule.failed(ino, trio.current_time())
+            return []
+        if jobs or self.schedule.is_empty:
+            self.state_error = ""
+        return jobs
+
+    def _state_failed(self, exc: StateError) -> None:
+        if not self.state_error:
+            log.warning("carrying waits for the state directory: %s", exc)
+        self.state_error = str(exc)
 
     def _assign(self, inos: list[int]) -> list[StoreJob]:
         """Decide where each node goes and commit that; what is not ready is put back."""
@@ -304,10 +340,20 @@ class TransferLink:
                 unread += data
                 *lines, rest = unread.split(b"\n")
                 for line in lines:
-                    self._take(decode(line))
+                    await self._take_when_it_can_be_kept(decode(line))
                 unread = rest
         except trio.BrokenResourceError:
             return
+
+    async def _take_when_it_can_be_kept(self, message: dict[str, Any]) -> None:
+        """What the elements have done is recorded before anything else is heard of it."""
+        while True:
+            try:
+                self._take(message)
+                return
+            except StateError as exc:
+                self._state_failed(exc)
+                await trio.sleep(STATE_PAUSE_S)
 
     def _take(self, message: dict[str, Any]) -> None:
         if "capacity" in message:
@@ -347,9 +393,10 @@ class TransferLink:
     def _take_result(self, result: BatchResult) -> None:
         crash_point("result.received")
         now = trio.current_time()
-        del self._batches[result.batch]
         self._archive.outcomes.observe(result.observed)
         again = set(self._archive.outcomes.apply(result.stored, result.removed, result.failed))
+        self.state_error = ""
+        del self._batches[result.batch]
         for stored in result.stored:
             self.schedule.stored(stored.ino, stored.revision)
             if stored.ino in again:

@@ -253,7 +253,7 @@ async def test_budget_after_a_disk_that_is_full(
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", full)
         patch.setattr(os, "ftruncate", full)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(SpoolFull):
             await bench.contents.write(handle, len(OLD), b"x" * 1000)
         with pytest.raises(OSError, match="No space"):
             await bench.contents.truncate(node, 10 * len(OLD), 0)

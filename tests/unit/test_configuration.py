@@ -40,12 +40,14 @@ def test_every_key_can_be_set() -> None:
     configuration = parse(
         'name = "other"\nmountpoint = "/m"\nstate_dir = "/s"\ncache_dir = "/c"\n'
         'runtime_dir = "/r"\ndurability = "element"\nsettle_s = 2\nspool_max = "1GiB"\n'
+        'spool_full = "fail"\nspool_wait_s = 1.5\n'
         'cache_max = 1000\n[[element]]\nid = "a"\nkind = "local"\npath = "/a"\nmode = "ro"\n'
         'priority = 7\ncapacity = "1TiB"\n[[element]]\nid = "b"\npath = "/b"\n'
     )
     assert configuration.name == "other"
     assert configuration.settle_s == 2.0
     assert (configuration.spool_max, configuration.cache_max) == (1 << 30, 1000)
+    assert (configuration.spool_full, configuration.spool_wait_s) == ("fail", 1.5)
     assert [element.id for element in configuration.elements] == ["a", "b"]
     assert configuration.elements[0].capacity == 1 << 40
 
@@ -81,6 +83,8 @@ WRONG = {
     "settle_s not finite": ("settle_s = nan\n" + ELEMENT, "settle_s: NaN", "0 to 3600"),
     "settle_s as text": ('settle_s = "1"\n' + ELEMENT, 'settle_s: "1"', "a number of seconds"),
     "spool of nothing": ("spool_max = 0\n" + ELEMENT, "spool_max: 0", '"50GiB"'),
+    "spool full": ('spool_full = "block"\n' + ELEMENT, 'spool_full: "block"', "wait or fail"),
+    "spool wait": ("spool_wait_s = 1e9\n" + ELEMENT, "spool_wait_s: 1000000000", "0 to 3600"),
     "cache as truth": ("cache_max = true\n" + ELEMENT, "cache_max: true", '"50GiB"'),
     "element twice": (ELEMENT + ELEMENT.replace("objects", "b"), '"main" is there twice'),
     "element in element": (

@@ -11,6 +11,8 @@ TABLE = {
     errors.ArtStoreFSError: (("text",), errno.EIO),
     errors.ConfigurationError: (("a.toml", "key", "reason"), errno.EINVAL),
     errors.ArchiveInUse: (("photos", 42), errno.EBUSY),
+    errors.StateError: (("/state/state.db", "reason"), errno.EIO),
+    errors.StateFull: (("/state/state.db", "reason"), errno.ENOSPC),
     errors.DocumentError: (("where", "reason"), errno.EIO),
     errors.DocumentInvalid: (("where", "reason"), errno.EIO),
     errors.DocumentTooLarge: (("where", 5000, 4096), errno.ENOSPC),

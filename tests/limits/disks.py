@@ -1,0 +1,84 @@
+"""Small filesystems of a test's own, that can be filled to the last byte and the last inode."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+COMMAND_LIMIT_S = 60
+FIRST_PIECE_BYTES = 1 << 20
+
+
+class Disk:
+    """A filesystem mounted at `path`: tmpfs, or ext4 on a file by a loop device."""
+
+    def __init__(self, kind: str, path: Path, image: Path, size_mib: int, inodes: int = 0) -> None:
+        self.kind = kind
+        self.path = path
+        self._image = image
+        self._options = f"size={size_mib}m" + (f",nr_inodes={inodes}" if inodes else "")
+        path.mkdir(parents=True, exist_ok=True)
+        if kind == "ext4":
+            with open(image, "wb") as file:
+                file.truncate(size_mib << 20)
+            some = ["-N", str(inodes)] if inodes else []
+            _run("mkfs.ext4", "-q", "-F", "-m", "0", *some, str(image))
+        self.mount()
+
+    def mount(self) -> None:
+        if self.kind == "ext4":
+            _run("mount", "-o", "loop", str(self._image), str(self.path))
+        else:
+            _run("mount", "-t", "tmpfs", "-o", self._options, "asfs-limits", str(self.path))
+
+    def unmount(self) -> None:
+        """Lazily, as somebody pulls a plug; what is on an ext4 is there again after `mount`."""
+        _run("umount", "-l", str(self.path))
+
+    def remount(self, options: str) -> None:
+        _run("mount", "-o", f"remount,{options}", str(self.path))
+
+    @property
+    def _ballast(self) -> Path:
+        return self.path / "ballast"
+
+    def fill(self) -> None:
+        """Until not one byte more can be written."""
+        fd = os.open(self._ballast, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        try:
+            size = FIRST_PIECE_BYTES
+            while size:
+                try:
+                    os.write(fd, bytes(size))
+                except OSError:
+                    size //= 2
+            with contextlib.suppress(OSError):
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def empty(self) -> None:
+        """Give the room back."""
+        self._ballast.unlink()
+
+    def use_up_inodes(self) -> None:
+        """Until no file can be made."""
+        directory = self.path / "lost+found" / "many"  # no part of an element
+        directory.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):
+            for number in range(1_000_000):
+                os.close(os.open(directory / str(number), os.O_WRONLY | os.O_CREAT))
+
+    def free_inodes(self) -> None:
+        shutil.rmtree(self.path / "lost+found" / "many")
+
+    def clean_up(self) -> None:
+        subprocess.run(["umount", "-l", str(self.path)], capture_output=True, check=False)
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False
+    )
+    assert done.returncode == 0, f"{command}: {done.stderr}"
