@@ -35,7 +35,7 @@ def survey(elements: dict[str, Element], reader: Reader, accounts: Accounts) -> 
     found = Survey()
     for name, element in elements.items():
         try:
-            for stat, copy in _documents(element, reader.copies_on(name)):
+            for stat, copy in _documents(name, element, reader):
                 found.seen += 1
                 if copy is None or is_changed(stat, copy):
                     _read(element, stat, copy, reader, accounts, found)
@@ -70,14 +70,14 @@ def _read(
 
 
 def _documents(
-    element: Element, copies: dict[str, Copy]
+    name: str, element: Element, reader: Reader
 ) -> Iterator[tuple[ObjectStat, Copy | None]]:
     """Every document with the copy that it belongs to, if the index knows one."""
     for stat in element.list():
         if naming.is_sidecar(stat.key):
-            yield stat, copies.get(naming.object_of(stat.key))
+            yield stat, reader.copy_under(name, naming.object_of(stat.key))
         elif naming.is_record(stat.key):
-            yield stat, copies.get(stat.key)
+            yield stat, reader.copy_under(name, stat.key)
 
 
 def as_message(found: Survey) -> dict[str, Any]:

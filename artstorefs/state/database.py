@@ -139,6 +139,9 @@ def _create_transfer_tables(connection: sqlite3.Connection) -> None:
                        size and time of the attr.json when we wrote or last read it; other values
                        mean that somebody else has written it since
 
+    copies_by_key finds the copy that a listing of an element shows, one at a time: what an element
+    holds may be more than fits into memory.
+
     log: intents toward elements that are accepted and not yet carried out (DESIGN: "WAL"). At most
     one pending file_create or file_update for each node; rows leave when they are carried out.
         operation      file_create, file_update, file_delete, mode_change, migrate, cache_rebuild
@@ -211,6 +214,7 @@ class Database:
                 f"{path}: schema version {version}, this release knows {SCHEMA_VERSION}"
             )
         _create_attribute_table(self.connection)
+        self.execute("CREATE INDEX IF NOT EXISTS copies_by_key ON copies (element, key)")
         with self.transaction():
             pass  # makes the log file if it is not there, which `sync_log` needs open
         self._log_fd = os.open(path + "-wal", os.O_RDONLY | os.O_CLOEXEC)

@@ -91,10 +91,12 @@ class Reader:
         rows = self._execute("SELECT * FROM copies WHERE ino = ?", (ino,))
         return [copy_of_row(row) for row in rows]
 
-    def copies_on(self, element: str) -> dict[str, Copy]:
-        """What the index believes of one element, by key."""
-        rows = self._execute("SELECT * FROM copies WHERE element = ?", (element,))
-        return {copy.key: copy for copy in map(copy_of_row, rows)}
+    def copy_under(self, element: str, key: str) -> Copy | None:
+        """What the index believes that an element has under a key, if anything."""
+        row = self._execute(
+            "SELECT * FROM copies WHERE element = ? AND key = ?", (element, key)
+        ).fetchone()
+        return copy_of_row(row) if row else None
 
     def stored_bytes(self, element: str) -> int:
         """Content of all objects on an element, whatever sizes others have written there."""

@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 from artstorefs.core.configuration import ArchiveConfiguration
@@ -92,14 +92,11 @@ class TransferProcess:
                 os._exit(70)
 
     def _capacities(self, elements: dict[str, Element]) -> dict[str, Any]:
-        reader = self._reader()
-        try:
+        with closing(self._reader()) as reader:
             return {
                 settings.id: _capacity(elements[settings.id], settings.capacity, reader)
                 for settings in self._configuration.elements
             }
-        finally:
-            reader.close()
 
     def _reader(self) -> Reader:
         return Reader(self._database)
@@ -110,7 +107,8 @@ class TransferProcess:
         if "capacity" in message:
             return {"capacity": self._capacities(elements)}
         if "survey" in message:
-            return {"survey": as_message(survey(elements, self._reader(), account))}
+            with closing(self._reader()) as reader:
+                return {"survey": as_message(survey(elements, reader, account))}
         store = [StoreJob(**values) for values in message["store"]]
         remove = [RemoveJob(**values) for values in message["remove"]]
         return carrier.carry(message["batch"], store, remove).to_message()
