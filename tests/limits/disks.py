@@ -1,4 +1,5 @@
-"""Small filesystems of a test's own, that can be filled to the last byte and the last inode."""
+"""Small filesystems of a test's own, that can be filled to the last byte and the last inode, be
+unmounted and come back, and be made read-only."""
 
 import contextlib
 import os
@@ -17,6 +18,7 @@ class Disk:
         self.kind = kind
         self.path = path
         self._image = image
+        self._device = ""
         self._options = f"size={size_mib}m" + (f",nr_inodes={inodes}" if inodes else "")
         path.mkdir(parents=True, exist_ok=True)
         if kind == "ext4":
@@ -24,17 +26,28 @@ class Disk:
                 file.truncate(size_mib << 20)
             some = ["-N", str(inodes)] if inodes else []
             _run("mkfs.ext4", "-q", "-F", "-m", "0", *some, str(image))
+            self._device = _run("losetup", "--find", "--show", str(image)).strip()
         self.mount()
 
     def mount(self) -> None:
         if self.kind == "ext4":
-            _run("mount", "-o", "loop", str(self._image), str(self.path))
+            _run("mount", self._device, str(self.path))
         else:
             _run("mount", "-t", "tmpfs", "-o", self._options, "asfs-limits", str(self.path))
 
     def unmount(self) -> None:
-        """Lazily, as somebody pulls a plug; what is on an ext4 is there again after `mount`."""
+        """Lazily, because programs use it; what is on an ext4 is there again after `mount`."""
         _run("umount", "-l", str(self.path))
+
+    def replug(self) -> None:
+        """Another device comes with the same content: a disk on another port (tmpfs only)."""
+        assert self.kind == "tmpfs"
+        copy = self._image.with_name("copy")
+        _run("cp", "-a", str(self.path), str(copy))
+        self.unmount()
+        self.mount()
+        _run("cp", "-a", f"{copy}/.", str(self.path))
+        shutil.rmtree(copy)
 
     def remount(self, options: str) -> None:
         _run("mount", "-o", f"remount,{options}", str(self.path))
@@ -75,10 +88,13 @@ class Disk:
 
     def clean_up(self) -> None:
         subprocess.run(["umount", "-l", str(self.path)], capture_output=True, check=False)
+        if self._device:
+            subprocess.run(["losetup", "-d", self._device], capture_output=True, check=False)
 
 
-def _run(*command: str) -> None:
+def _run(*command: str) -> str:
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False
     )
     assert done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout
