@@ -29,6 +29,9 @@ from artstorefs.elements.os_errors import translated
 DIRECTORY_MODE = 0o750
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
+ARCHIVE_DOCUMENT_BYTES = 65_536
+"""More than any archive.json has."""
+
 # New files go to one hour, their changes mostly to recent ones; 64 descriptors are few beside the
 # usual limit of 1,024 of a process, and a miss costs four openat.
 CACHED_DIRECTORIES_MAX = 64
@@ -52,7 +55,7 @@ class Directories:
         self.path = path
         self._lock = threading.Lock()
         self._cache: OrderedDict[str, _Handle] = OrderedDict()
-        self._archive_seen = False
+        self._archive_document: bytes | None = None
         with translated(element, path):
             self.root_fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._real_path = _path_of(self.root_fd)
@@ -81,12 +84,19 @@ class Directories:
                 _close_if_unused(handle)
 
     def check_present(self) -> None:
-        """Raise `ElementUnavailable` unless the path still leads to this very element."""
+        """Raise `ElementUnavailable` unless the path still leads to this very element.
+
+        A disk that was pulled and comes back may be another device, and has to be opened anew. The
+        element is taken to be the same if its archive.json is, to the byte; whoever noticed it is
+        told to come again, because what he has staged is not there.
+        """
         try:
             there = os.stat(self.path)
             here = os.fstat(self.root_fd)
             if not os.path.samestat(there, here):
-                raise self._unavailable("another directory is there; is the disk mounted?")
+                if not self._reopen():
+                    raise self._unavailable("another directory is there; is the disk mounted?")
+                raise self._unavailable("its disk has been mounted anew")
             own = os.stat(OWN_DIRECTORY, dir_fd=self.root_fd, follow_symlinks=False)
             if not stat.S_ISDIR(own.st_mode):
                 raise self._unavailable(f"{OWN_DIRECTORY} is not a directory")
@@ -114,13 +124,30 @@ class Directories:
                 os.close(self.root_fd)
                 self.root_fd = -1
 
+    def _reopen(self) -> bool:
+        """Take what the path leads to now for the root, if it is this element."""
+        if self._archive_document is None:
+            return False
+        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if _archive_document(fd) != self._archive_document:
+                return False
+            with self._lock:
+                for path in list(self._cache):
+                    self._evict(path)
+                os.dup2(fd, self.root_fd, inheritable=False)
+        finally:
+            os.close(fd)
+        return True
+
     def _check_archive_document(self) -> None:
         """Before the first archive.json is written an element is one without it."""
         try:
             os.stat(ARCHIVE_KEY, dir_fd=self.root_fd, follow_symlinks=False)
-            self._archive_seen = True
+            if self._archive_document is None:
+                self._archive_document = _archive_document(self.root_fd)
         except FileNotFoundError:
-            if self._archive_seen:
+            if self._archive_document is not None:
                 raise self._unavailable(f"{ARCHIVE_KEY} is gone; is the disk mounted?") from None
 
     def _unavailable(self, reason: str) -> ElementUnavailable:
@@ -172,6 +199,18 @@ class Directories:
                     os.close(fd)
             fd, parent = child, f"{parent}/{component}" if parent else component
         return fd
+
+
+def _archive_document(root_fd: int) -> bytes | None:
+    """archive.json below a root; None if none is there."""
+    try:
+        fd = os.open(ARCHIVE_KEY, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root_fd)
+    except FileNotFoundError:
+        return None
+    try:
+        return os.read(fd, ARCHIVE_DOCUMENT_BYTES)
+    finally:
+        os.close(fd)
 
 
 def parent_of(path: str) -> str:
