@@ -14,6 +14,9 @@ RESERVE_LIMIT_BYTES = 64 << 20
 """Room left on every element, a hundredth of it up to this, so that attr.json files can still be
 rewritten when no object fits any more."""
 
+RESERVE_FILES = 8
+"""Inodes left on every element: an object needs up to six with its attr.json and directories."""
+
 
 def choose_element(
     elements: Iterable[ElementConfiguration],
@@ -30,6 +33,8 @@ def choose_element(
         capacity = capacities.get(element.id)
         if capacity is None or capacity.free_bytes is None:
             return element.id
+        if capacity.free_files is not None and capacity.free_files < RESERVE_FILES:
+            continue
         reserve = min(RESERVE_LIMIT_BYTES, (capacity.total_bytes or 0) // 100)
         if capacity.free_bytes >= size_bytes + reserve:
             return element.id

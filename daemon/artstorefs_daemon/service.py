@@ -171,9 +171,10 @@ class Service:
     async def flush(self) -> AsyncGenerator[dict[str, int], None]:
         """Carry out the whole log without settling; yields what is pending. Ends when nothing is,
         or when all that is left has been tried now and has failed."""
-        self.link.schedule.try_again_now()
         self.contents.let_go_of_unmapped()
         with self.link.hurry():
+            await self.link.refresh_capacities()
+            self.link.schedule.try_again_now()
             while True:
                 pending = self.link.schedule.pending
                 yield {"pending": pending, "bytes": self.pending()["bytes"]}

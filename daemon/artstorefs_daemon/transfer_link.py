@@ -89,6 +89,8 @@ class TransferLink:
         self._spool_bytes: dict[int, int] = {}
         self._hurry = 0
         self._changes = 0
+        self._capacity_wanted = trio.Event()
+        self._capacity_answers = 0
         self._wake = trio.Event()
         self._progress = trio.Event()
         self._sending = trio.Lock()
@@ -294,7 +296,8 @@ class TransferLink:
                         node.ino, copy.element, copy.key, node.content, is_record, False
                     )
         before = self._archive.log.assignment(node.ino)
-        if before and before.content == node.content and before.is_record == is_record:
+        same = before and before.content == node.content and before.is_record == is_record
+        if before and same and (copies or self._has_room(before.element, node.size)):
             return StoreJob(node.ino, before.element, before.key, node.content, is_record, upload)
         configuration = self._archive.configuration
         element = copies[0].element if copies else None
@@ -308,6 +311,12 @@ class TransferLink:
             taken = self.schedule.keys_being_removed(node.ino)
             key = self._object_key(node, taken | {copy.key for copy in copies})
         return StoreJob(node.ino, element, key, node.content, is_record, upload)
+
+    def _has_room(self, element: str, size_bytes: int) -> bool:
+        """Whether a file that is on its way to an element may still go there; else it goes where
+        a new one would, and what it has left there is removed by the log."""
+        of_this_id = [one for one in self._archive.configuration.elements if one.id == element]
+        return choose_element(of_this_id, self.capacities, size_bytes) is not None
 
     def _object_key(self, node: Node, taken: set[str]) -> str:
         """A key that no earlier content of this file has: the second in it differs."""
@@ -328,7 +337,17 @@ class TransferLink:
     async def _ask_capacity(self) -> None:
         while True:
             await self._tell({"capacity": True})
-            await trio.sleep(CAPACITY_INTERVAL_S)
+            with trio.move_on_after(CAPACITY_INTERVAL_S):
+                await self._capacity_wanted.wait()
+            self._capacity_wanted = trio.Event()
+
+    async def refresh_capacities(self) -> None:
+        """Ask the elements for their room now; what they said last counts if they do not answer."""
+        answers = self._capacity_answers
+        self._capacity_wanted.set()
+        with trio.move_on_after(CAPACITY_INTERVAL_S):
+            while self._capacity_answers == answers:
+                await self._progress.wait()
 
     # --------------------------------------------------------------------------- receiving
 
@@ -367,6 +386,7 @@ class TransferLink:
         self._progress = trio.Event()
 
     def _take_capacity(self, capacities: dict[str, dict[str, Any]]) -> None:
+        self._capacity_answers += 1
         for element, values in capacities.items():
             if "error" in values:
                 self.element_errors[element] = values["error"]

@@ -50,8 +50,8 @@ def check_carried(archive: MountedArchive, wanted: dict[str, bytes]) -> None:
 TROUBLES: dict[str, tuple[str, Callable[[Disk], None], Callable[[Disk], None], str]] = {
     "full": ("ext4", Disk.fill, Disk.empty, "full"),
     "full, tmpfs": ("tmpfs", Disk.fill, Disk.empty, "full"),
-    "no inodes": ("ext4", Disk.use_up_inodes, Disk.free_inodes, "No space left"),
-    "no inodes, tmpfs": ("tmpfs", Disk.use_up_inodes, Disk.free_inodes, "No space left"),
+    "no inodes": ("ext4", Disk.use_up_inodes, Disk.free_inodes, "full"),
+    "no inodes, tmpfs": ("tmpfs", Disk.use_up_inodes, Disk.free_inodes, "full"),
     "read-only": ("ext4", lambda d: d.remount("ro"), lambda d: d.remount("rw"), "Read-only"),
     "away": ("ext4", Disk.unmount, Disk.mount, "is the disk mounted?"),
 }

@@ -41,3 +41,11 @@ def test_room() -> None:
         assert choose_element(elements, {"a": free(free_bytes)}, size) == chosen
     assert choose_element(elements, {"a": free(0), "b": free(0)}, size) is None
     assert choose_element(elements, {"a": free(None)}, size) == "a"
+
+
+def test_an_element_without_inodes_takes_nothing() -> None:
+    """SEMANTICS: MODE-4"""
+    elements = [element("a", 1), element("b", 2)]
+    capacities = {"a": Capacity(1 << 40, 1 << 40, 1000, 2), "b": Capacity(1 << 40, 1 << 40, 9, 9)}
+    assert choose_element(elements, capacities, 1) == "b"
+    assert choose_element(elements[:1], capacities, 1) is None
