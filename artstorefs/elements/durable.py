@@ -16,6 +16,7 @@ import ctypes
 import errno
 import os
 import secrets
+import stat
 from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -34,6 +35,11 @@ SYNCFS_TRUSTED = frozenset(
 Others may be fine too, but overlayfs, FUSE and network filesystems differ from version to version
 in what their syncfs forwards, so that an fsync of each file is used there.
 """
+
+FLUSH_FAILED = stat.S_ISVTX
+"""Permission bit of a file of ours whose flush has failed, a bit that means nothing on a file: it
+is on the inode itself, so whoever opens it, also after a kill, knows that no further flush of it
+is to be believed, nor that of a hard link to it."""
 
 _SYNCFS_REPORTS_ERRORS_SINCE = (5, 8)  # syncfs(2): "In mainline kernel versions prior to Linux 5.8"
 _STATFS_BYTES = 256  # struct statfs has 120 bytes on 64-bit Linux
@@ -56,6 +62,24 @@ def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
     """fallocate(2) with its modes, which the standard library leaves out; raises `OSError`."""
     if _libc.fallocate(fd, mode, ctypes.c_int64(offset), ctypes.c_int64(length)) != 0:
         _raise_errno("fallocate")
+
+
+def flush(fd: int) -> None:
+    """fsync; one that has failed once for this file fails for ever, until `written_anew`."""
+    if os.fstat(fd).st_mode & FLUSH_FAILED:
+        raise OSError(errno.EIO, "an earlier flush of its content failed; write it anew")
+    try:
+        os.fsync(fd)
+    except OSError:
+        os.fchmod(fd, stat.S_IMODE(os.fstat(fd).st_mode) | FLUSH_FAILED)
+        raise
+
+
+def written_anew(fd: int) -> None:
+    """Nothing is left of the content whose flush failed: the file has just been emptied."""
+    mode = os.fstat(fd).st_mode
+    if mode & FLUSH_FAILED:
+        os.fchmod(fd, stat.S_IMODE(mode) & ~FLUSH_FAILED)
 
 
 def honours_syncfs(fd: int) -> bool:

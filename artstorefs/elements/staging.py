@@ -106,7 +106,8 @@ class Staging:
             with translated(self._element, key), self._directory() as directory:
                 # After a failed flush the pages of the source may pass for clean and be on no
                 # disk, which only writing them anew can mend.
-                if not self._failures and _link(source, directory, change.temporary):
+                doubtful = self._failures or os.fstat(source).st_mode & durable.FLUSH_FAILED
+                if not doubtful and _link(source, directory, change.temporary):
                     change.fd = os.dup(source)
                 else:
                     self._copy(change, source, directory)

@@ -24,7 +24,7 @@ import trio
 from artstorefs.core.crash_points import crash_point
 from artstorefs.core.errors import StateError
 from artstorefs.core.modes import Operation
-from artstorefs.elements.durable import fallocate
+from artstorefs.elements.durable import fallocate, flush, written_anew
 from artstorefs.filesystem.archive import Archive, now_ns
 from artstorefs.filesystem.errors import FileTooLarge, NotAllocatable, SpoolFull
 from artstorefs.filesystem.open_file import ACCESS_MODE, Handle, OpenFile, allocated_bytes
@@ -406,6 +406,8 @@ class Contents:
         if not file.writable or size == 0:
             await self._make_writable(file, truncate=size == 0)
         os.ftruncate(file.descriptor, size)
+        if size == 0:
+            written_anew(file.descriptor)
         node.mtime_ns = node.ctime_ns = now_ns()
         node.size = size
 
@@ -511,7 +513,11 @@ class Contents:
         await self.sync_tree()
 
     async def _sync_content(self, file: OpenFile) -> None:
-        await trio.to_thread.run_sync(os.fsync, file.descriptor)
+        try:
+            await trio.to_thread.run_sync(flush, file.descriptor)
+        except OSError as exc:
+            self._archive.outcomes.refuse(file.node.ino, f"a flush of its content failed: {exc}")
+            raise
         if file.unsynced_name:
             await trio.to_thread.run_sync(self._archive.spool.sync_directory)
             file.unsynced_name = False

@@ -200,6 +200,7 @@ class Database:
         """Raises StateError when the database cannot be opened or made."""
         self.path = path
         self.reserve = reserve
+        self._flush_failed = False
         with translated(path):
             self._open(path)
 
@@ -252,8 +253,25 @@ class Database:
             raise StateFull(self.path, "its disk is full")
 
     def sync_log(self) -> None:
-        """Make every committed transaction survive a power cut. Blocks; any thread may call it."""
-        os.fdatasync(self._log_fd)
+        """Make every committed transaction survive a power cut. Blocks; any thread may call it.
+
+        After a failure the log's pages pass for clean and may be on no disk, so everything in it
+        is carried into the database file, durably, before the next success.
+        """
+        if self._flush_failed:
+            self._carry_log_over()
+        try:
+            os.fdatasync(self._log_fd)
+        except OSError:
+            self._flush_failed = True
+            raise
+
+    def _carry_log_over(self) -> None:
+        with translated(self.path), closing(_connect(self.path)) as connection:
+            busy, pages, carried = connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+        if busy or pages != carried:
+            raise StateError(self.path, "a flush of the log failed; it is not yet made good")
+        self._flush_failed = False
 
     def log_bytes(self) -> int:
         """Size of SQLite's log file; `checkpoint` is due from CHECKPOINT_BYTES."""

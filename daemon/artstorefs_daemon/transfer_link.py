@@ -124,8 +124,10 @@ class TransferLink:
         """Keep a transfer process at work, for ever."""
         while True:
             try:
+                # the one before may have ended because it could not, which a new one would not see
+                await trio.to_thread.run_sync(self._archive.database.sync_log)
                 ours, process = self._start()
-            except OSError as exc:  # no memory, no processes, no descriptors
+            except (StateError, OSError) as exc:  # or no memory, no processes, no descriptors
                 log.warning("the transfer process cannot be started now: %s", exc)
                 await trio.sleep(RESTART_PAUSE_S)
                 continue

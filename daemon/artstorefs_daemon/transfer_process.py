@@ -86,6 +86,9 @@ class TransferProcess:
                 self._send(self._answer(message, carrier, elements))
             except ConnectionError:
                 os._exit(0)  # the mount process has ended, and nobody waits for an answer
+            except OSError as exc:
+                log.error("the log cannot be flushed, and nothing is carried without: %s", exc)
+                os._exit(74)
             except Exception:
                 # what is not answered is told again to the next process
                 log.exception("the transfer process ends because of this")
