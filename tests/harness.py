@@ -48,13 +48,15 @@ class MountedArchive:
 
     # ------------------------------------------------------------------------ the command line
 
-    def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, check: bool = True, limit_s: float = COMMAND_LIMIT_S
+    ) -> subprocess.CompletedProcess[str]:
         """Run `artstorefs`; its output is in the result, and in the error if it fails."""
         done = subprocess.run(
             [sys.executable, "-m", "artstorefs_tools.command_line", *arguments],
             capture_output=True,
             text=True,
-            timeout=COMMAND_LIMIT_S,
+            timeout=limit_s,
             check=False,
         )
         if check and done.returncode:

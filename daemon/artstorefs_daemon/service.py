@@ -267,6 +267,7 @@ class Service:
                 "bytes": self.budget.used_bytes,
                 "limit_bytes": self.budget.limit_bytes,
             },
+            "survey": self.link.last_survey or {"seen": 0},
             "elements": [self._element_status(element) for element in configuration.elements],
         }
 

@@ -59,7 +59,7 @@ TROUBLES: dict[str, tuple[str, Callable[[Disk], None], Callable[[Disk], None], s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_element_in_trouble_keeps_everything_and_goes_on_by_itself(
+def test_lesson_06_09_element_in_trouble_is_told_keeps_all_and_goes_on(
     limits: Limits, trouble: str
 ) -> None:
     """SEMANTICS: ELEM-3, DUR-6, FULL-4"""

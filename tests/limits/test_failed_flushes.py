@@ -60,7 +60,7 @@ def write_and_fail(archive: MountedArchive, name: str, content: bytes) -> int:
 
 
 @pytest.mark.slow
-def test_fsync_that_failed_stays_failed_until_written_anew(limits: Limits) -> None:
+def test_lesson_06_fsync_that_failed_stays_failed_until_written_anew(limits: Limits) -> None:
     """SEMANTICS: DUR-8"""
     disk = limits.disk("tmpfs", "element", 24)
     archive = limits.archive("settle_s = 600")

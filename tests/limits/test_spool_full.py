@@ -25,7 +25,7 @@ def with_full_spool(limits: Limits, settings: str) -> tuple[MountedArchive, Disk
 
 
 @pytest.mark.slow
-def test_full_spool_fail_is_refused_at_once(limits: Limits) -> None:
+def test_lesson_08_full_spool_fail_is_refused_at_once(limits: Limits) -> None:
     """SEMANTICS: LIMIT-3"""
     archive, disk = with_full_spool(limits, 'spool_full = "fail"\nspool_wait_s = 100')
     started = time.monotonic()
@@ -44,7 +44,7 @@ def test_full_spool_fail_is_refused_at_once(limits: Limits) -> None:
 
 
 @pytest.mark.slow
-def test_full_spool_wait_goes_on_when_the_element_has_room(limits: Limits) -> None:
+def test_lesson_08_full_spool_wait_goes_on_when_the_element_has_room(limits: Limits) -> None:
     """SEMANTICS: LIMIT-3"""
     archive, disk = with_full_spool(limits, "spool_wait_s = 60")
     written = threading.Event()
@@ -74,7 +74,7 @@ def test_full_spool_wait_goes_on_when_the_element_has_room(limits: Limits) -> No
 
 
 @pytest.mark.slow
-def test_full_spool_wait_ends_with_a_refusal(limits: Limits) -> None:
+def test_lesson_08_full_spool_wait_ends_with_a_refusal(limits: Limits) -> None:
     """SEMANTICS: LIMIT-3"""
     archive, disk = with_full_spool(limits, "spool_wait_s = 1")
     started = time.monotonic()

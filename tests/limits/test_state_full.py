@@ -109,7 +109,7 @@ def test_written_file_closed_on_a_full_state_disk_is_sealed_and_carried(
 @pytest.mark.slow
 @pytest.mark.parametrize("end", ["stop", "kill"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_start_with_a_full_state_disk(limits: Limits, kind: str, end: str) -> None:
+def test_lesson_08_start_with_a_full_state_disk(limits: Limits, kind: str, end: str) -> None:
     """SEMANTICS: FULL-3"""
     archive, disk, wanted = prepared(limits, kind)
     use_up(archive)

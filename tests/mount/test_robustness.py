@@ -47,7 +47,7 @@ def descriptor(directory: Path) -> Iterator[int]:
 
 
 @pytest.mark.slow
-def test_bug_in_a_handler_is_eio_and_a_traceback_and_the_mount_goes_on(
+def test_lesson_09_bug_in_a_handler_is_eio_and_a_traceback_and_the_mount_goes_on(
     fresh_archive: MountedArchive, log_watch: LogWatch
 ) -> None:
     (fresh_archive.mount / "f").write_text("before")

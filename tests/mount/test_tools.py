@@ -165,7 +165,9 @@ def test_tree_copied_within_the_mount_and_back_is_the_tree(
 
 
 @pytest.mark.slow
-def test_rsync_delete_removes_what_the_source_has_lost(directory: Path, local: Path) -> None:
+def test_lesson_16_rsync_again_changes_nothing_and_delete_removes_the_rest(
+    directory: Path, local: Path
+) -> None:
     for number in range(20):
         (local / f"d{number % 3}").mkdir(exist_ok=True)
         (local / f"d{number % 3}" / f"f{number}").write_text(str(number))
@@ -181,7 +183,7 @@ def test_rsync_delete_removes_what_the_source_has_lost(directory: Path, local: P
 
 
 @pytest.mark.slow
-def test_rsync_of_one_file_costs_one_object_and_one_attr_json(local: Path) -> None:
+def test_lesson_16_rsync_of_one_file_costs_one_object_and_one_attr_json(local: Path) -> None:
     (local / "painting.jpg").write_bytes(os.urandom(100_000))
     archive = make_archive("settle_s = 1.0")  # the default
     try:
@@ -259,7 +261,9 @@ def test_git_commits_packs_checks_and_clones(directory: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("journal", ["wal", "delete", "truncate", "persist"])
-def test_sqlite_keeps_its_promises(archive: MountedArchive, directory: Path, journal: str) -> None:
+def test_lesson_21_sqlite_keeps_its_promises(
+    archive: MountedArchive, directory: Path, journal: str
+) -> None:
     path = directory / "test.db"
     database = sqlite3.connect(path, isolation_level=None)
     assert database.execute(f"PRAGMA journal_mode = {journal}").fetchone() == (journal,)
