@@ -13,7 +13,6 @@ have to wait for a disk; a plain write is one `pwrite`, or none of ours: what be
 written by the kernel itself where it can do that (`passthrough.py`).
 """
 
-import errno
 import logging
 import os
 import stat
@@ -27,34 +26,26 @@ from artstorefs.core.modes import Operation
 from artstorefs.elements.durable import fallocate, flush, written_anew
 from artstorefs.filesystem.archive import Archive, now_ns
 from artstorefs.filesystem.errors import FileTooLarge, NotAllocatable, SpoolFull
-from artstorefs.filesystem.open_file import ACCESS_MODE, Handle, OpenFile, allocated_bytes
+from artstorefs.filesystem.open_file import (
+    ACCESS_MODE,
+    ALLOCATE_MODES,
+    FALLOC_FL_PUNCH_HOLE,
+    FILE_LIMIT_BYTES,
+    Handle,
+    OpenFile,
+    allocated_bytes,
+    store,
+)
 from artstorefs.filesystem.pages import REQUEST_BYTES
 from artstorefs.filesystem.passthrough import Kernel, NoPassthrough, Passthrough, is_written
 from artstorefs.filesystem.source import ContentSource
 from artstorefs.filesystem.spool_budget import SpoolBudget
+from artstorefs.filesystem.unfinished import Unfinished
 from artstorefs.filesystem.xattr import CAPABILITY, set_system
 from artstorefs.state.node import ContentState, Node
 from artstorefs.state.spool import spool_name
 
 log = logging.getLogger(__name__)
-
-BLOCKING_BYTES = 256 << 10
-"""From this size on a write goes to a thread: copying takes longer than the change of threads."""
-
-
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE = 1, 2, 16  # linux/falloc.h
-
-ALLOCATE_MODES = frozenset(
-    {
-        *(0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE),
-        *(FALLOC_FL_ZERO_RANGE, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE),
-    }
-)
-
-FILE_LIMIT_BYTES = (1 << 44) - 4096
-"""Largest file: what ext4 holds with blocks of 4 KiB, so that a spool and an element can."""
 
 
 class Contents:
@@ -76,7 +67,7 @@ class Contents:
         self._budget = budget
         self._files: dict[int, OpenFile] = {}
         self._passthrough = Passthrough(kernel or NoPassthrough(), budget)
-        self._unfinished: dict[int, tuple[Node, int]] = {}
+        self._unfinished = Unfinished(archive)
 
     def is_held(self, ino: int) -> bool:
         return ino in self._files
@@ -185,7 +176,7 @@ class Contents:
                 self._archive.changes.purge(node, uid)
         except StateError as exc:
             log.warning("inode %d is closed, which is recorded later: %s", node.ino, exc)
-            self._unfinished[node.ino] = (node, uid)
+            self._unfinished.add(node, uid)
         finally:
             if file.handles == 0 and not file.is_mapped:
                 self._drop_descriptor(file)
@@ -240,19 +231,8 @@ class Contents:
             self._passthrough.watch(file)
 
     def finish(self) -> None:
-        """Seal, and let go of, what was closed while the state directory could not record it.
-        Raises StateError when it still cannot."""
-        for ino, (node, uid) in list(self._unfinished.items()):
-            file = self._files.get(ino)
-            if self._archive.index.node(ino) is not node:
-                pass  # removed meanwhile
-            elif file is None and node.nlink == 0:
-                self._archive.changes.purge(node, uid)
-            elif node.content_state == ContentState.OPEN and (file is None or not file.is_busy):
-                self._archive.changes.content_sealed(node, uid)
-                if file is not None:
-                    file.writable = False
-            del self._unfinished[ino]
+        """See `unfinished.py`."""
+        self._unfinished.finish(self._files)
 
     def _seal(self, file: OpenFile, uid: int) -> None:
         if file.writable:
@@ -334,16 +314,7 @@ class Contents:
                 await self._budget.wait(growth, node.ino)
             file.charged_bytes += growth
         try:
-            try:
-                if len(data) < BLOCKING_BYTES:
-                    written = _write_all(file.descriptor, data, offset)
-                else:
-                    fd = file.descriptor
-                    written = await trio.to_thread.run_sync(_write_all, fd, data, offset)
-            except OSError as exc:
-                if exc.errno not in FULL:
-                    raise
-                written = await self._write_when_there_is_room(file, data, offset)
+            written = await self._store(file, data, offset)
         except BaseException:
             if growth > 0:
                 file.charged_bytes -= growth
@@ -355,18 +326,14 @@ class Contents:
         node.size = max(node.size, offset + written)
         return written
 
-    async def _write_when_there_is_room(self, file: OpenFile, data: bytes, offset: int) -> int:
-        """The spool's disk is full, which is waited for like the spool's own limit."""
+    async def _store(self, file: OpenFile, data: bytes, offset: int) -> int:
+        """A full disk is waited for like the spool's own limit."""
         deadline_s = self._budget.deadline_s()
-        while True:
+        while (written := await store(file.descriptor, data, offset)) is None:
             await self._budget.wait_for_disk(deadline_s, file.node.ino)
             if not file.writable:  # others have closed or cut it off meanwhile
                 await self._make_writable(file, truncate=False)
-            try:
-                return _write_all(file.descriptor, data, offset)
-            except OSError as exc:
-                if exc.errno not in FULL:
-                    raise
+        return written
 
     def _drop_privileges(self, handle: Handle) -> None:
         """A change takes away capabilities, and of anybody but root the set-user-id bit and, of an
@@ -533,15 +500,3 @@ class Contents:
         if file.node.content_state == ContentState.OPEN:
             self._seal(file, handle.uid)
         return file.node.nlink > 0 and self._archive.log.is_waiting(file.node.ino)
-
-
-def _write_all(descriptor: int, data: bytes, offset: int) -> int:
-    """Bytes written: all, or fewer if the disk is full after some; OSError if after none."""
-    written = os.pwrite(descriptor, data, offset)
-    view = memoryview(data)
-    while written < len(data):
-        try:
-            written += os.pwrite(descriptor, view[written:], offset + written)
-        except OSError:
-            break
-    return written

@@ -1,5 +1,6 @@
 """What is known of an open inode and of each of its descriptors."""
 
+import errno
 import os
 from dataclasses import dataclass, field
 
@@ -9,6 +10,24 @@ from artstorefs.filesystem.verified import VerifiedContent
 from artstorefs.state.node import Node
 
 ACCESS_MODE = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
+
+BLOCKING_BYTES = 256 << 10
+"""From this size on a write goes to a thread: copying takes longer than the change of threads."""
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Errors that mean: no room on the disk."""
+
+FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE = 1, 2, 16  # linux/falloc.h
+
+ALLOCATE_MODES = frozenset(
+    {
+        *(0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE),
+        *(FALLOC_FL_ZERO_RANGE, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE),
+    }
+)
+
+FILE_LIMIT_BYTES = (1 << 44) - 4096
+"""Largest file: what ext4 holds with blocks of 4 KiB, so that a spool and an element can."""
 
 
 @dataclass(slots=True)
@@ -91,3 +110,27 @@ class Handle:
 def allocated_bytes(descriptor: int) -> int:
     """Disk space of a file: its holes take none."""
     return os.fstat(descriptor).st_blocks * 512
+
+
+def write_all(descriptor: int, data: bytes, offset: int) -> int:
+    """Bytes written: all, or fewer if the disk is full after some; OSError if after none."""
+    written = os.pwrite(descriptor, data, offset)
+    view = memoryview(data)
+    while written < len(data):
+        try:
+            written += os.pwrite(descriptor, view[written:], offset + written)
+        except OSError:
+            break
+    return written
+
+
+async def store(descriptor: int, data: bytes, offset: int) -> int | None:
+    """Bytes written, as `write_all` has it; None where the disk has no room."""
+    try:
+        if len(data) < BLOCKING_BYTES:
+            return write_all(descriptor, data, offset)
+        return await trio.to_thread.run_sync(write_all, descriptor, data, offset)
+    except OSError as exc:
+        if exc.errno not in FULL:
+            raise
+    return None
