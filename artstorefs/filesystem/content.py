@@ -149,8 +149,7 @@ class Contents:
 
     def release(self, handle: Handle) -> None:
         """close(2) of the last descriptor of a description. The last writer seals the content,
-        or, if the kernel writes it, the last of all; who also lets a file without names go. What
-        cannot be committed, `finish` does."""
+        or, if the kernel writes it, the last of all; who also lets a file without names go."""
         file = handle.file
         file.handles -= 1
         file.cached_handles -= handle.is_cached
@@ -321,8 +320,7 @@ class Contents:
                 self._budget.release(growth)
             raise
         crash_point("write.spooled")
-        now = now_ns()
-        node.mtime_ns = node.ctime_ns = now
+        node.mtime_ns = node.ctime_ns = now_ns()
         node.size = max(node.size, offset + written)
         return written
 
