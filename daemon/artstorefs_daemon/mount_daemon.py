@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 from uuid import UUID
 
@@ -22,6 +23,7 @@ import trio
 from artstorefs.core.configuration import ArchiveConfiguration
 from artstorefs.core.errors import ArchiveInUse, ArtStoreFSError, ConfigurationError
 from artstorefs.core.mount_options import MountOptions
+from artstorefs.elements.durable import make_directories_durably
 from artstorefs.elements.interface import Element
 from artstorefs.elements.local import LocalElement
 from artstorefs.filesystem.archive import Archive, now_ns
@@ -68,7 +70,8 @@ def serve(
     """Mount and serve. Returns in the parent when the mount is there, in the foreground when it
     has ended; the value is the exit code. Raises ArtStoreFSError before anything is mounted."""
     clear_dead_mount(mountpoint)
-    for directory in (configuration.state_dir, configuration.cache_dir, configuration.runtime_dir):
+    make_state_directory(configuration.state_dir)
+    for directory in (configuration.cache_dir, configuration.runtime_dir):
         os.makedirs(
             directory,
             mode=0o700 if directory != configuration.runtime_dir else 0o755,
@@ -86,6 +89,11 @@ def serve(
         _serve_in_background(configuration, mountpoint, options, lock, writing)
     os.close(writing)
     return _wait_for_child(reading, child)
+
+
+def make_state_directory(path: Path) -> None:
+    """What is synced below must not lose its directory in a power cut."""
+    make_directories_durably(path)
 
 
 def _acquire(lock: StateLock) -> None:
