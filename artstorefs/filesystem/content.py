@@ -468,10 +468,12 @@ class Contents:
         await self.sync_tree()
 
     async def _sync_content(self, file: OpenFile) -> None:
-        await trio.to_thread.run_sync(os.fsync, file.descriptor)
+        version = file.version
+        await trio.to_thread.run_sync(self._archive.spool.sync_content, os.dup(file.descriptor))
         if file.unsynced_name:
             await trio.to_thread.run_sync(self._archive.spool.sync_directory)
-            file.unsynced_name = False
+            if file.version == version:
+                file.unsynced_name = False
 
     async def sync_tree(self) -> None:
         """fsync(2) of a directory: every change of the tree so far survives a power cut."""
