@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sqlite3
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -98,7 +99,11 @@ class Service:
         while True:
             await trio.sleep(CHECKPOINT_INTERVAL_S)
             if database.log_bytes() >= CHECKPOINT_BYTES:
-                await trio.to_thread.run_sync(database.checkpoint)
+                try:
+                    await trio.to_thread.run_sync(database.checkpoint)
+                except (sqlite3.Error, OSError) as exc:
+                    # does no harm but that the log grows; an error that left here ends the mount
+                    log.warning("a checkpoint is put off: %s", exc)
 
     async def _let_go_of_unmapped(self) -> None:
         pause_s = UNMAPPED_PAUSE_LIMIT_S

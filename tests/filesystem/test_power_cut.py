@@ -1,6 +1,7 @@
 """Single moments at which a sync or a power cut is awkward; `tests/power` cuts the power itself."""
 
 import os
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import trio
 import trio.testing
 
 from artstorefs.recovery.start import recover
+from artstorefs.state.database import CHECKPOINT_BYTES
 from artstorefs.state.node import ContentState
 from artstorefs_daemon.mount_daemon import make_state_directory
+from artstorefs_daemon.service import Service
 
 from .workbench import Workbench
 
@@ -163,3 +166,24 @@ async def test_the_names_in_a_state_directory_are_durable_when_it_is_open(
     bench.restart()
     assert str(bench.base / "state") in synced
     recover(bench.archive)
+
+
+async def test_a_checkpoint_that_fails_is_tried_again(
+    bench: Workbench, clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk, or one that errs, once took the whole mount with it."""
+    tries = []
+
+    def checkpoint() -> None:
+        tries.append(None)
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(bench.archive.database, "log_bytes", lambda: CHECKPOINT_BYTES)
+    monkeypatch.setattr(bench.archive.database, "checkpoint", checkpoint)
+    service = Service(bench.archive, "/nowhere", 0, -1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(service._checkpoint)
+        clock.autojump_threshold = 0.01
+        await trio.sleep(5)
+        nursery.cancel_scope.cancel()
+    assert len(tries) >= 3
