@@ -23,7 +23,7 @@ import trio
 from artstorefs.core.crash_points import crash_point
 from artstorefs.core.errors import StateError
 from artstorefs.core.modes import Operation
-from artstorefs.elements.durable import fallocate, flush, written_anew
+from artstorefs.elements.durable import fallocate, written_anew
 from artstorefs.filesystem.archive import Archive, now_ns
 from artstorefs.filesystem.errors import FileTooLarge, NotAllocatable, SpoolFull
 from artstorefs.filesystem.open_file import (
@@ -478,14 +478,17 @@ class Contents:
         await self.sync_tree()
 
     async def _sync_content(self, file: OpenFile) -> None:
+        version = file.version
+        descriptor = os.dup(file.descriptor)
         try:
-            await trio.to_thread.run_sync(flush, file.descriptor)
+            await trio.to_thread.run_sync(self._archive.spool.sync_content, descriptor)
         except OSError as exc:
             self._archive.outcomes.refuse(file.node.ino, f"a flush of its content failed: {exc}")
             raise
         if file.unsynced_name:
             await trio.to_thread.run_sync(self._archive.spool.sync_directory)
-            file.unsynced_name = False
+            if file.version == version:
+                file.unsynced_name = False
 
     async def sync_tree(self) -> None:
         """fsync(2) of a directory: every change of the tree so far survives a power cut."""

@@ -43,7 +43,8 @@ class FoundNode:
     state: ContentState
     spool_file: SpoolFile
     on_an_element: bool
-    """An element is known to hold some content of it."""
+    """An element is known to hold some content of it, and what the spool has was never synced for a
+    program: what was synced stays, whatever was appended or cut off without the record of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from artstorefs.recovery.decisions import (
     decide_spool_file,
 )
 from artstorefs.state.node import ContentState, Node
-from artstorefs.state.spool import parse_spool_name, spool_name
+from artstorefs.state.spool import SYNCED, parse_spool_name, spool_name
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,8 @@ def _recover_node(archive: Archive, node: Node) -> None:
     stat = archive.spool.stat(node.ino, node.content)
     size = stat.st_size if stat else 0
     copies = [copy for copy in archive.index.copies(node.ino) if not copy.is_record]
+    if stat is not None and stat.st_mode & SYNCED:
+        copies = []  # it was on the disk; a change that was not recorded has made another size
     spool_file = SpoolFile.ABSENT
     if stat is not None:
         spool_file = SpoolFile.WHOLE if size == node.size else SpoolFile.OTHER
@@ -64,7 +66,8 @@ def _recover_node(archive: Archive, node: Node) -> None:
         archive.changes.content_reverted(node, newest, time.time_ns())
     elif action is not NodeAction.KEEP:
         if action is NodeAction.SHORTEN:
-            log.error("%s: %d of %d bytes survived", _path(archive, node), size, node.size)
+            path = _path(archive, node)
+            log.error("%s: %d bytes survived, %d were recorded", path, size, node.size)
         elif stat is not None:
             node.mtime_ns = stat.st_mtime_ns
             node.ctime_ns = max(node.ctime_ns, stat.st_ctime_ns)

@@ -23,6 +23,7 @@ from typing import Any
 
 from artstorefs.core.crash_points import crash_point
 from artstorefs.core.errors import StateError, StateFull
+from artstorefs.elements.durable import fsync_directory
 from artstorefs.state.reserve import Reserve
 
 log = logging.getLogger(__name__)
@@ -219,6 +220,7 @@ class Database:
         with self.transaction():
             pass  # makes the log file if it is not there, which `sync_log` needs open
         self._log_fd = os.open(path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
+        fsync_directory(os.path.dirname(path))  # SQLite leaves that to its first sync of the log
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

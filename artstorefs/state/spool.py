@@ -9,10 +9,17 @@ writes then works on a copy with the next version.
 import itertools
 import os
 import re
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 
 from artstorefs.core.crash_points import crash_point
+from artstorefs.elements.durable import FLUSH_FAILED, flush, make_directories_durably
+
+SYNCED = stat.S_IXUSR
+"""Permission bit, without a meaning for us otherwise, of a spool file whose content was synced for
+a program. It becomes durable with the content itself. After a power cut it tells content that is
+still there, whatever was appended or cut off since, from content that was never on the disk."""
 
 # Numbers of up to 63 bits, as SQLite has them, in the one form in which we write them.
 _NAME = re.compile(r"(0|[1-9a-f][0-9a-f]{0,14})\.(0|[1-9][0-9]{0,17})", re.ASCII)
@@ -41,7 +48,7 @@ class Spool:
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        make_directories_durably(directory)
 
     def path(self, ino: int, version: int) -> str:
         return f"{self.directory}/{ino:x}.{version}"
@@ -84,6 +91,21 @@ class Spool:
         """Idempotent."""
         with suppress(FileNotFoundError):
             os.unlink(self.path_of_name(name))
+
+    def sync_content(self, descriptor: int) -> None:
+        """Make content survive a power cut, for a program. Blocks. The descriptor is closed here;
+        it is none that somebody closes before, who begins the next version of the content."""
+        try:
+            mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+            if not mode & (SYNCED | FLUSH_FAILED):
+                os.fchmod(descriptor, mode | SYNCED)
+            try:
+                flush(descriptor)
+            except OSError:
+                os.fchmod(descriptor, mode | FLUSH_FAILED)  # synced is at most what was before
+                raise
+        finally:
+            os.close(descriptor)
 
     def sync_directory(self) -> None:
         """Make the names of new spool files survive a power cut. Blocks."""

@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 from uuid import UUID
 
@@ -22,6 +23,7 @@ import trio
 from artstorefs.core.configuration import ArchiveConfiguration
 from artstorefs.core.errors import ArchiveInUse, ArtStoreFSError, ConfigurationError
 from artstorefs.core.mount_options import MountOptions
+from artstorefs.elements.durable import make_directories_durably
 from artstorefs.elements.interface import Element
 from artstorefs.elements.local import LocalElement
 from artstorefs.filesystem.archive import Archive, now_ns
@@ -88,7 +90,7 @@ def _make_directories(configuration: ArchiveConfiguration) -> None:
     """Only the state directory is needed; without the others something is missing until they can
     be made, but nobody is turned away."""
     try:
-        os.makedirs(configuration.state_dir, mode=0o700, exist_ok=True)
+        make_state_directory(configuration.state_dir)
     except OSError as exc:
         reason = f"{configuration.state_dir} cannot be made: {exc.strerror}"
         raise ConfigurationError(configuration.name, "state_dir", reason) from exc
@@ -97,6 +99,11 @@ def _make_directories(configuration: ArchiveConfiguration) -> None:
             os.makedirs(directory, mode=mode, exist_ok=True)
         except OSError as exc:
             print(f"artstorefs: {directory} cannot be made: {exc.strerror}", file=sys.stderr)
+
+
+def make_state_directory(path: Path) -> None:
+    """What is synced below must not lose its directory in a power cut."""
+    make_directories_durably(path)
 
 
 def _acquire(lock: StateLock) -> None:

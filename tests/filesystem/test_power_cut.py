@@ -1,0 +1,189 @@
+"""Single moments at which a sync or a power cut is awkward; `tests/power` cuts the power itself."""
+
+import os
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from artstorefs.recovery.start import recover
+from artstorefs.state.database import CHECKPOINT_BYTES
+from artstorefs.state.node import ContentState
+from artstorefs_daemon.mount_daemon import make_state_directory
+from artstorefs_daemon.service import Service
+
+from .workbench import Workbench
+
+
+async def synced_file_that_an_element_has_an_older_content_of(bench: Workbench) -> str:
+    """A file `f`: "first" on the element, "second content" synced in the spool. The spool file."""
+    await bench.write(b"f", b"first")
+    await bench.drain()
+    node = await bench.write(b"f", b"second content")
+    handle = await bench.open_file(node)
+    await bench.contents.fsync(handle)
+    bench.contents.release(handle)
+    assert node.content_state == ContentState.SEALED
+    return bench.archive.spool.path(node.ino, node.content)
+
+
+def append(path: str, data: bytes) -> None:
+    with open(path, "ab") as file:
+        file.write(data)
+
+
+async def test_power_cut_takes_what_was_appended_and_not_what_was_synced(
+    bench: Workbench,
+) -> None:
+    """SEMANTICS: DUR-2. The disk has the longer spool file and not the record that it was opened
+    again: that it is not as long as the record says does not make it a lost one."""
+    spool_file = await synced_file_that_an_element_has_an_older_content_of(bench)
+    append(spool_file, b" and more")
+    bench.restart()
+    node = bench.tree.lookup(1, b"f")
+    assert node is not None
+    assert await bench.content(node) == b"second content and more"
+    await bench.drain()
+    assert await bench.content(node) == b"second content and more"
+
+
+async def test_power_cut_after_a_truncate_that_was_not_synced(bench: Workbench) -> None:
+    """SEMANTICS: DUR-2"""
+    spool_file = await synced_file_that_an_element_has_an_older_content_of(bench)
+    os.truncate(spool_file, 6)
+    bench.restart()
+    node = bench.tree.lookup(1, b"f")
+    assert node is not None
+    assert await bench.content(node) == b"second"
+
+
+async def test_power_cut_takes_content_that_was_never_synced(bench: Workbench) -> None:
+    """SEMANTICS: DUR-3. What an element has is the content again."""
+    await bench.write(b"f", b"first")
+    await bench.drain()
+    node = await bench.write(b"f", b"second content")
+    os.truncate(bench.archive.spool.path(node.ino, node.content), 0)
+    bench.restart()
+    node = bench.tree.lookup(1, b"f")
+    assert node is not None
+    assert await bench.content(node) == b"first"
+
+
+async def test_fsync_is_of_the_file_that_was_open_when_it_was_called(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The descriptor is closed, and its number used again, while the thread has not begun."""
+    node = await bench.write(b"f", b"x" * 100)
+    await bench.send()  # assigned: the next writer makes another version
+    reader = await bench.open_file(node, os.O_RDONLY)
+    await bench.contents.read(reader, 0, 10)
+    wanted = os.stat(bench.archive.spool.path(node.ino, node.content)).st_ino
+    replaced = threading.Event()
+    synced = []
+    real = os.fsync
+
+    def late(descriptor: int) -> None:
+        if not synced:
+            replaced.wait(10)
+            synced.append(os.fstat(descriptor).st_ino)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", late)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.contents.fsync, reader)
+        await trio.testing.wait_all_tasks_blocked()
+        await bench.contents.truncate(node, 0, 0)
+        others = [os.open(os.devnull, os.O_RDONLY) for _ in range(4)]
+        replaced.set()
+    for descriptor in others:
+        os.close(descriptor)
+    assert synced == [wanted]
+    bench.contents.release(reader)
+
+
+async def test_fsync_of_one_version_says_nothing_of_the_name_of_the_next(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SEMANTICS: DUR-2. The next version is begun while the directory is being synced."""
+    node = await bench.write(b"f", b"x" * 100)
+    await bench.send()
+    handle = await bench.open_file(node, os.O_RDONLY)
+    directories = 0
+    reached, begun = threading.Event(), threading.Event()
+    real = bench.archive.spool.sync_directory
+
+    def sync_directory() -> None:
+        nonlocal directories
+        directories += 1
+        real()
+        reached.set()
+        begun.wait(10)
+
+    monkeypatch.setattr(bench.archive.spool, "sync_directory", sync_directory)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.contents.fsync, handle)
+        await trio.to_thread.run_sync(reached.wait, 10)
+        writer = await bench.contents.open(node, os.O_WRONLY | os.O_TRUNC, 0)
+        await bench.contents.write(writer, 0, b"next")
+        begun.set()
+    await bench.contents.fsync(writer)
+    assert directories == 2
+    bench.contents.release(writer)
+    bench.contents.release(handle)
+
+
+def synced_directories(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Directories that are synced from now on."""
+    synced: set[str] = set()
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.add(os.readlink(f"/proc/self/fd/{descriptor}"))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return synced
+
+
+def test_a_new_state_directory_is_durable_with_all_above_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SEMANTICS: DUR-2. What is synced in a directory whose own name is not would be nowhere."""
+    synced = synced_directories(monkeypatch)
+    make_state_directory(tmp_path / "a" / "b" / "state")
+    assert {str(tmp_path), f"{tmp_path}/a", f"{tmp_path}/a/b"} <= synced
+
+
+async def test_the_names_in_a_state_directory_are_durable_when_it_is_open(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SEMANTICS: DUR-2. SQLite makes its log anew at a start, and would sync its name only if it
+    synced the log itself."""
+    synced = synced_directories(monkeypatch)
+    bench.restart()
+    assert str(bench.base / "state") in synced
+    recover(bench.archive)
+
+
+async def test_a_checkpoint_that_fails_is_tried_again(
+    bench: Workbench, clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk, or one that errs, once took the whole mount with it."""
+    tries = []
+
+    def checkpoint() -> None:
+        tries.append(None)
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(bench.archive.database, "log_bytes", lambda: CHECKPOINT_BYTES)
+    monkeypatch.setattr(bench.archive.database, "checkpoint", checkpoint)
+    service = Service(bench.archive, "/nowhere", 0, -1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(service._checkpoint)
+        clock.autojump_threshold = 0.01
+        await trio.sleep(5)
+        nursery.cancel_scope.cancel()
+    assert len(tries) >= 3
