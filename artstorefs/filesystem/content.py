@@ -178,19 +178,22 @@ class Contents:
             self._unfinished.add(node, uid)
         finally:
             if file.handles == 0 and not file.is_mapped:
-                self._drop_descriptor(file)
+                file.drop_descriptor()
                 self._files.pop(node.ino, None)
 
     def _is_mapped(self, file: OpenFile) -> bool:
-        """Whether somebody but us has the spool file open for writing."""
-        self._drop_descriptor(file)
-        node = file.node
+        """Whether somebody but us has, or may have, the spool file open for writing."""
         try:
-            file.descriptor = self._archive.spool.open(node.ino, node.content, write=False)
-            return is_written(file.descriptor)
-        finally:
-            self._drop_descriptor(file)
-            self._make_writable_now(file, truncate=False)
+            reading = self._archive.spool.open(file.node.ino, file.node.content, write=False)
+            try:
+                file.drop_descriptor()
+                return is_written(reading)
+            finally:
+                os.close(reading)
+                self._make_writable_now(file, truncate=False)
+        except OSError as exc:
+            log.warning("inode %d is sealed later: %s", file.node.ino, exc)
+            return True
 
     def hold_written(self, node: Node) -> None:
         """At the start: `node` is OPEN, and a program that has outlived the daemon writes it."""
@@ -247,15 +250,6 @@ class Contents:
         self._budget.charge(allocated - file.charged_bytes)
         file.charged_bytes = allocated
 
-    def _drop_descriptor(self, file: OpenFile) -> None:
-        if file.descriptor >= 0:
-            os.close(file.descriptor)
-            file.descriptor = -1
-        if file.archived is not None:
-            file.archived.close()
-            file.archived = None
-        file.writable = False
-
     # -------------------------------------------------------------------------------- read
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes | memoryview:
@@ -281,7 +275,7 @@ class Contents:
             return
         if node.content_state == ContentState.EMPTY:
             return
-        self._drop_descriptor(file)
+        file.drop_descriptor()
         if node.content_state in (ContentState.OPEN, ContentState.SEALED):
             try:
                 file.descriptor = self._archive.spool.open(node.ino, node.content, write=False)
@@ -459,7 +453,7 @@ class Contents:
         self._replace_descriptor(file, descriptor)
 
     def _replace_descriptor(self, file: OpenFile, descriptor: int) -> None:
-        self._drop_descriptor(file)
+        file.drop_descriptor()
         file.descriptor = descriptor
         file.version = file.node.content
         file.writable = True

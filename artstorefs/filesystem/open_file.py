@@ -62,6 +62,15 @@ class OpenFile:
     """All descriptors are closed, and yet somebody may be writing: what a mapping, or a program
     that has outlived a killed daemon, still does."""
 
+    def drop_descriptor(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+        if self.archived is not None:
+            self.archived.close()
+            self.archived = None
+        self.writable = False
+
     @property
     def is_busy(self) -> bool:
         """Somebody writes it, or may."""

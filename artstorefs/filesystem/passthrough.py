@@ -107,6 +107,8 @@ class Passthrough:
 
     def refresh(self, file: OpenFile) -> None:
         """Bring the node of a bound file up to date with what the kernel has written."""
+        if file.descriptor < 0:
+            return  # there are too many open; a later look has one again
         status = os.fstat(file.descriptor)
         node = file.node
         node.size = status.st_size

@@ -1,7 +1,6 @@
 """Single moments at which a sync or a power cut is awkward; `tests/power` cuts the power itself."""
 
 import os
-import sqlite3
 import threading
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 import trio
 import trio.testing
 
+from artstorefs.core.errors import StateFull
 from artstorefs.recovery.start import recover
 from artstorefs.state.database import CHECKPOINT_BYTES
 from artstorefs.state.node import ContentState
@@ -176,13 +176,13 @@ async def test_a_checkpoint_that_fails_is_tried_again(
 
     def checkpoint() -> None:
         tries.append(None)
-        raise sqlite3.OperationalError("database or disk is full")
+        raise StateFull("state.db", "database or disk is full")
 
     monkeypatch.setattr(bench.archive.database, "log_bytes", lambda: CHECKPOINT_BYTES)
     monkeypatch.setattr(bench.archive.database, "checkpoint", checkpoint)
     service = Service(bench.archive, "/nowhere", 0, -1)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(service._checkpoint)
+        nursery.start_soon(service._keep_state)
         clock.autojump_threshold = 0.01
         await trio.sleep(5)
         nursery.cancel_scope.cancel()
