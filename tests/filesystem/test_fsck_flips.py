@@ -9,8 +9,9 @@ Of each flip one of two things has to be so:
 
 and whatever is read after it, by file_id, is the right content or an error (of SQLite's log, also
 the content that an earlier transaction had). What is flipped: objects, block lists, attr.json,
-node records, archive.json, the index (`state.db`), and SQLite's log of a daemon that was killed. Left out is what
-nothing else knows: content in the spool, and rows of the index that no element has yet.
+node records, archive.json, the index (`state.db`), and SQLite's log of a daemon that was killed.
+Left out is what nothing else knows: content in the spool, and rows of the index that no element has
+yet.
 
 `--flips N` is how many (200), `ASFS_SEED` the seed, printed.
 """
