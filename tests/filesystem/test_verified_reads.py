@@ -42,6 +42,11 @@ from .large_files import (
 from .workbench import Workbench
 
 
+@pytest.fixture(autouse=True)
+async def _damage_is_meant(bench: Workbench) -> None:
+    bench.is_sound = False
+
+
 @pytest.fixture
 def data() -> bytes:
     return DATA
