@@ -42,9 +42,11 @@ from .large_files import (
 from .workbench import Workbench
 
 
-@pytest.fixture(autouse=True)
-async def _damage_is_meant(bench: Workbench) -> None:
+@pytest.fixture
+async def bench(bench: Workbench) -> Workbench:
+    """These tests do damage, and leave it."""
     bench.is_sound = False
+    return bench
 
 
 @pytest.fixture
