@@ -10,4 +10,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--operations", type=int, default=20_000, help="random operations, tests/model (20000)"
     )
-    group.addoption("--seed", type=int, default=None, help="of the random operations")
+    group.addoption("--seed", type=int, help="of the random operations, and of the power cuts")
+    group.addoption("--cuts", type=int, default=10, help="power cuts")
+    group.addoption("--states", type=int, default=1000, help="states of a disk after a power cut")
+    group.addoption("--flips", type=int, default=200, help="bytes to flip in test_fsck_flips.py")

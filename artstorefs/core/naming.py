@@ -7,10 +7,12 @@
     .artstorefs/nodes/UU/UUID.node.json                           a node record
 
 A key is relative, has "/" between its parts, and is text. An object's key is for people who look
-at the element without us; nothing is ever read out of it. It is unique because of the UUID and
-the time in it: later content of the same file must come with a later second.
+at the element without us; nothing is read out of it, but whose it is, to make sure. It is unique
+because of the UUID and the time in it: later content of the same file must come with a later
+second.
 """
 
+import re
 import unicodedata
 from datetime import UTC, datetime
 from typing import Final
@@ -38,6 +40,11 @@ USERNAME_LIMIT_BYTES: Final = 32
 EXTENSION_LIMIT_CHARACTERS: Final = 16
 KEY_LIMIT_BYTES: Final = 1024
 """The limit of S3."""
+
+_OBJECT: Final = re.compile(
+    r"\d{4}/\d\d/\d\d/\d\d/[^/]*_\d{8}T\d{6}_"
+    r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(?:\.[^/.]*)?"
+)
 
 PART_LIMIT_BYTES: Final = 255
 """NAME_MAX of Linux, for elements that are directories."""
@@ -134,6 +141,12 @@ def listed_object(blocks: str) -> str:
 def object_of(sidecar: str) -> str:
     """The key of the object that the attr.json at `sidecar` belongs to: it lies beside it."""
     return sidecar.removesuffix(SIDECAR_SUFFIX)
+
+
+def object_file_id(key: str) -> UUID | None:
+    """The file_id that an object's key has if it is one of our making, else None."""
+    match = _OBJECT.fullmatch(key)
+    return UUID(match[1]) if match else None
 
 
 def check_key(key: str, element: str = "") -> None:

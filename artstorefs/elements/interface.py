@@ -59,6 +59,10 @@ class ObjectStat:
     modified_ns: int
     """Time of the last change, nanoseconds since the epoch, by the clock of the element."""
 
+    is_ordinary: bool = True
+    """False for a symlink, a pipe or a device that a listing shows; it can be neither read nor
+    removed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Capacity:

@@ -5,6 +5,7 @@ to the open file description, and two listings must not share one.
 """
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -35,7 +36,7 @@ def walk(directories: Directories, path: str, skip: frozenset[str]) -> Iterator[
 
 def object_stat(key: str, found: os.stat_result) -> ObjectStat:
     """The part of a stat(2) result that elements tell."""
-    return ObjectStat(key, found.st_size, found.st_mtime_ns)
+    return ObjectStat(key, found.st_size, found.st_mtime_ns, stat.S_ISREG(found.st_mode))
 
 
 def _open(directories: Directories, path: str) -> int | None:

@@ -69,6 +69,7 @@ class ContentSource:
         damaged = False
         while copies:
             try:
+                _check_whose(node, copies[0])
                 descriptor = self._open_copy(copies[0])
                 break
             except CopyDamaged as exc:
@@ -255,6 +256,13 @@ class ContentSource:
             content.close()
         if offset != node.size:
             raise ContentDamaged(node.ino)
+
+
+def _check_whose(node: Node, copy: Copy) -> None:
+    """Raise CopyDamaged if the index, damaged itself, has another file's copy for `node`."""
+    file_id = naming.object_file_id(copy.key)
+    if copy.size != node.size or (file_id is not None and file_id.bytes != node.file_id):
+        raise CopyDamaged("is the copy of another file, by the index")
 
 
 def _reason(exc: CopyDamaged | OSError) -> str:

@@ -30,6 +30,7 @@ from artstorefs.filesystem.errors import (
     NameExists,
 )
 from artstorefs.state.index import ROOT_INO
+from artstorefs.state.mending import damage_of
 from artstorefs.state.node import ContentState, Node
 
 USER = b"user."
@@ -263,7 +264,8 @@ class Xattrs:
         elif what == b"created_by":
             answer = str(node.creator)
         elif what == b"error":
-            answer = archive.log.failure(node.ino) or archive.damage.error(node)
+            known = archive.damage.error(node) or damage_of(archive.database, node)
+            answer = archive.log.failure(node.ino) or known
         elif what == b"runtime_dir" and node.ino == ROOT_INO:
             answer = str(archive.configuration.runtime_dir)
         elif what in (b"element", b"key", b"checksum"):

@@ -184,7 +184,7 @@ def _create_transfer_tables(connection: sqlite3.Connection) -> None:
     )
 
 
-def _create_attribute_table(connection: sqlite3.Connection) -> None:
+def create_attribute_table(connection: sqlite3.Connection) -> None:
     """changed_attributes: custom attributes that programs have set or removed since an element had
     the node's newest revision. Of these ours count, of all others what is on the element. Made at
     any start that finds it missing: an index of before it has nothing to say here."""
@@ -192,6 +192,10 @@ def _create_attribute_table(connection: sqlite3.Connection) -> None:
         "CREATE TABLE IF NOT EXISTS changed_attributes"
         " (ino INTEGER, key TEXT, PRIMARY KEY (ino, key)) WITHOUT ROWID"
     )
+
+
+COPIES_BY_KEY = "CREATE INDEX IF NOT EXISTS copies_by_key ON copies (element, key)"
+"""Finds the copy that a document on an element belongs to, without a table of all in memory."""
 
 
 class Database:
@@ -215,8 +219,8 @@ class Database:
             raise sqlite3.DatabaseError(
                 f"{path}: schema version {version}, this release knows {SCHEMA_VERSION}"
             )
-        _create_attribute_table(self.connection)
-        self.execute("CREATE INDEX IF NOT EXISTS copies_by_key ON copies (element, key)")
+        create_attribute_table(self.connection)
+        self.execute(COPIES_BY_KEY)
         with self.transaction():
             pass  # makes the log file if it is not there, which `sync_log` needs open
         self._log_fd = os.open(path + "-wal", os.O_RDONLY | os.O_CLOEXEC)

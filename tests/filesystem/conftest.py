@@ -1,5 +1,6 @@
 """Each test gets an archive of its own, and time that passes only when the test says so."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -15,5 +16,11 @@ def clock() -> MockClock:
 
 
 @pytest.fixture
-async def bench(tmp_path: Path, clock: MockClock) -> Workbench:
-    return Workbench(tmp_path)
+async def bench(tmp_path: Path, clock: MockClock) -> AsyncIterator[Workbench]:
+    """After the test a check finds nothing wrong, unless the test has said that it does damage."""
+    bench = Workbench(tmp_path)
+    yield bench
+    if bench.is_sound:
+        report = bench.fsck()
+        assert not report.incomplete
+        assert not report.left, "\n".join(str(finding) for finding in report.left)

@@ -18,6 +18,7 @@ from artstorefs.core.errors import (
 from artstorefs.filesystem import acl
 from artstorefs.filesystem.archive import now_ns
 from artstorefs.filesystem.attributes import AttributeChange, stat_blocks
+from artstorefs.filesystem.errors import ContentDamaged
 from artstorefs.filesystem.tree import RELATIME_NS
 from artstorefs.state.index import ROOT_INO
 from artstorefs.state.node import Node
@@ -102,8 +103,23 @@ async def test_holes(bench: Workbench) -> None:
     assert bench.budget.used_bytes < 1 << 16  # holes take no room in the spool
 
 
+@pytest.mark.parametrize("other", [b"another one", b"b content"])
+async def test_copy_of_another_file_is_not_served(bench: Workbench, other: bytes) -> None:
+    """A flipped bit in the index, and the copy is another file's. SEMANTICS: DATA-3"""
+    bench.is_sound = False
+    node = await bench.write(b"a", b"a content")
+    wrong = await bench.write(b"b", other)
+    await bench.drain()
+    execute = bench.archive.database.execute
+    execute("DELETE FROM copies WHERE ino = ?", (node.ino,))
+    execute("UPDATE copies SET ino = ? WHERE ino = ?", (node.ino, wrong.ino))
+    with pytest.raises(ContentDamaged):
+        await bench.content(node)
+
+
 async def test_wrong_bytes_are_never_served(bench: Workbench) -> None:
     """SEMANTICS: DATA-3"""
+    bench.is_sound = False
     for size, wrong in ((9, b"wrong 9 b"), (9, b"short"), (200_000, b"x" * 200_000)):
         node = await bench.write(b"f", b"r" * size)
         await bench.drain()

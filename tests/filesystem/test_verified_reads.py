@@ -43,6 +43,13 @@ from .workbench import Workbench
 
 
 @pytest.fixture
+async def bench(bench: Workbench) -> Workbench:
+    """These tests do damage, and leave it."""
+    bench.is_sound = False
+    return bench
+
+
+@pytest.fixture
 def data() -> bytes:
     return DATA
 

@@ -26,6 +26,8 @@ from artstorefs.filesystem.source import ContentSource
 from artstorefs.filesystem.spool_budget import SpoolBudget
 from artstorefs.filesystem.tree import Tree
 from artstorefs.filesystem.xattr import Xattrs
+from artstorefs.recovery.fsck import Options, check
+from artstorefs.recovery.fsck_findings import Report
 from artstorefs.recovery.layout import write_layout
 from artstorefs.recovery.start import recover
 from artstorefs.state.index import ROOT_INO
@@ -66,25 +68,32 @@ class HookedElement:
 class Workbench:
     """`tree`, `contents`, `attributes`, `xattrs` as the daemon has them; time is trio's clock."""
 
-    def __init__(self, base: Path, **settings: Any) -> None:
+    def __init__(self, base: Path, *, root: Path | None = None, **settings: Any) -> None:
+        """A new archive in `base`, or the one that is there; `root` is of another's element."""
         self.base = base
-        self.root = base / "element"
+        self.root = root or base / "element"
         self.before: Callable[[str, str], None] | None = None
-        LocalElement.initialize(str(self.root))
-        element = LocalElement("main", str(self.root))
-        write_layout(element, uuid4(), "test")
-        element.close()
-        mode = settings.pop("mode", "edit")
-        self.configuration = ArchiveConfiguration(
+        self.is_sound = True
+        """Whether a check at the end of the test has to find nothing."""
+        if not self.root.exists():
+            LocalElement.initialize(str(self.root))
+            element = LocalElement("main", str(self.root))
+            write_layout(element, uuid4(), "test")
+            element.close()
+        self.configuration = self.configured(settings.pop("mode", "edit"), settings)
+        os.makedirs(base / "state", exist_ok=True)
+        self.open()
+
+    def configured(self, mode: str, settings: dict[str, Any]) -> ArchiveConfiguration:
+        """What the configuration file would say."""
+        return ArchiveConfiguration(
             name="test",
-            state_dir=base / "state",
-            cache_dir=base / "cache",
-            runtime_dir=base / "runtime",
+            state_dir=self.base / "state",
+            cache_dir=self.base / "cache",
+            runtime_dir=self.base / "runtime",
             elements=(ElementConfiguration(id="main", path=self.root, mode=mode),),
             **{"settle_s": 0.0, **settings},
         )
-        os.makedirs(base / "state")
-        self.open()
 
     def open(self) -> None:
         """A start: open the state directory, recover, take over the log."""
@@ -121,12 +130,20 @@ class Workbench:
         for file in list(self.contents._files.values()):
             if file.descriptor >= 0:
                 os.close(file.descriptor)
+        self.close()
+        self.open()
+
+    def close(self) -> None:
+        """Nothing serves the archive any more; `open` is the next start."""
         self.reader.close()
         self.element.close()
         self.archive.database.close()
         for element in self.archive.elements.values():
             element.close()
-        self.open()
+
+    def fsck(self, **options: Any) -> Report:
+        """A check of the archive as it is; `repair=True` needs it closed."""
+        return check(self.configuration, lambda uid: Account(f"user{uid}", ""), Options(**options))
 
     # ----------------------------------------------------------------------------- transfer
 

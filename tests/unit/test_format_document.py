@@ -22,6 +22,7 @@ from artstorefs.core.naming import (
 )
 from artstorefs.core.node_record import LinkRecord, NodeRecord, NodeType, parse_record
 from artstorefs.core.posix_section import PosixLink, PosixSection
+from artstorefs.core.quarantine import quarantine_keys, render_report
 from artstorefs.core.timestamps import parse_timestamp
 from artstorefs.core.xattr_values import value_to_bytes, value_to_json
 
@@ -106,6 +107,18 @@ def test_the_example_of_a_block_list():
         part = content[offset : offset + length]
         assert hashlib.sha256(part).digest() == blocks.digest(index)
     assert (blocks.object_bytes, blocks.block_bytes, len(blocks)) == (9_000_000, BLOCK_BYTES, 3)
+
+
+def test_the_report_in_quarantine_is_the_one_that_we_write():
+    shown = re.search(r"^```text quarantine report\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)[1]
+    report = json.loads(shown)
+    key, time_ns = report["original_key"], 1749283750 * 10**9
+    written = render_report(time_ns, key, report["class"], report["what"], report["why"])
+    assert written.decode() == shown
+    kept, beside = quarantine_keys(time_ns, key)
+    assert kept == f".artstorefs/quarantine/20250607T080910Z/{key}.kept"
+    assert beside == f".artstorefs/quarantine/20250607T080910Z/{key}.report.json"
+    check_key(beside)
 
 
 def test_names_that_are_not_text():

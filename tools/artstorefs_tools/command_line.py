@@ -25,6 +25,7 @@ COMMANDS: Final[dict[str, str]] = {
     "status": "show what a mounted archive does, and what no element has yet",
     "flush": "wait until the elements have everything",
     "attr": "show and change the attributes of files",
+    "fsck": "check an archive, and repair it where that is safe",
     "rescan": "take in what others changed on the elements",
 }
 """Name and one-line help of every command; the module has the same name."""
@@ -39,7 +40,8 @@ first steps:
   artstorefs umount /srv/museum
 
 exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 not mounted,
-4 an element refuses some of the changes (they are kept, and tried again)
+4 an element refuses some of the changes (they are kept, and tried again),
+5 fsck has repaired all that it found, 6 fsck has found what is left
 """
 
 

@@ -1,0 +1,115 @@
+"""The index against itself, against the elements, and against the spool."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+from artstorefs.core import naming
+from artstorefs.recovery.fsck_findings import Finding, FindingClass
+from artstorefs.recovery.fsck_survey import ElementSurvey
+from artstorefs.state.image import Image
+from artstorefs.state.index import Copy
+from artstorefs.state.node import ContentState, Node
+from artstorefs.state.spool import LOST, parse_spool_name, spool_name
+
+
+def check_index(image: Image) -> Iterator[Finding]:
+    """What the index contradicts itself in."""
+    for text, file_ids in image.structure_problems():
+        yield Finding(
+            *(FindingClass.INDEX_DRIFT, text, None, None),
+            file_ids[0] if file_ids else None,
+            concerns=frozenset(file_ids),
+        )
+
+
+def check_copies(
+    image: Image, surveys: dict[str, ElementSurvey], configured: frozenset[str]
+) -> Iterator[Finding]:
+    """What the index says that an element has, and it has not. An element that was not read whole,
+    or not at all, says nothing of what it lacks."""
+    for copy, file_id in image.all_copies():
+        survey = surveys.get(copy.element)
+        if copy.element not in configured:
+            detail = f"the index has a copy on element {copy.element}, which is not configured"
+            yield Finding(FindingClass.INDEX_DRIFT, detail, copy.element, copy.key, file_id)
+        elif survey is not None and survey.incomplete is None:
+            yield from _check_copy(copy, file_id, survey)
+    for link_id, file_id in image.links():
+        yield from _check_link(image, link_id, file_id, surveys)
+
+
+def _check_copy(copy: Copy, file_id: bytes, survey: ElementSurvey) -> Iterator[Finding]:
+    if copy.key in survey.stats:
+        return
+    sidecar = naming.sidecar_key(copy.key)
+    if copy.is_record:
+        kind, detail = FindingClass.MISSING_DOCUMENT, "is not there"
+    elif sidecar not in survey.stats:
+        kind, detail = FindingClass.SIDECAR_WITHOUT_OBJECT, "neither object nor attr.json are there"
+    else:
+        return
+    yield Finding(
+        *(kind, detail, copy.element, copy.key, file_id),
+        concerns=frozenset([file_id]),
+        seen={copy.key: None},
+    )
+
+
+def _check_link(
+    image: Image, link_id: bytes, file_id: bytes, surveys: dict[str, ElementSurvey]
+) -> Iterator[Finding]:
+    """The record of a further hard link, on the element that has the file."""
+    key = naming.record_key(UUID(bytes=link_id))
+    node = image.node(file_id)
+    for copy in image.copies(node.ino) if node is not None else ():
+        survey = surveys.get(copy.element)
+        if survey is None or survey.incomplete is not None or key in survey.stats:
+            continue
+        yield Finding(
+            *(FindingClass.MISSING_DOCUMENT, "is not there", copy.element, key, link_id),
+            concerns=frozenset([link_id, file_id]),
+            seen={key: None},
+        )
+
+
+def check_spool(image: Image, state_dir: Path, mounted: bool) -> Iterator[Finding]:
+    """Whether the spool has what the index says that it has. While the archive is mounted files
+    are written and removed there without the index; then only what is missing is looked for."""
+    spool = state_dir / "spool"
+    named = set(image.intents.spool)
+    for node in image.spooled():
+        name = spool_name(node.ino, node.content)
+        named.add(name)
+        problem = _spool_problem(spool / name, node, mounted)
+        if problem is not None:
+            yield Finding(FindingClass.SPOOL, problem, None, f"spool/{name}", node.file_id)
+    if mounted or not spool.is_dir():
+        return
+    for name in sorted(os.listdir(spool)):
+        if name != LOST and name not in named and _is_spool_name(name):
+            detail = "nothing in the index means this spool file"
+            yield Finding(FindingClass.LEFTOVER, detail, None, f"spool/{name}")
+
+
+def _spool_problem(path: Path, node: Node, mounted: bool) -> str | None:
+    """OPEN content is what its file has, and may have none yet; SEALED content has its size."""
+    is_open = node.content_state == ContentState.OPEN
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        if mounted or (is_open and node.size == 0):
+            return None
+        return "is not there"
+    if is_open or mounted or size == node.size:
+        return None
+    return f"has {size} bytes, {node.size} were written"
+
+
+def _is_spool_name(name: str) -> bool:
+    try:
+        parse_spool_name(name)
+    except ValueError:
+        return False
+    return True
