@@ -1,282 +1,432 @@
-"""The index from the elements alone: every attr.json and node record becomes its row again.
+"""The index from the elements: every attr.json and node record becomes its row again.
 
-What cannot be read is reported and left where it is; what has no parent any more goes to a
-directory `lost+found` of the root; of two documents with one file_id the higher revision counts.
-An attr.json without a `posix` section (ArtStore's own) is left alone.
+    * Of several documents with one file_id the one with the highest revision counts.
+    * A document that cannot be used is reported and left where it is.
+    * What has no parent any more, and a directory that is its own ancestor, is in `lost+found`.
+    * Of two files with one name the second is `NAME (first 8 of file_id).EXT`.
+    * An attr.json without `posix` (ArtStore's own) shows at `storage_path/original_filename`, the
+      owner being the root directory's. The directories that this takes, `lost+found`, and a root
+      directory that no document tells of are in the index alone until something in them changes.
+    * An element that cannot be listed whole, or goes away, fails the rebuild as a whole.
+
+With an earlier index (a backup) inode numbers stay, documents that it knows as they are now are not
+read, and of its pending intents those are kept that are about something newer than the elements
+have: with an element that was unreachable for a day, that is the names of all that the spool holds.
+An earlier row of a file that was stored and whose document is gone was deleted since.
+
+`renew` puts the result in place of the archive's index.
 """
 
 import json
 import logging
 import os
 import stat
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
 from uuid import UUID
 
 from artstorefs.core import naming
-from artstorefs.core.attributes import ATTR_JSON_LIMIT_BYTES, FileAttributesV2, parse_attributes
-from artstorefs.core.errors import DocumentError
-from artstorefs.core.node_record import (
-    RECORD_LIMIT_BYTES,
-    LinkRecord,
-    NodeRecord,
-    NodeType,
-    parse_record,
+from artstorefs.elements.interface import Element
+from artstorefs.recovery.gather import (
+    Found,
+    FoundLink,
+    FoundNode,
+    Listed,
+    OnProgress,
+    list_documents,
+    made_directory_id,
+    read_documents,
 )
-from artstorefs.core.posix_section import PosixSection
-from artstorefs.core.timestamps import timestamp_ns
-from artstorefs.elements.interface import Element, ObjectStat
-from artstorefs.state.bulk import fill
-from artstorefs.state.database import Database
-from artstorefs.state.index import FIRST_INO, FIRST_LINK_ID, ROOT_INO, Copy, Name
+from artstorefs.state.bulk import NewIndex
+from artstorefs.state.earlier import EarlierIndex, EarlierNode
+from artstorefs.state.index import FIRST_INO, FIRST_LINK_ID, ROOT_INO, Name
+from artstorefs.state.log import UNRECORDED
 from artstorefs.state.node import ContentState, Node
-from artstorefs.state.reader import Snapshot
-from artstorefs.transfer.documents import Accounts, carried_by
+from artstorefs.transfer.documents import Accounts
 
 log = logging.getLogger(__name__)
 
 LOST_AND_FOUND = b"lost+found"
-
-_TYPES = {
-    NodeType.DIRECTORY: stat.S_IFDIR,
-    NodeType.SYMLINK: stat.S_IFLNK,
-    NodeType.FILE: stat.S_IFREG,
-    NodeType.FIFO: stat.S_IFIFO,
-    NodeType.SOCKET: stat.S_IFSOCK,
-    NodeType.CHAR: stat.S_IFCHR,
-    NodeType.BLOCK: stat.S_IFBLK,
-}
+SHOWN_PROBLEMS = 100
 
 
 @dataclass(slots=True)
-class _Found:
-    """The newest document of a node."""
+class Report:
+    """What a rebuild has found. `problems` are lines for a person, the first hundred of them."""
 
-    element: str
-    stat: ObjectStat
-    document: FileAttributesV2 | NodeRecord
-    posix: PosixSection
-
-
-@dataclass(slots=True)
-class _Rebuild:
-    accounts: Accounts
-    nodes: dict[UUID, _Found] = field(default_factory=dict)
-    links: dict[UUID, LinkRecord] = field(default_factory=dict)
-    inos: dict[UUID, int] = field(default_factory=dict)
-    rows: dict[int, Node] = field(default_factory=dict)
-    names: list[Name] = field(default_factory=list)
-    copies: list[Copy] = field(default_factory=list)
-    taken: set[tuple[int, bytes]] = field(default_factory=set)
+    nodes: int = 0
+    documents: int = 0
+    unread: int = 0
     unreadable: int = 0
+    lost: int = 0
+    renamed: int = 0
+    pending: int = 0
+    spool_lost: int = 0
+    source: str = ""
+    """Which earlier index was used."""
+    aside: str | None = None
+    """Where a good index that was replaced is."""
+    problems: list[str] = field(default_factory=list)
+
+    def problem(self, text: str) -> None:
+        log.error("%s", text)
+        if len(self.problems) < SHOWN_PROBLEMS:
+            self.problems.append(text)
 
 
-def rebuild(
-    database: Database, elements: dict[str, Element], root_id: UUID, accounts: Accounts
-) -> int:
-    """Fill an empty index; returns the number of nodes, 0 where the elements have none.
+@dataclass(slots=True)
+class _Place:
+    """The newest document of a node, as far as the tree needs it."""
 
-    Raises ElementError when an element cannot be listed whole: half an index would look like
-    files deleted.
-    """
-    work = _Rebuild(accounts)
-    for element in elements.values():
-        for found in element.list():
-            _read(work, element, found)
-    if root_id not in work.nodes:
-        return 0
-    for file_id in work.nodes:
-        work.inos[file_id] = ROOT_INO if file_id == root_id else FIRST_INO + len(work.inos)
-    for file_id, item in work.nodes.items():
-        _add_node(work, work.inos[file_id], item)
-    _add_names(work, root_id)
-    _count_links(work)
-    fill(database, work.rows.values(), work.names, work.copies)
-    log.info("%d nodes rebuilt, %d documents unreadable", len(work.rows), work.unreadable)
-    return len(work.rows)
+    ino: int
+    rank: tuple[int, bool, str]
+    element: str
+    parent: bytes
+    name: bytes
+    path: str
+    is_directory: bool
+    is_earlier: bool = False
 
 
-# ------------------------------------------------------------------------------------- reading
+class Rebuild:
+    """One rebuild into one new index."""
 
+    def __init__(
+        self,
+        index: NewIndex,
+        elements: dict[str, Element],
+        root_id: UUID,
+        accounts: Accounts,
+        earlier: EarlierIndex | None = None,
+        spool_inos: Iterable[int] = (),
+    ) -> None:
+        self.report = Report()
+        self._index = index
+        self._elements = elements
+        self._root_id = root_id.bytes
+        self._accounts = accounts
+        self._earlier = earlier
+        self._places: dict[bytes, _Place] = {}
+        self._by_ino: dict[int, _Place] = {}
+        self._links: dict[bytes, FoundLink] = {}
+        self._names: dict[tuple[int, bytes], Name] = {}
+        self._unstored: set[int] = set()
+        self._made: list[int] = []
+        ino, name_id = earlier.highest_numbers() if earlier else (0, 0)
+        self._last_ino = max([FIRST_INO - 1, ino, *spool_inos])
+        self._last_name_id = max(FIRST_LINK_ID, name_id)
 
-def _read(work: _Rebuild, element: Element, found: ObjectStat) -> None:
-    where = f"{element.id}: {found.key}"
-    document: FileAttributesV2 | NodeRecord | LinkRecord
-    try:
-        if naming.is_sidecar(found.key):
-            data = element.read(found.key, 0, ATTR_JSON_LIMIT_BYTES + 1)
-            document = parse_attributes(data, where)
-        elif naming.is_record(found.key):
-            document = parse_record(element.read(found.key, 0, RECORD_LIMIT_BYTES + 1), where)
-        else:
-            return
-    except DocumentError as exc:
-        work.unreadable += 1
-        log.error("left where it is: %s", exc)
-        return
-    if isinstance(document, LinkRecord):
-        work.links[document.file_id] = document
-        return
-    if document.posix is None:
-        log.warning("%s has no posix section and is left alone", where)
-        return
-    known = work.nodes.get(document.file_id)
-    if known is None or known.posix.revision < document.posix.revision:
-        work.nodes[document.file_id] = _Found(element.id, found, document, document.posix)
+    def run(self, on_progress: OnProgress, processes: int | None = None) -> Report:
+        """Fill the index; with no document at all it stays empty. Raises ElementError."""
+        listed = list_documents(self._elements)
+        self.report.documents = len(listed)
+        rest = self._take_known(listed)
+        for batch in read_documents(self._elements, rest, self._accounts, on_progress, processes):
+            self._take(batch)
+        if self._earlier is not None:
+            self._index.put_settings(self._earlier.settings())
+            self._take_pending(self._earlier)
+        if not self._places and not self.report.unreadable:
+            return self.report
+        self._make_root()
+        self._add_names()
+        self._index.put_settings([(UNRECORDED, json.dumps(self._made))])
+        self._index.put_names((n, n.id not in self._unstored) for n in self._names.values())
+        self._count_links()
+        self.report.nodes = len(self._by_ino)
+        return self.report
 
+    # --------------------------------------------------------------------------- documents
 
-# ---------------------------------------------------------------------------------------- rows
+    def _take_known(self, listed: list[Listed]) -> list[Listed]:
+        """Take what the earlier index knows as it is; returns what has to be read."""
+        if self._earlier is None:
+            return listed
+        known = self._earlier.documents(naming.SIDECAR_SUFFIX)
+        rest = []
+        for item in listed:
+            seen = known.get((item.element, item.key))
+            same = seen and (seen.size_bytes, seen.modified_ns) == (
+                item.size_bytes,
+                item.modified_ns,
+            )
+            row = self._earlier.node(seen.ino) if seen and same else None
+            if row is None:
+                rest.append(item)
+            else:
+                self._take_earlier(row, self._earlier.copies(row.node.ino), item.key)
+                self.report.unread += 1
+        return rest
 
-
-def _add_node(work: _Rebuild, ino: int, item: _Found) -> None:
-    document, posix = item.document, item.posix
-    is_file = isinstance(document, FileAttributesV2)
-    kind = stat.S_IFREG if isinstance(document, FileAttributesV2) else _TYPES[document.type]
-    target = None
-    rdev = 0
-    size = document.file_size if isinstance(document, FileAttributesV2) else 0
-    if isinstance(document, NodeRecord):
-        if document.target is not None:
-            target = document.target_bytes
-            size = len(target)
-        if document.rdev is not None:
-            rdev = os.makedev(document.rdev.major, document.rdev.minor)
-    created_ns = timestamp_ns(document.created_at) if document.created_at else posix.ctime_ns
-    node = Node(
-        *(ino, document.file_id.bytes, kind | posix.mode_bits, posix.uid, posix.gid, 0),
-        *(rdev, size, posix.atime_ns, posix.mtime_ns, posix.ctime_ns, created_ns),
-        *(_creator(document), target),
-        *(_text(document.custom_attributes), _text(posix.xattrs), None),
-        *(posix.revision, 1 if is_file else 0),
-        ContentState.ARCHIVED if is_file else ContentState.EMPTY,
-        item.element,
-    )
-    if isinstance(document, FileAttributesV2):
-        snapshot = Snapshot(node, posix.name_bytes, posix.parent.bytes, [], [])
-        node.carried = _text(carried_by(document, snapshot, work.accounts))
-    work.rows[ino] = node
-    work.copies.append(_copy(ino, item))
-
-
-def _copy(ino: int, item: _Found) -> Copy:
-    document, found = item.document, item.stat
-    if isinstance(document, FileAttributesV2):
-        blocks = item.posix.blocks
-        return Copy(
-            *(ino, item.element, naming.object_of(found.key), False, item.posix.revision, 1),
-            *(document.file_size, bytes.fromhex(document.checksum)),
-            bytes.fromhex(blocks) if blocks else None,
-            *(found.size_bytes, found.modified_ns),
+    def _take_earlier(self, row: EarlierNode, copies: list[tuple[Any, ...]], key: str) -> None:
+        node = row.node
+        place = _Place(
+            *(node.ino, (node.revision, node.is_regular, key), node.element or ""),
+            parent=row.parent,
+            name=row.name,
+            path="",
+            is_directory=node.is_directory,
+            is_earlier=True,
         )
-    return Copy(
-        *(ino, item.element, found.key, True, item.posix.revision, 0, 0, None, None),
-        *(found.size_bytes, found.modified_ns),
-    )
+        self._places[node.file_id] = self._by_ino[node.ino] = place
+        self._index.put_nodes([node.values()])
+        self._index.put_copies((node.ino, *copy) for copy in copies)
 
+    def _take(self, batch: list[Found]) -> None:
+        nodes: dict[int, tuple[Any, ...]] = {}
+        for found in batch:
+            if isinstance(found, str):
+                self.report.unreadable += 1
+                self.report.problem(f"left where it is: {found}")
+            elif isinstance(found, FoundLink):
+                known = self._links.get(found.link_id)
+                if known is None or known.revision < found.revision:
+                    self._links[found.link_id] = found
+            else:
+                self._take_node(found, nodes)
+        self._index.put_nodes(nodes.values())
 
-def _creator(document: FileAttributesV2 | NodeRecord) -> int:
-    """The user id of who created the node; others may have written something else there."""
-    try:
-        return int(document.created_by_id or 0)
-    except ValueError:
-        return 0
+    def _take_node(self, found: FoundNode, nodes: dict[int, tuple[Any, ...]]) -> None:
+        place = self._places.get(found.file_id)
+        if place is not None:
+            if found.revision == place.rank[0] and found.element != place.element:
+                if not place.is_earlier:  # whose versions of content are others
+                    self._index.put_copies([(place.ino, *found.copy)])
+                return
+            if found.rank <= place.rank:
+                return
+            self._index.drop_copies(place.ino)
+        ino = place.ino if place else self._ino_of(found.file_id)
+        is_directory = stat.S_ISDIR(found.node[2])
+        place = _Place(
+            *(ino, found.rank, found.element),
+            parent=found.parent,
+            name=found.name,
+            path=found.path,
+            is_directory=is_directory,
+        )
+        self._places[found.file_id] = self._by_ino[ino] = place
+        nodes[ino] = (ino, *found.node[1:5], 2 if is_directory else 1, *found.node[6:])
+        self._index.put_copies([(ino, *found.copy)])
 
+    def _ino_of(self, file_id: bytes) -> int:
+        if file_id == self._root_id:
+            return ROOT_INO
+        known = self._earlier.inos.get(file_id) if self._earlier else None
+        if known is not None and known != ROOT_INO:
+            return known
+        self._last_ino += 1
+        return self._last_ino
 
-def _text(members: dict[str, object] | object) -> str | None:
-    return json.dumps(members, ensure_ascii=False, separators=(",", ":")) if members else None
+    # --------------------------------------------------------------- intents of the earlier index
 
+    def _take_pending(self, earlier: EarlierIndex) -> None:
+        kept = []
+        for intent in earlier.intents():
+            ino = intent[3]
+            row = earlier.node(ino)
+            if row is None:
+                continue
+            place = self._places.get(row.node.file_id)
+            if place is None:
+                if earlier.copies(ino):
+                    continue  # deleted since
+                self._take_earlier(row, [], "")
+            elif not place.is_earlier:
+                if place.rank[0] >= row.node.revision:
+                    continue  # carried out since
+                self._overlay(row, place)
+            kept.append(intent)
+            for name, parent in earlier.unstored_links(ino):
+                assert name.link_id is not None
+                if name.link_id not in self._links:
+                    self._links[name.link_id] = FoundLink(
+                        name.link_id, 0, row.node.file_id, parent, name.name
+                    )
+        self.report.pending = len(kept)
+        self._index.put_intents(kept)
 
-# --------------------------------------------------------------------------------------- names
-
-
-def _add_names(work: _Rebuild, root_id: UUID) -> None:
-    for file_id, item in work.nodes.items():
-        if file_id != root_id:
-            ino = work.inos[file_id]
-            parent = work.inos.get(item.posix.parent)
-            _add_name(work, ino, ino, parent, item.posix.name_bytes, None)
-    number = FIRST_LINK_ID
-    for link_id, link in work.links.items():
-        target = work.inos.get(link.target_id)
-        if target is None:
-            log.error("link record %s: its file is not there", link_id)
-            continue
-        number += 1
-        parent = work.inos.get(link.posix.parent)
-        _add_name(work, number, target, parent, link.posix.name_bytes, link_id.bytes)
-    _detach_cycles(work)
-
-
-def _add_name(
-    work: _Rebuild,
-    identifier: int,
-    ino: int,
-    parent: int | None,
-    name: bytes,
-    link_id: bytes | None,
-) -> None:
-    if parent is None or not work.rows[parent].is_directory:
-        parent = _lost_and_found(work)
-        log.error("inode %d has no parent any more; it is in lost+found", ino)
-    if (parent, name) in work.taken:
-        name = _distinct(name, work.rows[ino].file_id)
-    work.taken.add((parent, name))
-    work.names.append(Name(identifier, parent, name, ino, link_id))
-
-
-def _distinct(name: bytes, file_id: bytes) -> bytes:
-    """`NAME (first 8 of file_id).EXT`, for the second of two files of one name."""
-    stem, extension = os.path.splitext(name)
-    mark = f" ({UUID(bytes=file_id).hex[:8]})".encode()
-    return stem[: 255 - len(mark) - len(extension)] + mark + extension
-
-
-def _lost_and_found(work: _Rebuild) -> int:
-    """Inode number of the directory, which is made when it is needed first."""
-    for entry in work.names:
-        if entry.parent == ROOT_INO and entry.name == LOST_AND_FOUND:
-            return entry.ino
-    root = work.rows[ROOT_INO]
-    ino = FIRST_INO + len(work.inos)
-    file_id = UUID(bytes=os.urandom(16), version=4)
-    work.inos[file_id] = ino
-    work.rows[ino] = Node(
-        *(ino, file_id.bytes, stat.S_IFDIR | 0o700, root.uid, root.gid, 2, 0, 0),
-        *(root.ctime_ns,) * 4,
-        *(root.uid, None, None, None, None, 1, 0, ContentState.EMPTY, None),
-    )
-    work.taken.add((ROOT_INO, LOST_AND_FOUND))
-    work.names.append(Name(ino, ROOT_INO, LOST_AND_FOUND, ino, None))
-    return ino
-
-
-def _detach_cycles(work: _Rebuild) -> None:
-    """A directory that is its own ancestor (documents of a hostile hand) goes to lost+found."""
-    parents = {entry.ino: entry.parent for entry in work.names if entry.link_id is None}
-    good = {ROOT_INO}
-    for ino in list(parents):
-        chain: set[int] = set()
-        at = ino
-        while at not in good and at not in chain:
-            chain.add(at)
-            at = parents[at]
-        if at not in good:
-            lost = _lost_and_found(work)
-            parents[at] = lost
-            parents.setdefault(lost, ROOT_INO)
-            work.names = [
-                Name(n.id, lost, n.name, n.ino, None) if n.id == at else n for n in work.names
-            ]
-            log.error("inode %d was its own ancestor; it is in lost+found", at)
-        good.update(chain)
-
-
-def _count_links(work: _Rebuild) -> None:
-    for node in work.rows.values():
-        node.nlink = 2 if node.ino == ROOT_INO else 0
-    for entry in work.names:
-        node = work.rows[entry.ino]
-        if node.is_directory:
-            node.nlink += 2
-            work.rows[entry.parent].nlink += 1
+    def _overlay(self, row: EarlierNode, place: _Place) -> None:
+        """The earlier row is newer than the document; what the element has is an older content,
+        unless nothing but names and attributes have changed."""
+        stored = self._index.row(place.ino)
+        node = row.node
+        if node.content_state == ContentState.ARCHIVED and stored is not None:
+            element, content = Node(*stored).element, Node(*stored).content
+            node.element, node.content = element, content
         else:
-            node.nlink += 1
+            self._index.set_copy_content(place.ino, 0)  # an older one than any
+        place.parent, place.name, place.path = row.parent, row.name, ""
+        place.rank = (node.revision, node.is_regular, "")
+        self._index.put_nodes([node.values()])
+
+    # ------------------------------------------------------------------------------- names
+
+    def _make_root(self) -> None:
+        """The row of the root directory, where no document tells of it."""
+        if self._root_id not in self._places:
+            self.report.problem("the root directory has no node record; it gets a new one")
+            self._make_directory(self._root_id, self._root_id, b"", 0o755)
+        root = self._index.row(ROOT_INO)
+        assert root is not None
+        self._index.set_owner_of_revision_0(root[3], root[4])
+
+    def _make_directory(self, file_id: bytes, parent: bytes, name: bytes, mode: int) -> _Place:
+        """A directory that no document tells of, with the owner and times of the root."""
+        ino = self._ino_of(file_id)
+        root = self._index.row(ROOT_INO)
+        uid, gid, times = os.geteuid(), os.getegid(), (time.time_ns(),) * 4
+        if root is not None:
+            uid, gid, times = root[3], root[4], (root[10],) * 4
+        node = Node(
+            *(ino, file_id, stat.S_IFDIR | mode, uid, gid, 2, 0, 0),
+            *times,
+            *(uid, None, None, None, None, 1, 0, ContentState.EMPTY, None),
+        )
+        place = _Place(ino, (1, False, ""), "", parent, name, "", True)
+        self._places[file_id] = self._by_ino[ino] = place
+        self._index.put_nodes([node.values()])
+        self._made.append(ino)
+        return place
+
+    def _add_names(self) -> None:
+        without_section, without_parent = [], []
+        for place in list(self._places.values()):
+            parent = self._directory(place.parent)
+            if not place.parent:
+                without_section.append(place)
+            elif parent is None:
+                without_parent.append(place)
+            elif place.ino != ROOT_INO:
+                self._add_name(place.ino, place.ino, parent, place.name, None)
+        for place in sorted(without_section, key=lambda place: place.rank[2]):
+            parent = self._directory_of_path(place.path)
+            self._add_name(place.ino, place.ino, parent, place.name, None)
+        for place in without_parent:
+            self._add_name(place.ino, place.ino, None, place.name, None)
+        self._add_links()
+        self._detach_cycles()
+
+    def _add_links(self) -> None:
+        for link in self._links.values():
+            target = self._places.get(link.target)
+            if target is None or target.is_directory:
+                self.report.problem(
+                    f"link record {UUID(bytes=link.link_id)}: its file is not there; left"
+                )
+                continue
+            self._last_name_id += 1
+            if link.revision == 0:
+                self._unstored.add(self._last_name_id)
+            parent = self._directory(link.parent)
+            self._add_name(self._last_name_id, target.ino, parent, link.name, link.link_id)
+
+    def _directory(self, file_id: bytes) -> int | None:
+        place = self._places.get(file_id)
+        return place.ino if place is not None and place.is_directory else None
+
+    def _directory_of_path(self, path: str) -> int:
+        """Inode number of the directory of files without a `posix` section, made if need be."""
+        parent, walked = ROOT_INO, ""
+        for part in path.split("/") if path else ():
+            walked = f"{walked}/{part}" if walked else part
+            file_id = made_directory_id(self._root_id, walked)
+            known = self._directory(file_id)
+            if known is not None:
+                parent = known
+                continue
+            name = part.encode("utf-8", "replace")
+            entry = self._names.get((parent, name))
+            if entry is not None and self._by_ino[entry.ino].is_directory:
+                parent = entry.ino
+                continue
+            place = self._make_directory(file_id, self._file_id(parent), name, 0o755)
+            self._add_name(place.ino, place.ino, parent, name, None)
+            parent = place.ino
+        return parent
+
+    def _file_id(self, ino: int) -> bytes:
+        row = self._index.row(ino)
+        assert row is not None
+        file_id: bytes = row[1]
+        return file_id
+
+    def _add_name(
+        self, identifier: int, ino: int, parent: int | None, name: bytes, link_id: bytes | None
+    ) -> None:
+        if parent is None:
+            parent = self._lost_and_found()
+            self.report.lost += 1
+            shown = name.decode(errors="backslashreplace")
+            self.report.problem(
+                f"{shown}: its directory is not there, or lies within it; in lost+found"
+            )
+        if (parent, name) in self._names:
+            name = self._free_name(parent, name, link_id or self._file_id(ino))
+            self.report.renamed += 1
+        self._names[parent, name] = Name(identifier, parent, name, ino, link_id)
+
+    def _free_name(self, parent: int, name: bytes, file_id: bytes) -> bytes:
+        """`NAME (first 8 of file_id).EXT`, for the second of two files of one name."""
+        stem, extension = os.path.splitext(name)
+        extension = extension[:64]
+        digits = UUID(bytes=file_id).hex
+        for number in count():
+            mark = f" ({digits[:8]}{f' {number}' if number else ''})".encode()
+            distinct = stem[: 255 - len(mark) - len(extension)] + mark + extension
+            if (parent, distinct) not in self._names:
+                return distinct
+        raise AssertionError("not reached: count() has no end")
+
+    def _lost_and_found(self) -> int:
+        """Inode number of the directory, which is made when it is needed first."""
+        entry = self._names.get((ROOT_INO, LOST_AND_FOUND))
+        if entry is not None and self._by_ino[entry.ino].is_directory:
+            return entry.ino
+        for number in count():
+            # No path begins with a slash, so this is the id of nothing else.
+            file_id = made_directory_id(self._root_id, f"/lost+found/{number}")
+            known = self._places.get(file_id)
+            if known is None:
+                place = self._make_directory(file_id, self._root_id, LOST_AND_FOUND, 0o700)
+                self._add_name(place.ino, place.ino, ROOT_INO, LOST_AND_FOUND, None)
+                return place.ino
+            if known.is_directory and known.parent == self._root_id:
+                return known.ino
+        raise AssertionError("not reached: count() has no end")
+
+    def _detach_cycles(self) -> None:
+        """A directory that is its own ancestor (documents of a hostile hand) goes to lost+found."""
+        directories = {
+            entry.ino: entry
+            for entry in self._names.values()
+            if self._by_ino[entry.ino].is_directory
+        }
+        good = {ROOT_INO}
+        for ino in list(directories):
+            chain: set[int] = set()
+            at = ino
+            while at not in good and at not in chain:
+                chain.add(at)
+                at = directories[at].parent
+            if at not in good:
+                entry = directories[at]
+                del self._names[entry.parent, entry.name]
+                self._add_name(at, at, None, entry.name, None)
+                lost = self._lost_and_found()
+                directories[at] = Name(at, lost, entry.name, at, None)
+                good.add(lost)
+            good.update(chain)
+
+    def _count_links(self) -> None:
+        links: dict[int, int] = {ROOT_INO: 2}
+        for entry in self._names.values():
+            if self._by_ino[entry.ino].is_directory:
+                links[entry.ino] = links.get(entry.ino, 0) + 2
+                links[entry.parent] = links.get(entry.parent, 0) + 1
+            else:
+                links[entry.ino] = links.get(entry.ino, 0) + 1
+        self._index.set_links((number, ino) for ino, number in links.items())

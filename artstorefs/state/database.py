@@ -16,8 +16,10 @@ Only `artstorefs.state` uses this module's SQL interface.
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
+
+from artstorefs.elements import durable
 
 SCHEMA_VERSION = 1
 
@@ -27,8 +29,18 @@ CHECKPOINT_BYTES = 8 << 20
 RESTART_BYTES = 64 << 20
 """Size from which a checkpoint may hold up writers for some milliseconds to start the log anew."""
 
+RUNNING_SUFFIX = ".running"
+"""Of a file beside the database while it is in use: whoever finds it knows that the end was not a
+clean one, and that there has to be a log."""
+
+DAMAGED_SUFFIX = ".damaged"
+"""Of a file beside the database once damage was met in it; the next start looks at all of it."""
+
 BUSY_TIMEOUT_S = 10.0
 """How long a statement waits for a restarting checkpoint; a checkpoint of 64 MiB takes 0.2 s."""
+
+
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 def create_tables(connection: sqlite3.Connection) -> None:
@@ -170,6 +182,7 @@ class Database:
         with self.transaction():
             pass  # makes the log file if it is not there, which `sync_log` needs open
         self._log_fd = os.open(path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
+        durable.write_file_durably(path + RUNNING_SUFFIX, b"")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -201,10 +214,6 @@ class Database:
         finally:
             connection.close()
 
-    def has_nodes(self) -> bool:
-        """False for an index that has never been filled."""
-        return self.execute("SELECT 1 FROM nodes LIMIT 1").fetchone() is not None
-
     def setting(self, key: str) -> str | None:
         row = self.execute("SELECT value FROM settings WHERE key = ?", (key,)).fetchone()
         return row[0] if row else None
@@ -214,8 +223,20 @@ class Database:
         self.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, value))
 
     def close(self) -> None:
+        """A clean end. The file that says otherwise goes first: without it a log is fine."""
         os.close(self._log_fd)
+        with suppress(FileNotFoundError):
+            os.unlink(self.path + RUNNING_SUFFIX)
         self.connection.close()
+
+    def note_damage(self, exc: sqlite3.Error) -> bool:
+        """Whether `exc` says that the file is damaged. Then the next start looks at all of it,
+        and takes a backup, or what the elements say, in its place."""
+        if getattr(exc, "sqlite_errorcode", 0) & 0xFF not in _DAMAGE:
+            return False
+        with suppress(OSError):
+            durable.write_file_durably(self.path + DAMAGED_SUFFIX, f"{exc}\n".encode())
+        return True
 
 
 def connect_read_only(path: str) -> sqlite3.Connection:

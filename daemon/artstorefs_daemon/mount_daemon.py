@@ -26,10 +26,11 @@ from artstorefs.elements.interface import Element
 from artstorefs.elements.local import LocalElement
 from artstorefs.filesystem.archive import Archive, now_ns
 from artstorefs.recovery.layout import read_layout
-from artstorefs.recovery.rebuild import rebuild
+from artstorefs.recovery.renew import open_index
 from artstorefs.recovery.start import recover
 from artstorefs.state.changes import Changes
 from artstorefs.state.database import Database
+from artstorefs.state.files import INDEX
 from artstorefs.state.index import ROOT_INO, Index
 from artstorefs.state.lock import StateLock
 from artstorefs.state.log import Log
@@ -196,15 +197,11 @@ def _run(
 
 def open_archive(configuration: ArchiveConfiguration, *, read_only: bool) -> Archive:
     """Open the state directory and the elements. A new archive gets its root directory."""
-    elements: dict[str, Element] = {
-        element.id: LocalElement(element.id, str(element.path), capacity_bytes=element.capacity)
-        for element in configuration.elements
-    }
-    archive_id = _archive_id(configuration, elements)
+    elements = open_elements(configuration)
+    root_id = archive_id(configuration, elements)
     state = str(configuration.state_dir)
-    database = Database(os.path.join(state, "state.db"))
-    if not database.has_nodes():
-        rebuild(database, elements, archive_id, account)
+    open_index(state, elements, root_id, account)
+    database = Database(os.path.join(state, INDEX))
     index = Index(database)
     intents = Log(database)
     archive = Archive(
@@ -220,15 +217,23 @@ def open_archive(configuration: ArchiveConfiguration, *, read_only: bool) -> Arc
     )
     root = index.node(ROOT_INO)
     if root is None:
-        archive.changes.create_root(archive_id.bytes, 0o755, os.geteuid(), os.getegid(), now_ns())
-    elif root.file_id != archive_id.bytes:
+        archive.changes.create_root(root_id.bytes, 0o755, os.geteuid(), os.getegid(), now_ns())
+    elif root.file_id != root_id.bytes:
         raise ConfigurationError(
-            state, "state_dir", f"belongs to archive {UUID(bytes=root.file_id)}, not {archive_id}"
+            state, "state_dir", f"belongs to archive {UUID(bytes=root.file_id)}, not {root_id}"
         )
     return archive
 
 
-def _archive_id(configuration: ArchiveConfiguration, elements: dict[str, Element]) -> UUID:
+def open_elements(configuration: ArchiveConfiguration) -> dict[str, Element]:
+    """The elements by their ids. Raises ElementError for one that is not there."""
+    return {
+        element.id: LocalElement(element.id, str(element.path), capacity_bytes=element.capacity)
+        for element in configuration.elements
+    }
+
+
+def archive_id(configuration: ArchiveConfiguration, elements: dict[str, Element]) -> UUID:
     """The id that all elements agree on."""
     found: dict[UUID, str] = {}
     for element in elements.values():
