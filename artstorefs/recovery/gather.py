@@ -163,7 +163,7 @@ def _in_processes(
             theirs.close()
             processes.append(process)
             workers[ours.fileno()] = ours
-        waiting = {ours: 0 for ours in workers.values()}
+        waiting = dict.fromkeys(workers.values(), 0)
         for ours in [*waiting, *waiting]:  # one to work on, and one to go on with
             _give(ours, batches, waiting)
         while busy := [ours for ours, number in waiting.items() if number]:

@@ -6,10 +6,9 @@ What `open_index` finds, and what becomes of it (LESSONS: start is an idempotent
     good                               used as it is
     good, and empty                    as if there were none
     damaged, or missing with traces    put aside, never deleted; in its place the newest backup
-    (a log, a backup, an unclean end)  that is whole, brought up to date from the elements; a rebuild
-                                       from the elements alone where there is no backup. An index
-                                       that is whole and has lost only its log counts as a backup,
-                                       the newest of all
+    (a log, a backup, an unclean end)  that is whole, brought up to date from the elements; without
+                                       one, rebuilt from the elements alone. An index that is whole
+                                       and has lost only its log is the newest backup of all
 
 Spool files that the new index does not know as content go to `spool/lost`, before it is put in
 place: their names are inode numbers, which may mean other files there.

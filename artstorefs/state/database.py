@@ -205,6 +205,11 @@ class Database:
         """Size of SQLite's log file; `checkpoint` is due from CHECKPOINT_BYTES."""
         return os.fstat(self._log_fd).st_size
 
+    def log_position(self) -> tuple[int, ...]:
+        """Differs from an earlier answer if anything was committed since. Any thread may ask."""
+        files = (os.stat(self.path), os.fstat(self._log_fd))
+        return tuple(n for file in files for n in (file.st_size, file.st_mtime_ns))
+
     def checkpoint(self) -> None:
         """Carry SQLite's log into the database file. Blocks; for a thread of its own."""
         mode = "RESTART" if self.log_bytes() >= RESTART_BYTES else "PASSIVE"

@@ -11,6 +11,7 @@ The order matters:
 import logging
 import os
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Callable
@@ -20,12 +21,18 @@ from uuid import UUID
 import trio
 
 from artstorefs.core.configuration import ArchiveConfiguration
-from artstorefs.core.errors import ArchiveInUse, ArtStoreFSError, ConfigurationError
+from artstorefs.core.errors import (
+    ArchiveInUse,
+    ArtStoreFSError,
+    ConfigurationError,
+    ElementError,
+)
+from artstorefs.core.modes import Operation, refusal
 from artstorefs.core.mount_options import MountOptions
 from artstorefs.elements.interface import Element
 from artstorefs.elements.local import LocalElement
 from artstorefs.filesystem.archive import Archive, now_ns
-from artstorefs.recovery.layout import read_layout
+from artstorefs.recovery.layout import read_layout, refresh_guides
 from artstorefs.recovery.renew import open_index
 from artstorefs.recovery.start import recover
 from artstorefs.state.changes import Changes
@@ -185,14 +192,32 @@ def _run(
 ) -> int:
     archive = open_archive(configuration, read_only=options.read_only)
     try:
+        _refresh_guides(archive)
         spool_used_bytes = recover(archive)
         trio.run(_serve, archive, mountpoint, options, spool_used_bytes, lock, ready)
+    except* sqlite3.DatabaseError as group:
+        for exc in group.exceptions:
+            if isinstance(exc, sqlite3.DatabaseError):
+                archive.database.note_damage(exc)
+        raise
     finally:
         archive.database.close()
         for element in archive.elements.values():
             element.close()
         lock.release()
     return 0
+
+
+def _refresh_guides(archive: Archive) -> None:
+    """README.txt and restore.py as this release has them, where we may write."""
+    if archive.read_only:
+        return
+    for element in archive.elements.values():
+        if not refusal(archive.modes[element.id], Operation.CREATE, False):
+            try:
+                refresh_guides(element)
+            except ElementError as exc:
+                log.warning("README.txt and restore.py are not written: %s", exc)
 
 
 def open_archive(configuration: ArchiveConfiguration, *, read_only: bool) -> Archive:

@@ -25,8 +25,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "directory, in aside/. A rebuild that is ended early has changed nothing; start it again."
     )
     parser.epilog = (
-        "What cannot be read is reported and left where it is, and the exit code is 1; the rest is\n"
-        "in the new index. What has lost its directory is in lost+found.\n\n"
+        "What cannot be read is reported and left where it is, and the exit code is 1; the rest\n"
+        "is in the new index. What has lost its directory is in lost+found.\n\n"
         "example:\n  artstorefs rebuild museum"
     )
     parser.add_argument("name", metavar="NAME", help="archive, or path of its NAME.toml")
