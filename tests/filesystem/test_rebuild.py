@@ -1,0 +1,596 @@
+"""The index from the elements, and in the place of one that is damaged: what counts, what is kept,
+and that nothing on the elements, and nothing that was acknowledged, is harmed by it."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from artstorefs.core.errors import ElementUnavailable
+from artstorefs.core.naming import record_key
+from artstorefs.elements.interface import Element
+from artstorefs.elements.local import LocalElement
+from artstorefs.recovery.layout import refresh_guides
+from artstorefs.recovery.rebuild import Report
+from artstorefs.recovery.renew import PendingChanges, open_index, rebuild_index
+from artstorefs.state import backup, files
+from artstorefs.state.index import ROOT_INO
+from artstorefs.state.node import Node
+from artstorefs.transfer.documents import Account
+
+from .workbench import DIRECTORY, ME, Workbench
+
+LEFT_OUT = {
+    *("ino", "nlink", "content", "content_state", "creator", "created_ns", "element"),
+    *("carried", "__weakref__"),  # `carried` depends on whose names the machine knows
+}
+
+
+def account(uid: int) -> Account:
+    return Account(f"user{uid}", "")
+
+
+def tree(bench: Workbench) -> dict[bytes, dict[str, Any]]:
+    """Path to everything that a rebuild has to give back, and all paths of the same node."""
+    found: dict[bytes, dict[str, Any]] = {}
+    paths: dict[int, list[bytes]] = {}
+
+    def walk(path: bytes, ino: int) -> None:
+        for _, name, node in bench.archive.index.children(ino, 0, 1 << 30):
+            inner = path + b"/" + name
+            columns = [column for column in Node.__slots__ if column not in LEFT_OUT]
+            found[inner] = {c: getattr(node, c) for c in columns}
+            found[inner]["paths"] = paths.setdefault(node.ino, [])
+            paths[node.ino].append(inner)
+            if node.is_directory:
+                walk(inner, node.ino)
+
+    walk(b"", ROOT_INO)
+    return found
+
+
+def close(bench: Workbench) -> None:
+    """A clean end."""
+    bench.reader.close()
+    bench.element.close()
+    bench.archive.database.close()
+    for element in bench.archive.elements.values():
+        element.close()
+
+
+def kill(bench: Workbench) -> None:
+    """The end of a killed daemon: the state directory as it is now, with the log of SQLite."""
+    state, kept = bench.base / "state", bench.base / "kept"
+    shutil.copytree(state, kept)
+    close(bench)
+    shutil.rmtree(state)
+    kept.rename(state)
+
+
+def rebuild(bench: Workbench, **more: Any) -> Report:
+    """The command, between a clean end and a start."""
+    close(bench)
+    try:
+        return rebuild_again(bench, **more)
+    finally:
+        bench.open()
+
+
+def rebuild_again(bench: Workbench, **more: Any) -> Report:
+    element = more.pop("element", None) or LocalElement("main", str(bench.root))
+    elements: dict[str, Element] = {"main": element, **more.pop("others", {})}
+    try:
+        root_id = json.loads((bench.root / ".artstorefs/archive.json").read_bytes())["archive_id"]
+        state = str(bench.base / "state")
+        return rebuild_index(
+            "test", state, elements, UUID(root_id), account, lambda progress: None, **more
+        )
+    finally:
+        for one in elements.values():
+            one.close()
+
+
+def document_of(bench: Workbench, node: Node) -> Path:
+    """The attr.json or node record of a node."""
+    copy = bench.archive.index.copies(node.ino)[0]
+    return bench.root / (copy.key if copy.is_record else copy.key + ".attr.json")
+
+
+def change(path: Path, **changes: Any) -> None:
+    """Write other values into a document; `posix` is merged."""
+    document = json.loads(path.read_bytes())
+    posix = document["posix"] | changes.pop("posix", {})
+    path.write_text(json.dumps(document | changes | {"posix": posix}))
+
+
+async def make_tree(bench: Workbench) -> dict[bytes, dict[str, Any]]:
+    """A small one with one of each kind, carried to the element."""
+    directory = bench.make(b"d", mode=DIRECTORY)
+    file = await bench.write(b"f", b"content", directory.ino)
+    bench.tree.link(file.ino, ROOT_INO, b"second \xff", ME)
+    bench.tree.symlink(directory.ino, b"link", b"\xfe target", ME)
+    bench.make(b"empty", directory.ino)
+    bench.make(b"fifo", directory.ino, mode=0o010600)
+    bench.xattrs.set(file, b"user.k", b'{"a":1}', 0, ME)
+    bench.xattrs.set(directory, b"user.k", b"\xff", 0, ME)
+    await bench.drain()
+    return tree(bench)
+
+
+# ------------------------------------------------------------------------------------ rebuild
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_rebuilt_tree_is_the_tree_before(
+    bench: Workbench, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SEMANTICS: ELEM-6"""
+    monkeypatch.setattr("artstorefs.recovery.gather.PARALLEL_FROM_DOCUMENTS", 1)
+    before = await make_tree(bench)
+    report = rebuild(bench, processes=processes)
+    assert tree(bench) == before
+    assert bench.archive.database.execute(
+        "SELECT count(carried) FROM nodes"
+    ).fetchone() == (0,)
+    assert (report.nodes, report.documents, report.problems) == (len(before), len(before) + 1, [])
+    assert report.aside is not None
+    assert files.problem_of(report.aside, whole=True) is None
+    await bench.drain()
+    assert bench.archive.log.summary()["intents"] == 0
+
+
+async def test_lesson_19_an_element_that_cannot_be_listed_fails_the_rebuild_as_a_whole(
+    bench: Workbench,
+) -> None:
+    before = await make_tree(bench)
+    close(bench)
+
+    class Unreachable(LocalElement):
+        def list(self, prefix: str = "") -> Any:
+            yield from list(super().list(prefix))[:3]
+            raise ElementUnavailable("main", "2026", "input/output error")
+
+    with pytest.raises(ElementUnavailable):
+        rebuild_again(bench, element=Unreachable("main", str(bench.root)))
+    bench.open()
+    assert tree(bench) == before
+    close(bench)
+    shutil.rmtree(bench.base / "state")
+    os.makedirs(bench.base / "state")
+    bench.root.rename(bench.base / "away")
+    with pytest.raises(ElementUnavailable):
+        bench.open()
+    assert not (bench.base / "state/state.db").exists()
+    (bench.base / "away").rename(bench.root)
+    bench.open()
+    assert tree(bench) == before
+
+
+@pytest.mark.slow
+async def test_killed_rebuild_leaves_the_old_index_and_can_begin_anew(bench: Workbench) -> None:
+    before = await make_tree(bench)
+    close(bench)
+    program = (
+        "import os, sys, uuid\n"
+        "from artstorefs.elements.local import LocalElement\n"
+        "from artstorefs.recovery.renew import rebuild_index\n"
+        "from artstorefs.transfer.documents import Account\n"
+        "from artstorefs.state import bulk\n"
+        "bulk.NewIndex.finish = lambda self: os.kill(os.getpid(), 9)\n"
+        "state, root, archive = sys.argv[1:]\n"
+        "rebuild_index('test', state, {'main': LocalElement('main', root)}, uuid.UUID(archive),\n"
+        "    lambda uid: Account('u', ''), lambda progress: None)\n"
+    )
+    archive = json.loads((bench.root / ".artstorefs/archive.json").read_bytes())["archive_id"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(bench.base / "state"), str(bench.root), archive],
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == -9
+    assert (bench.base / "state/state.db.new").exists()
+    assert not (bench.base / "state/aside").exists()
+    bench.open()
+    assert tree(bench) == before
+    assert rebuild(bench).nodes == len(before)
+    assert tree(bench) == before
+    assert not (bench.base / "state/state.db.new").exists()
+
+
+async def test_what_is_pending_is_not_rebuilt_over(bench: Workbench) -> None:
+    """SEMANTICS: ELEM-8"""
+    await bench.drain()
+    await bench.write(b"f", b"nobody else has it")
+    with pytest.raises(PendingChanges):
+        rebuild(bench)
+    found = bench.tree.lookup(ROOT_INO, b"f")
+    assert found is not None
+    assert await bench.content(found) == b"nobody else has it"
+
+
+async def test_spool_files_are_not_taken_for_those_of_other_nodes(bench: Workbench) -> None:
+    """A lost index with content in the spool: inode numbers mean other files afterwards, and the
+    start removed what seemed to be content that was never begun."""
+    for number in range(5):
+        await bench.write(b"%d" % number, b"old")
+    await bench.drain()
+    for number in range(5):
+        await bench.write(b"%d" % number, b"new %d" % number)
+    spool = set(bench.spool_files().values())
+    assert len(spool) == 5
+    close(bench)
+    for path in (bench.base / "state").glob("state.db*"):
+        path.unlink()
+    bench.open()
+    kept = {path.read_bytes() for path in (bench.base / "state/spool/lost").iterdir()}
+    assert kept == spool
+
+
+async def test_the_highest_revision_of_all_elements_counts(bench: Workbench) -> None:
+    file = await bench.write(b"f", b"content")
+    await bench.drain()
+    path = document_of(bench, file)
+    second = bench.base / "second"
+    shutil.copytree(bench.root, second)
+    other = second / path.relative_to(bench.root)
+    change(other, posix={"revision": 50, "name": "newer"}, original_filename="newer")
+    elements = {"second": LocalElement("second", str(second))}
+    rebuild(bench, others=elements)
+    assert list(tree(bench)) == [b"/newer"]
+    node = bench.tree.lookup(ROOT_INO, b"newer")
+    assert node is not None
+    assert [copy.element for copy in bench.archive.index.copies(node.ino)] == ["second"]
+
+
+async def test_orphans_clashes_and_circles_have_a_place_and_bad_documents_stay(
+    bench: Workbench,
+) -> None:
+    """SEMANTICS: ELEM-9"""
+    names = (b"a.txt", b"b.txt", b"orphan", b"bad")
+    nodes = {name: await bench.write(name, name) for name in names}
+    outer = bench.make(b"outer", mode=DIRECTORY)
+    inner = bench.make(b"inner", outer.ino, mode=DIRECTORY)
+    await bench.write(b"inside", b"inside", inner.ino)
+    await bench.drain()
+    change(document_of(bench, nodes[b"b.txt"]), posix={"name": "a.txt"})
+    change(document_of(bench, nodes[b"orphan"]), posix={"parent": str(uuid4())})
+    change(document_of(bench, outer), posix={"parent": str(UUID(bytes=inner.file_id))})
+    bad = document_of(bench, nodes[b"bad"])
+    bad.write_text("{")
+    report = rebuild(bench)
+    found = set(tree(bench))
+    (clash,) = (path for path in found if b"(" in path)
+    assert clash in {
+        b"/a (%s).txt" % UUID(bytes=nodes[n].file_id).hex[:8].encode() for n in names[:2]
+    }
+    assert b"/lost+found/orphan" in found
+    assert any(path.endswith(b"/inside") and b"lost+found" in path for path in found)
+    assert (report.unreadable, report.renamed, report.lost) == (1, 1, 2)
+    assert bad.read_text() == "{"
+    again = rebuild(bench)
+    assert set(tree(bench)) == found
+    assert again.problems == report.problems
+
+
+async def test_files_of_artstore_show_at_their_path_and_nothing_is_written(
+    bench: Workbench,
+) -> None:
+    """SEMANTICS: ELEM-11"""
+    await bench.write(b"ours", b"ours")
+    await bench.drain()
+    path = document_of(bench, bench.archive.index.child(ROOT_INO, b"ours"))  # type: ignore[arg-type]
+    for number, name in enumerate(("scan.tif", "scan.tif", "../../etc/passwd", "a" * 300 + ".tif")):
+        document = json.loads(path.read_bytes())
+        del document["posix"]
+        document["file_id"] = str(UUID(int=number << 96 | 1))
+        document["original_filename"] = name
+        document["storage_path"] = "/2020/../01"
+        document["updated_at"] = "2020-01-02T03:04:05.5Z"
+        target = bench.root / f"2020/01/other_{number}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(b"ours")
+        Path(f"{target}.attr.json").write_text(json.dumps(document))
+    before = {key: (bench.root / key).read_bytes() for key in bench.keys()}  # noqa: SIM118
+    rebuild(bench)
+    found = tree(bench)
+    assert set(found) == {
+        *(b"/ours", b"/2020", b"/2020/01", b"/2020/01/scan.tif", b"/2020/01/passwd"),
+        *(b"/2020/01/scan (00000001).tif", b"/2020/01/" + b"a" * 251 + b".tif"),
+    }
+    assert found[b"/2020/01/scan.tif"]["mtime_ns"] == 1_577_934_245_500_000_000
+    await bench.drain()
+    assert {key: (bench.root / key).read_bytes() for key in bench.keys()} == before  # noqa: SIM118
+
+    node = bench.tree.node(bench.archive.index.child(ROOT_INO, b"2020").ino)  # type: ignore[union-attr]
+    month = bench.archive.index.child(node.ino, b"01")
+    assert month is not None
+    file = bench.archive.index.child(month.ino, b"scan.tif")
+    assert file is not None
+    assert await bench.content(file) == b"ours"
+    bench.xattrs.set(file, b"user.k", b"v", 0, ME)
+    bench.rename(b"01", b"January", parent=node.ino, to=node.ino)
+    await bench.drain()
+    for made in (node, month):
+        assert (bench.root / record_key(UUID(bytes=made.file_id))).exists()
+    expected = set(tree(bench))
+    assert b"/2020/January/scan (00000001).tif" in expected
+    rebuild(bench)
+    assert set(tree(bench)) == expected
+    again = bench.archive.index.child(ROOT_INO, b"2020")
+    assert again is not None
+    assert again.file_id == node.file_id
+
+
+async def test_without_a_record_of_the_root_everything_is_there_all_the_same(
+    bench: Workbench,
+) -> None:
+    before = await make_tree(bench)
+    root = bench.tree.node(ROOT_INO)
+    document_of(bench, root).unlink()
+    report = rebuild(bench)
+    assert set(tree(bench)) == set(before)
+    assert report.problems == ["the root directory has no node record; it gets a new one"]
+    bench.make(b"new")
+    await bench.drain()
+    assert (bench.root / record_key(UUID(bytes=root.file_id))).exists()
+
+
+def fill_element(bench: Workbench, number: int) -> None:
+    """`number` small files in a hundred directories, by what writes documents, without fsyncs."""
+    root_id = json.loads((bench.root / ".artstorefs/archive.json").read_bytes())["archive_id"]
+    sample_root = json.loads(next((bench.root / ".artstorefs/nodes").rglob("*.json")).read_bytes())
+    directories = []
+    for index in range(100):
+        file_id = str(UUID(int=(index << 96) + 5))
+        record = json.loads(json.dumps(sample_root))
+        record["file_id"] = file_id
+        record["posix"] |= {"parent": root_id, "name": f"directory {index}"}
+        path = bench.root / record_key(UUID(file_id))
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(record))
+        directories.append(file_id)
+    posix = sample_root["posix"] | {"mode": "0640", "mtime_ns": 1_600_000_000_123_456_789}
+    for index in range(number):
+        file_id = str(UUID(int=(index << 64) + 7))
+        folder = f"2026/01/{index % 28 + 1:02d}/{index // 28 % 24:02d}"
+        name = f"file_{index}_anna_20260101T000000_{file_id}.txt"
+        directory = bench.root / folder
+        if index < 28 * 24:
+            directory.mkdir(parents=True, exist_ok=True)
+        document = {
+            **{"schema_version": "2.0", "file_id": file_id, "original_filename": f"file {index}"},
+            **{"storage_filename": name, "file_size": 1, "content_type": "text/plain"},
+            **{"created_at": "2026-01-01T00:00:00.000000Z", "created_by_id": "1000"},
+            **{"storage_path": folder, "checksum": "a" * 64, "version": "1.0", "metadata": {}},
+            "custom_attributes": {"number": index, "title": f"picture {index}"},
+            "posix": posix
+            | {"parent": directories[index % 100], "name": f"file {index}", "revision": 1},
+        }
+        (directory / f"{name}.attr.json").write_text(json.dumps(document))
+
+
+@pytest.mark.slow
+async def test_lesson_12_a_hundred_thousand_files_are_rebuilt_exactly(bench: Workbench) -> None:
+    """SEMANTICS: ELEM-6"""
+    number = 100_000
+    await bench.drain()
+    fill_element(bench, number)
+    started = time.monotonic()
+    report = rebuild(bench)
+    seconds = time.monotonic() - started
+    print(f"{number / seconds:.0f} documents a second")
+    assert seconds < 240  # the goal is 60 on two cores that are free
+    assert (report.nodes, report.problems) == (number + 101, [])
+    found = tree(bench)
+    assert len(found) == number + 100
+    for index in range(number):
+        node = found[f"/directory {index % 100}/file {index}".encode()]
+        assert node["custom"] == f'{{"number":{index},"title":"picture {index}"}}'
+        assert (node["mode"], node["mtime_ns"]) == (0o100640, 1_600_000_000_123_456_789)
+
+
+# ------------------------------------------------------------------------- damaged index, backup
+
+
+def truncated(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def zeroed(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def pages_flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    for page in range(4096, len(data), 4096):
+        data[page] ^= 0xFF
+        data[page + 3] ^= 0xFF
+    path.write_bytes(data)
+
+
+def missing(path: Path) -> None:
+    path.unlink()
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(os.urandom(20_000))
+
+
+def cut_to_nothing(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+DAMAGES = [truncated, zeroed, pages_flipped, missing, garbage, cut_to_nothing]
+
+
+@pytest.mark.parametrize("with_backup", [True, False])
+@pytest.mark.parametrize("clean", [True, False])
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_damaged_index_is_replaced_and_nothing_that_the_element_has_is_lost(
+    bench: Workbench, damage: Callable[[Path], None], clean: bool, with_backup: bool
+) -> None:
+    """SEMANTICS: ELEM-10"""
+    before = await make_tree(bench)
+    state = bench.base / "state"
+    if with_backup:
+        backup.make_backup(bench.archive.database.path, str(state))
+    bench.make(b"after the backup")
+    file = bench.archive.index.child(ROOT_INO, b"second \xff")
+    assert file is not None
+    inode = file.ino
+    bench.rename(b"d", b"renamed")
+    await bench.drain()
+    expected = tree(bench)
+    assert len(expected) == len(before) + 1
+    element = {key: (bench.root / key).read_bytes() for key in bench.keys()}  # noqa: SIM118
+    bench.archive.database.checkpoint()
+    (close if clean else kill)(bench)
+    damage(state / "state.db")
+    if not clean:
+        (state / "state.db-wal").write_bytes(b"")
+    bench.open()
+    assert tree(bench) == expected
+    found = bench.archive.index.child(ROOT_INO, b"second \xff")
+    assert found is not None
+    assert not with_backup or found.ino == inode
+    await bench.drain()
+    after = {key: (bench.root / key).read_bytes() for key in bench.keys()}  # noqa: SIM118
+    assert after == element
+    kept = list((state / "aside").rglob("state.db*")) if (state / "aside").exists() else []
+    assert kept or damage is missing
+
+
+async def test_missing_log_after_a_kill_is_noticed(bench: Workbench) -> None:
+    """What is only in SQLite's log has gone with it; the elements have it."""
+    bench.archive.database.checkpoint()
+    await make_tree(bench)
+    expected = tree(bench)
+    kill(bench)
+    (bench.base / "state/state.db-wal").unlink()
+    assert files.examine(str(bench.base / "state")) == (
+        "state.db-wal, with the newest changes, is missing"
+    )
+    bench.open()
+    assert tree(bench) == expected
+
+
+@pytest.mark.parametrize("carried", [True, False])
+async def test_what_a_backup_knows_and_no_element_has_is_kept(
+    bench: Workbench, carried: bool
+) -> None:
+    """The element was away when the backup was made: names, attributes and content of what waits
+    are nowhere else, unless it took them just before the index was damaged."""
+    await make_tree(bench)
+    directory = bench.make(b"waiting", mode=DIRECTORY)
+    file = await bench.write(b"new", b"in the spool only", directory.ino)
+    old = bench.archive.index.child(ROOT_INO, b"second \xff")
+    assert old is not None
+    bench.xattrs.set(old, b"user.k", b"changed", 0, ME)
+    bench.tree.link(file.ino, ROOT_INO, b"linked", ME)
+    backup.make_backup(bench.archive.database.path, str(bench.base / "state"))
+    expected = set(tree(bench))
+    await bench.write(b"made after the backup", b"unknown content")
+    if carried:
+        await bench.send()
+        bench.carry()  # and its answer is lost
+        expected.add(b"/made after the backup")
+    close(bench)
+    garbage(bench.base / "state/state.db")
+    bench.open()
+    found = tree(bench)
+    assert set(found) == expected
+    node = bench.archive.index.child(ROOT_INO, b"linked")
+    assert node is not None
+    assert (node.ino, node.nlink) == (file.ino, 2)
+    assert await bench.content(node) == b"in the spool only"
+    assert found[b"/second \xff"]["custom"] == '{"k":"changed"}'
+    lost = {path.read_bytes() for path in (bench.base / "state/spool/lost").iterdir()}
+    assert b"unknown content" in lost
+    await bench.drain()
+    rebuild(bench)
+    assert tree(bench) == found
+
+
+async def test_deleted_since_the_backup_stays_deleted(bench: Workbench) -> None:
+    await make_tree(bench)
+    backup.make_backup(bench.archive.database.path, str(bench.base / "state"))
+    bench.unlink(b"second \xff")
+    parent = bench.archive.index.child(ROOT_INO, b"d")
+    assert parent is not None
+    bench.unlink(b"f", parent.ino)
+    await bench.drain()
+    expected = tree(bench)
+    close(bench)
+    garbage(bench.base / "state/state.db")
+    bench.open()
+    assert tree(bench) == expected
+
+
+async def test_damaged_backup_is_passed_over(bench: Workbench) -> None:
+    expected = await make_tree(bench)
+    state = bench.base / "state"
+    newest = Path(backup.make_backup(bench.archive.database.path, str(state)))
+    older = newest.with_name("index-20200101T000000Z.db")
+    shutil.copy(newest, older)
+    pages_flipped(newest)
+    close(bench)
+    garbage(state / "state.db")
+    element = LocalElement("main", str(bench.root))
+    root_id = json.loads((bench.root / ".artstorefs/archive.json").read_bytes())["archive_id"]
+    open_index(str(state), {"main": element}, UUID(root_id), account)
+    element.close()
+    bench.open()
+    assert tree(bench) == expected
+    assert newest.exists()
+
+
+def test_backups_are_whole_and_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from artstorefs.state.database import Database
+
+    database = Database(str(tmp_path / "state.db"))
+    directory = tmp_path / "backup"
+    directory.mkdir()
+    (directory / "index.tmp").write_text("left by a kill")
+    for hour in range(backup.KEPT + 5):
+        (directory / f"index-20200101T{hour:06d}Z.db").write_bytes(b"x" * 100)
+    path = backup.make_backup(database.path, str(tmp_path))
+    assert files.problem_of(path, whole=True) is None
+    found = backup.backups(str(tmp_path))
+    assert (found[0], len(found)) == (path, backup.KEPT)
+    assert not (directory / "index.tmp").exists()
+    monkeypatch.setattr(backup, "KEPT_BYTES", 50)
+    backup.make_backup(database.path, str(tmp_path))
+    assert len(backup.backups(str(tmp_path))) == backup.KEPT_MIN
+    database.close()
+    garbage(tmp_path / "state.db")
+    with pytest.raises(backup.BackupFailed):
+        backup.make_backup(database.path, str(tmp_path))
+    assert len(backup.backups(str(tmp_path))) == backup.KEPT_MIN
+
+
+def test_another_release_is_no_damage(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "state.db")
+    connection.execute("CREATE TABLE anything (x)")
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    assert files.examine(str(tmp_path)) is None
+
+
+async def test_guides_are_refreshed_where_they_are_older(bench: Workbench) -> None:
+    """SEMANTICS: ELEM-8"""
+    script = bench.root / ".artstorefs/restore.py"
+    expected = script.read_bytes()
+    assert not refresh_guides(bench.element)
+    script.write_text("older")
+    (bench.root / ".artstorefs/README.txt").unlink()
+    assert refresh_guides(bench.element)
+    assert script.read_bytes() == expected
