@@ -190,7 +190,7 @@ def parse(data: bytes) -> Any:
     value = json.loads(
         data.decode(),
         object_pairs_hook=lambda pairs: check(len(dict(pairs)) == len(pairs), dict(pairs)),
-        parse_int=lambda text: int(check(len(text) < 130, text)),
+        parse_int=lambda text: int(check(len(text.lstrip("-")) <= 128, text)),
     )
     compact(value).encode()  # refuses NaN, infinity, halves of surrogate pairs
     return value

@@ -1,14 +1,11 @@
-"""The index from the elements, and in the place of one that is damaged: what counts, what is kept,
-and that nothing on the elements, and nothing that was acknowledged, is harmed by it."""
+"""The index from the elements alone: the same tree, the newest document, a place for everything."""
 
 import json
 import os
 import shutil
-import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -17,116 +14,22 @@ import pytest
 
 from artstorefs.core.errors import ElementUnavailable
 from artstorefs.core.naming import record_key
-from artstorefs.elements.interface import Element
 from artstorefs.elements.local import LocalElement
-from artstorefs.recovery.layout import refresh_guides
-from artstorefs.recovery.rebuild import Report
-from artstorefs.recovery.renew import PendingChanges, open_index, rebuild_index
-from artstorefs.state import backup, files
+from artstorefs.recovery.renew import PendingChanges
+from artstorefs.state import files
 from artstorefs.state.index import ROOT_INO
-from artstorefs.state.node import Node
-from artstorefs.transfer.documents import Account
 
+from .rebuilding import (
+    change,
+    close,
+    document_of,
+    element_files,
+    make_tree,
+    rebuild,
+    rebuild_again,
+    tree,
+)
 from .workbench import DIRECTORY, ME, Workbench
-
-LEFT_OUT = {
-    *("ino", "nlink", "content", "content_state", "creator", "created_ns", "element"),
-    *("carried", "__weakref__"),  # `carried` depends on whose names the machine knows
-}
-
-
-def account(uid: int) -> Account:
-    return Account(f"user{uid}", "")
-
-
-def tree(bench: Workbench) -> dict[bytes, dict[str, Any]]:
-    """Path to everything that a rebuild has to give back, and all paths of the same node."""
-    found: dict[bytes, dict[str, Any]] = {}
-    paths: dict[int, list[bytes]] = {}
-
-    def walk(path: bytes, ino: int) -> None:
-        for _, name, node in bench.archive.index.children(ino, 0, 1 << 30):
-            inner = path + b"/" + name
-            columns = [column for column in Node.__slots__ if column not in LEFT_OUT]
-            found[inner] = {c: getattr(node, c) for c in columns}
-            found[inner]["paths"] = paths.setdefault(node.ino, [])
-            paths[node.ino].append(inner)
-            if node.is_directory:
-                walk(inner, node.ino)
-
-    walk(b"", ROOT_INO)
-    return found
-
-
-def close(bench: Workbench) -> None:
-    """A clean end."""
-    bench.reader.close()
-    bench.element.close()
-    bench.archive.database.close()
-    for element in bench.archive.elements.values():
-        element.close()
-
-
-def kill(bench: Workbench) -> None:
-    """The end of a killed daemon: the state directory as it is now, with the log of SQLite."""
-    state, kept = bench.base / "state", bench.base / "kept"
-    shutil.copytree(state, kept)
-    close(bench)
-    shutil.rmtree(state)
-    kept.rename(state)
-
-
-def rebuild(bench: Workbench, **more: Any) -> Report:
-    """The command, between a clean end and a start."""
-    close(bench)
-    try:
-        return rebuild_again(bench, **more)
-    finally:
-        bench.open()
-
-
-def rebuild_again(bench: Workbench, **more: Any) -> Report:
-    element = more.pop("element", None) or LocalElement("main", str(bench.root))
-    elements: dict[str, Element] = {"main": element, **more.pop("others", {})}
-    try:
-        root_id = json.loads((bench.root / ".artstorefs/archive.json").read_bytes())["archive_id"]
-        state = str(bench.base / "state")
-        return rebuild_index(
-            "test", state, elements, UUID(root_id), account, lambda progress: None, **more
-        )
-    finally:
-        for one in elements.values():
-            one.close()
-
-
-def document_of(bench: Workbench, node: Node) -> Path:
-    """The attr.json or node record of a node."""
-    copy = bench.archive.index.copies(node.ino)[0]
-    return bench.root / (copy.key if copy.is_record else copy.key + ".attr.json")
-
-
-def change(path: Path, **changes: Any) -> None:
-    """Write other values into a document; `posix` is merged."""
-    document = json.loads(path.read_bytes())
-    posix = document["posix"] | changes.pop("posix", {})
-    path.write_text(json.dumps(document | changes | {"posix": posix}))
-
-
-async def make_tree(bench: Workbench) -> dict[bytes, dict[str, Any]]:
-    """A small one with one of each kind, carried to the element."""
-    directory = bench.make(b"d", mode=DIRECTORY)
-    file = await bench.write(b"f", b"content", directory.ino)
-    bench.tree.link(file.ino, ROOT_INO, b"second \xff", ME)
-    bench.tree.symlink(directory.ino, b"link", b"\xfe target", ME)
-    bench.make(b"empty", directory.ino)
-    bench.make(b"fifo", directory.ino, mode=0o010600)
-    bench.xattrs.set(file, b"user.k", b'{"a":1}', 0, ME)
-    bench.xattrs.set(directory, b"user.k", b"\xff", 0, ME)
-    await bench.drain()
-    return tree(bench)
-
-
-# ------------------------------------------------------------------------------------ rebuild
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -138,9 +41,7 @@ async def test_rebuilt_tree_is_the_tree_before(
     before = await make_tree(bench)
     report = rebuild(bench, processes=processes)
     assert tree(bench) == before
-    assert bench.archive.database.execute(
-        "SELECT count(carried) FROM nodes"
-    ).fetchone() == (0,)
+    assert bench.archive.database.execute("SELECT count(carried) FROM nodes").fetchone() == (0,)
     assert (report.nodes, report.documents, report.problems) == (len(before), len(before) + 1, [])
     assert report.aside is not None
     assert files.problem_of(report.aside, whole=True) is None
@@ -175,10 +76,8 @@ async def test_lesson_19_an_element_that_cannot_be_listed_fails_the_rebuild_as_a
     assert tree(bench) == before
 
 
-@pytest.mark.slow
-async def test_killed_rebuild_leaves_the_old_index_and_can_begin_anew(bench: Workbench) -> None:
-    before = await make_tree(bench)
-    close(bench)
+def rebuild_that_is_killed(bench: Workbench) -> "subprocess.CompletedProcess[bytes]":
+    """By itself, with the new index filled and not yet on the disk."""
     program = (
         "import os, sys, uuid\n"
         "from artstorefs.elements.local import LocalElement\n"
@@ -191,11 +90,18 @@ async def test_killed_rebuild_leaves_the_old_index_and_can_begin_anew(bench: Wor
         "    lambda uid: Account('u', ''), lambda progress: None)\n"
     )
     archive = json.loads((bench.root / ".artstorefs/archive.json").read_bytes())["archive_id"]
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", program, str(bench.base / "state"), str(bench.root), archive],
         check=False,
         timeout=60,
     )
+
+
+@pytest.mark.slow
+async def test_killed_rebuild_leaves_the_old_index_and_can_begin_anew(bench: Workbench) -> None:
+    before = await make_tree(bench)
+    close(bench)
+    done = rebuild_that_is_killed(bench)
     assert done.returncode == -9
     assert (bench.base / "state/state.db.new").exists()
     assert not (bench.base / "state/aside").exists()
@@ -281,13 +187,8 @@ async def test_orphans_clashes_and_circles_have_a_place_and_bad_documents_stay(
     assert again.problems == report.problems
 
 
-async def test_files_of_artstore_show_at_their_path_and_nothing_is_written(
-    bench: Workbench,
-) -> None:
-    """SEMANTICS: ELEM-11"""
-    await bench.write(b"ours", b"ours")
-    await bench.drain()
-    path = document_of(bench, bench.archive.index.child(ROOT_INO, b"ours"))  # type: ignore[arg-type]
+def write_documents_of_artstore(root: Path, path: Path) -> None:
+    """Some made of ours at `path`, with names and paths as others may have them."""
     for number, name in enumerate(("scan.tif", "scan.tif", "../../etc/passwd", "a" * 300 + ".tif")):
         document = json.loads(path.read_bytes())
         del document["posix"]
@@ -295,11 +196,21 @@ async def test_files_of_artstore_show_at_their_path_and_nothing_is_written(
         document["original_filename"] = name
         document["storage_path"] = "/2020/../01"
         document["updated_at"] = "2020-01-02T03:04:05.5Z"
-        target = bench.root / f"2020/01/other_{number}"
+        target = root / f"2020/01/other_{number}"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(b"ours")
         Path(f"{target}.attr.json").write_text(json.dumps(document))
-    before = {key: (bench.root / key).read_bytes() for key in bench.keys()}  # noqa: SIM118
+
+
+async def test_files_of_artstore_show_at_their_path_and_nothing_is_written(
+    bench: Workbench,
+) -> None:
+    """SEMANTICS: ELEM-11"""
+    await bench.write(b"ours", b"ours")
+    await bench.drain()
+    path = document_of(bench, bench.archive.index.child(ROOT_INO, b"ours"))  # type: ignore[arg-type]
+    write_documents_of_artstore(bench.root, path)
+    before = element_files(bench)
     rebuild(bench)
     found = tree(bench)
     assert set(found) == {
@@ -308,7 +219,7 @@ async def test_files_of_artstore_show_at_their_path_and_nothing_is_written(
     }
     assert found[b"/2020/01/scan.tif"]["mtime_ns"] == 1_577_934_245_500_000_000
     await bench.drain()
-    assert {key: (bench.root / key).read_bytes() for key in bench.keys()} == before  # noqa: SIM118
+    assert element_files(bench) == before
 
     node = bench.tree.node(bench.archive.index.child(ROOT_INO, b"2020").ino)  # type: ignore[union-attr]
     month = bench.archive.index.child(node.ino, b"01")
@@ -367,10 +278,18 @@ def fill_element(bench: Workbench, number: int) -> None:
         if index < 28 * 24:
             directory.mkdir(parents=True, exist_ok=True)
         document = {
-            **{"schema_version": "2.0", "file_id": file_id, "original_filename": f"file {index}"},
-            **{"storage_filename": name, "file_size": 1, "content_type": "text/plain"},
-            **{"created_at": "2026-01-01T00:00:00.000000Z", "created_by_id": "1000"},
-            **{"storage_path": folder, "checksum": "a" * 64, "version": "1.0", "metadata": {}},
+            "schema_version": "2.0",
+            "file_id": file_id,
+            "original_filename": f"file {index}",
+            "storage_filename": name,
+            "file_size": 1,
+            "content_type": "text/plain",
+            "created_at": "2026-01-01T00:00:00.000000Z",
+            "created_by_id": "1000",
+            "storage_path": folder,
+            "checksum": "a" * 64,
+            "version": "1.0",
+            "metadata": {},
             "custom_attributes": {"number": index, "title": f"picture {index}"},
             "posix": posix
             | {"parent": directories[index % 100], "name": f"file {index}", "revision": 1},
@@ -396,201 +315,3 @@ async def test_lesson_12_a_hundred_thousand_files_are_rebuilt_exactly(bench: Wor
         node = found[f"/directory {index % 100}/file {index}".encode()]
         assert node["custom"] == f'{{"number":{index},"title":"picture {index}"}}'
         assert (node["mode"], node["mtime_ns"]) == (0o100640, 1_600_000_000_123_456_789)
-
-
-# ------------------------------------------------------------------------- damaged index, backup
-
-
-def truncated(path: Path) -> None:
-    os.truncate(path, path.stat().st_size // 2)
-
-
-def zeroed(path: Path) -> None:
-    path.write_bytes(bytes(path.stat().st_size))
-
-
-def pages_flipped(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    for page in range(4096, len(data), 4096):
-        data[page] ^= 0xFF
-        data[page + 3] ^= 0xFF
-    path.write_bytes(data)
-
-
-def missing(path: Path) -> None:
-    path.unlink()
-
-
-def garbage(path: Path) -> None:
-    path.write_bytes(os.urandom(20_000))
-
-
-def cut_to_nothing(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-DAMAGES = [truncated, zeroed, pages_flipped, missing, garbage, cut_to_nothing]
-
-
-@pytest.mark.parametrize("with_backup", [True, False])
-@pytest.mark.parametrize("clean", [True, False])
-@pytest.mark.parametrize("damage", DAMAGES)
-async def test_damaged_index_is_replaced_and_nothing_that_the_element_has_is_lost(
-    bench: Workbench, damage: Callable[[Path], None], clean: bool, with_backup: bool
-) -> None:
-    """SEMANTICS: ELEM-10"""
-    before = await make_tree(bench)
-    state = bench.base / "state"
-    if with_backup:
-        backup.make_backup(bench.archive.database.path, str(state))
-    bench.make(b"after the backup")
-    file = bench.archive.index.child(ROOT_INO, b"second \xff")
-    assert file is not None
-    inode = file.ino
-    bench.rename(b"d", b"renamed")
-    await bench.drain()
-    expected = tree(bench)
-    assert len(expected) == len(before) + 1
-    element = {key: (bench.root / key).read_bytes() for key in bench.keys()}  # noqa: SIM118
-    bench.archive.database.checkpoint()
-    (close if clean else kill)(bench)
-    damage(state / "state.db")
-    if not clean:
-        (state / "state.db-wal").write_bytes(b"")
-    bench.open()
-    assert tree(bench) == expected
-    found = bench.archive.index.child(ROOT_INO, b"second \xff")
-    assert found is not None
-    assert not with_backup or found.ino == inode
-    await bench.drain()
-    after = {key: (bench.root / key).read_bytes() for key in bench.keys()}  # noqa: SIM118
-    assert after == element
-    kept = list((state / "aside").rglob("state.db*")) if (state / "aside").exists() else []
-    assert kept or damage is missing
-
-
-async def test_missing_log_after_a_kill_is_noticed(bench: Workbench) -> None:
-    """What is only in SQLite's log has gone with it; the elements have it."""
-    bench.archive.database.checkpoint()
-    await make_tree(bench)
-    expected = tree(bench)
-    kill(bench)
-    (bench.base / "state/state.db-wal").unlink()
-    assert files.examine(str(bench.base / "state")) == (
-        "state.db-wal, with the newest changes, is missing"
-    )
-    bench.open()
-    assert tree(bench) == expected
-
-
-@pytest.mark.parametrize("carried", [True, False])
-async def test_what_a_backup_knows_and_no_element_has_is_kept(
-    bench: Workbench, carried: bool
-) -> None:
-    """The element was away when the backup was made: names, attributes and content of what waits
-    are nowhere else, unless it took them just before the index was damaged."""
-    await make_tree(bench)
-    directory = bench.make(b"waiting", mode=DIRECTORY)
-    file = await bench.write(b"new", b"in the spool only", directory.ino)
-    old = bench.archive.index.child(ROOT_INO, b"second \xff")
-    assert old is not None
-    bench.xattrs.set(old, b"user.k", b"changed", 0, ME)
-    bench.tree.link(file.ino, ROOT_INO, b"linked", ME)
-    backup.make_backup(bench.archive.database.path, str(bench.base / "state"))
-    expected = set(tree(bench))
-    await bench.write(b"made after the backup", b"unknown content")
-    if carried:
-        await bench.send()
-        bench.carry()  # and its answer is lost
-        expected.add(b"/made after the backup")
-    close(bench)
-    garbage(bench.base / "state/state.db")
-    bench.open()
-    found = tree(bench)
-    assert set(found) == expected
-    node = bench.archive.index.child(ROOT_INO, b"linked")
-    assert node is not None
-    assert (node.ino, node.nlink) == (file.ino, 2)
-    assert await bench.content(node) == b"in the spool only"
-    assert found[b"/second \xff"]["custom"] == '{"k":"changed"}'
-    lost = {path.read_bytes() for path in (bench.base / "state/spool/lost").iterdir()}
-    assert b"unknown content" in lost
-    await bench.drain()
-    rebuild(bench)
-    assert tree(bench) == found
-
-
-async def test_deleted_since_the_backup_stays_deleted(bench: Workbench) -> None:
-    await make_tree(bench)
-    backup.make_backup(bench.archive.database.path, str(bench.base / "state"))
-    bench.unlink(b"second \xff")
-    parent = bench.archive.index.child(ROOT_INO, b"d")
-    assert parent is not None
-    bench.unlink(b"f", parent.ino)
-    await bench.drain()
-    expected = tree(bench)
-    close(bench)
-    garbage(bench.base / "state/state.db")
-    bench.open()
-    assert tree(bench) == expected
-
-
-async def test_damaged_backup_is_passed_over(bench: Workbench) -> None:
-    expected = await make_tree(bench)
-    state = bench.base / "state"
-    newest = Path(backup.make_backup(bench.archive.database.path, str(state)))
-    older = newest.with_name("index-20200101T000000Z.db")
-    shutil.copy(newest, older)
-    pages_flipped(newest)
-    close(bench)
-    garbage(state / "state.db")
-    element = LocalElement("main", str(bench.root))
-    root_id = json.loads((bench.root / ".artstorefs/archive.json").read_bytes())["archive_id"]
-    open_index(str(state), {"main": element}, UUID(root_id), account)
-    element.close()
-    bench.open()
-    assert tree(bench) == expected
-    assert newest.exists()
-
-
-def test_backups_are_whole_and_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from artstorefs.state.database import Database
-
-    database = Database(str(tmp_path / "state.db"))
-    directory = tmp_path / "backup"
-    directory.mkdir()
-    (directory / "index.tmp").write_text("left by a kill")
-    for hour in range(backup.KEPT + 5):
-        (directory / f"index-20200101T{hour:06d}Z.db").write_bytes(b"x" * 100)
-    path = backup.make_backup(database.path, str(tmp_path))
-    assert files.problem_of(path, whole=True) is None
-    found = backup.backups(str(tmp_path))
-    assert (found[0], len(found)) == (path, backup.KEPT)
-    assert not (directory / "index.tmp").exists()
-    monkeypatch.setattr(backup, "KEPT_BYTES", 50)
-    backup.make_backup(database.path, str(tmp_path))
-    assert len(backup.backups(str(tmp_path))) == backup.KEPT_MIN
-    database.close()
-    garbage(tmp_path / "state.db")
-    with pytest.raises(backup.BackupFailed):
-        backup.make_backup(database.path, str(tmp_path))
-    assert len(backup.backups(str(tmp_path))) == backup.KEPT_MIN
-
-
-def test_another_release_is_no_damage(tmp_path: Path) -> None:
-    connection = sqlite3.connect(tmp_path / "state.db")
-    connection.execute("CREATE TABLE anything (x)")
-    connection.execute("PRAGMA user_version = 99")
-    connection.close()
-    assert files.examine(str(tmp_path)) is None
-
-
-async def test_guides_are_refreshed_where_they_are_older(bench: Workbench) -> None:
-    """SEMANTICS: ELEM-8"""
-    script = bench.root / ".artstorefs/restore.py"
-    expected = script.read_bytes()
-    assert not refresh_guides(bench.element)
-    script.write_text("older")
-    (bench.root / ".artstorefs/README.txt").unlink()
-    assert refresh_guides(bench.element)
-    assert script.read_bytes() == expected

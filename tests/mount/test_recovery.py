@@ -1,5 +1,5 @@
-"""After a disaster, on real mounts: the tree comes back from the elements alone, by `rebuild` and by
-the script that lies on every element, on a machine without this program."""
+"""After a disaster, on real mounts: the tree comes back from the elements alone, by `rebuild` and
+by the script that lies on every element, on a machine without this program."""
 
 import hashlib
 import json
@@ -18,12 +18,10 @@ from ..harness import MountedArchive
 from .awkward_tree import make_awkward_tree
 from .conftest import LogWatch
 
-SYSTEM_XATTRS = ("system.posix_acl_access", "system.posix_acl_default")
-
 
 def tree_of(top: Path) -> dict[bytes, Any]:
-    """Everything about a tree but inode numbers and ctime: names, kinds, modes, owners, times to the
-    nanosecond, hard links, attributes with access lists, targets, content."""
+    """Everything about a tree but inode numbers and ctime: names, kinds, modes, owners, times to
+    the nanosecond, hard links, attributes with access lists, targets, content."""
     found: dict[bytes, Any] = {}
     first: dict[int, bytes] = {}
     base = os.fsencode(top)
@@ -165,9 +163,9 @@ def test_damage_met_while_mounted_is_eio_and_the_next_start_mends_it(
         for page in range(12, pages):
             file.seek(page * page_size)
             file.write(b"\xff" * page_size)
+    names = [archive.mount / "d" / f"directory {number}" for number in range(2000)]
     with pytest.raises(OSError, match="Input/output"):
-        for number in range(2000):
-            os.stat(archive.mount / "d" / f"directory {number}")
+        list(map(os.stat, names))
     assert os.path.ismount(archive.mount)
     archive.stop()
     archive.start()
