@@ -229,7 +229,6 @@ def _read_batch(
 def _read(element: Element, listed: Listed, accounts: Accounts) -> Found:
     where = f"{element.id}: {listed.key}"
     try:
-        naming.check_key(listed.key, element.id)
         if naming.is_sidecar(listed.key):
             data = element.read(listed.key, 0, ATTR_JSON_LIMIT_BYTES + 1)
             return _file(parse_attributes(data, where), listed, accounts)

@@ -303,11 +303,12 @@ async def test_lesson_12_a_hundred_thousand_files_are_rebuilt_exactly(bench: Wor
     number = 100_000
     await bench.drain()
     fill_element(bench, number)
+    before = sum(os.times()[:4])
     started = time.monotonic()
-    report = rebuild(bench)
-    seconds = time.monotonic() - started
-    print(f"{number / seconds:.0f} documents a second")
-    assert seconds < 240  # the goal is 60 on two cores that are free
+    report = rebuild(bench, processes=2)
+    seconds, cpu_s = time.monotonic() - started, sum(os.times()[:4]) - before
+    print(f"{number / seconds:.0f} documents a second, {cpu_s:.1f} s of two processors")
+    assert cpu_s < 120  # a minute of both; the clock also counts what else the machine does
     assert (report.nodes, report.problems) == (number + 101, [])
     found = tree(bench)
     assert len(found) == number + 100
