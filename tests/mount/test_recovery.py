@@ -26,6 +26,7 @@ def tree_of(top: Path) -> dict[bytes, Any]:
     first: dict[int, bytes] = {}
     base = os.fsencode(top)
     for directory, below, files in os.walk(base):
+        below.sort()  # the first name of a hard link is the first on this walk
         for name in sorted([*below, *files]):
             path = os.path.join(directory, name)
             s = os.lstat(path)
