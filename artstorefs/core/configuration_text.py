@@ -21,6 +21,7 @@ _COMMENTS: Final[dict[str, str]] = {
     "settle_s": "How many seconds a closed file rests before it is carried to an element.",
     "spool_max": "How much content may wait for the elements.",
     "cache_max": "How large cache_dir may grow.",
+    "index_backup_interval_s": "How often the index is copied to state_dir/backup; 0: never.",
 }
 
 

@@ -13,13 +13,15 @@ Invariants
 Only `artstorefs.state` uses this module's SQL interface.
 """
 
+import json
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from artstorefs.core.crash_points import crash_point
+from artstorefs.elements import durable
 
 SCHEMA_VERSION = 1
 
@@ -29,8 +31,18 @@ CHECKPOINT_BYTES = 8 << 20
 RESTART_BYTES = 64 << 20
 """Size from which a checkpoint may hold up writers for some milliseconds to start the log anew."""
 
+RUNNING_SUFFIX = ".running"
+"""Of a file beside the database while it is in use: whoever finds it knows that the end was not a
+clean one, and that there has to be a log."""
+
+DAMAGED_SUFFIX = ".damaged"
+"""Of a file beside the database once damage was met in it; the next start looks at all of it."""
+
 BUSY_TIMEOUT_S = 10.0
 """How long a statement waits for a restarting checkpoint; a checkpoint of 64 MiB takes 0.2 s."""
+
+
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 def create_tables(connection: sqlite3.Connection) -> None:
@@ -38,6 +50,7 @@ def create_tables(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     _create_tree_tables(connection)
     _create_transfer_tables(connection)
+    _create_attribute_table(connection)
     crash_point("database.tables_written")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     connection.execute("COMMIT")
@@ -168,12 +181,29 @@ def _create_transfer_tables(connection: sqlite3.Connection) -> None:
 
 def _create_attribute_table(connection: sqlite3.Connection) -> None:
     """changed_attributes: custom attributes that programs have set or removed since an element had
-    the node's newest revision. Of these ours count, of all others what is on the element. Made at
-    any start that finds it missing: an index of before it has nothing to say here."""
+    the node's newest revision. Of these ours count, of all others what is on the element."""
     connection.execute(
-        "CREATE TABLE IF NOT EXISTS changed_attributes"
+        "CREATE TABLE changed_attributes"
         " (ino INTEGER, key TEXT, PRIMARY KEY (ino, key)) WITHOUT ROWID"
     )
+
+
+def _add_attribute_table(connection: sqlite3.Connection) -> None:
+    """Give an index of before it the table: of a node that waits, any attribute may be changed."""
+    if connection.execute(
+        "SELECT 1 FROM sqlite_master WHERE name = 'changed_attributes'"
+    ).fetchone():
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    _create_attribute_table(connection)
+    waiting = connection.execute(
+        "SELECT ino, custom FROM nodes JOIN log USING (ino) WHERE custom IS NOT NULL"
+    ).fetchall()
+    connection.executemany(
+        "INSERT INTO changed_attributes VALUES (?, ?)",
+        ((ino, key) for ino, custom in waiting for key in json.loads(custom)),
+    )
+    connection.execute("COMMIT")
 
 
 class Database:
@@ -190,10 +220,11 @@ class Database:
             raise sqlite3.DatabaseError(
                 f"{path}: schema version {version}, this release knows {SCHEMA_VERSION}"
             )
-        _create_attribute_table(self.connection)
+        _add_attribute_table(self.connection)
         with self.transaction():
             pass  # makes the log file if it is not there, which `sync_log` needs open
         self._log_fd = os.open(path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
+        durable.write_file_durably(path + RUNNING_SUFFIX, b"")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -217,6 +248,11 @@ class Database:
         """Size of SQLite's log file; `checkpoint` is due from CHECKPOINT_BYTES."""
         return os.fstat(self._log_fd).st_size
 
+    def log_position(self) -> tuple[int, ...]:
+        """Differs from an earlier answer if anything was committed since. Any thread may ask."""
+        files = (os.stat(self.path), os.fstat(self._log_fd))
+        return tuple(n for file in files for n in (file.st_size, file.st_mtime_ns))
+
     def checkpoint(self) -> None:
         """Carry SQLite's log into the database file. Blocks; for a thread of its own."""
         mode = "RESTART" if self.log_bytes() >= RESTART_BYTES else "PASSIVE"
@@ -225,10 +261,6 @@ class Database:
             connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
         finally:
             connection.close()
-
-    def has_nodes(self) -> bool:
-        """False for an index that has never been filled."""
-        return self.execute("SELECT 1 FROM nodes LIMIT 1").fetchone() is not None
 
     def setting(self, key: str) -> str | None:
         row = self.execute("SELECT value FROM settings WHERE key = ?", (key,)).fetchone()
@@ -239,8 +271,20 @@ class Database:
         self.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, value))
 
     def close(self) -> None:
+        """A clean end. The file that says otherwise goes first: without it a log is fine."""
         os.close(self._log_fd)
+        with suppress(FileNotFoundError):
+            os.unlink(self.path + RUNNING_SUFFIX)
         self.connection.close()
+
+    def note_damage(self, exc: sqlite3.Error) -> bool:
+        """Whether `exc` says that the file is damaged. Then the next start looks at all of it,
+        and takes a backup, or what the elements say, in its place."""
+        if getattr(exc, "sqlite_errorcode", 0) & 0xFF not in _DAMAGE:
+            return False
+        with suppress(OSError):
+            durable.write_file_durably(self.path + DAMAGED_SUFFIX, f"{exc}\n".encode())
+        return True
 
 
 def connect_read_only(path: str) -> sqlite3.Connection:

@@ -26,6 +26,7 @@ COMMANDS: Final[dict[str, str]] = {
     "flush": "wait until the elements have everything",
     "attr": "show and change the attributes of files",
     "rescan": "take in what others changed on the elements",
+    "rebuild": "make the index anew from what the elements hold",
 }
 """Name and one-line help of every command; the module has the same name."""
 
