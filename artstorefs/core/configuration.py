@@ -105,6 +105,9 @@ class ArchiveConfiguration(_Table):
         30.0, ge=0, le=3600, description="a number of seconds from 0 to 3600"
     )
     cache_max: Size = Field(50 * 1024**3, gt=0, description=SIZE_ALLOWED)
+    index_backup_interval_s: float = Field(
+        3600.0, ge=0, le=31_536_000, description="a number of seconds, or 0 for no backups"
+    )
     elements: tuple[ElementConfiguration, ...] = Field(
         alias="element", min_length=1, strict=False, description="at least one [[element]] table"
     )

@@ -158,6 +158,14 @@ def write_file_durably(path: str | os.PathLike[str], data: bytes, mode: int = 0o
     fsync_directory(target.parent)
 
 
+def rename_durably(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Rename a file whose content is durable already over `target`, atomically and durably."""
+    os.rename(source, target)
+    fsync_directory(Path(target).parent)
+    if Path(source).parent != Path(target).parent:
+        fsync_directory(Path(source).parent)
+
+
 def make_directories_durably(path: str | os.PathLike[str], mode: int = 0o700) -> None:
     """Make a directory and its missing parents, each with exactly `mode`, and make them durable.
 

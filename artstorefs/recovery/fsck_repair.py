@@ -19,12 +19,11 @@ from pathlib import Path
 from artstorefs.core import naming
 from artstorefs.core.errors import ElementError
 from artstorefs.core.quarantine import quarantine_keys, render_report
-from artstorefs.elements.durable import fsync_directory, rename_new
 from artstorefs.elements.interface import COMPONENT_BYTES_MAX, Element
 from artstorefs.recovery.fsck_deep import Throttle, hash_object
 from artstorefs.recovery.fsck_findings import Finding, FindingClass, Report
 from artstorefs.recovery.fsck_survey import ElementSurvey, Sidecar
-from artstorefs.recovery.rebuild import rebuild
+from artstorefs.recovery.renew import rebuild_index
 from artstorefs.state.database import Database
 from artstorefs.state.image import Image
 from artstorefs.state.mending import Mending
@@ -209,7 +208,7 @@ class Repair:
             for finding in drift:
                 finding.detail += f" (not repaired: {why_not})"
         elif drift:
-            self._put_aside_and_rebuild(accounts)
+            self._rebuild(accounts)
             for finding in drift:
                 finding.repaired = "the index was built again from the elements"
 
@@ -224,27 +223,9 @@ class Repair:
                 return f"first see to {finding.kind.label}"
         return None
 
-    def _put_aside_and_rebuild(self, accounts: Accounts) -> None:
-        database = self._state_dir / "state.db"
+    def _rebuild(self, accounts: Accounts) -> None:
+        """The old index is kept, see `renew.py`."""
         root_id = next(s.archive_id for s in self._surveys.values() if s.archive_id is not None)
-        aside = f"state.db.{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.before-fsck"
-        _checkpoint_whole(database)
-        folder = os.open(self._state_dir, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            for suffix in ("-wal", "-shm"):
-                Path(f"{database}{suffix}").unlink(missing_ok=True)
-            rename_new("state.db", folder, aside, folder)
-            fsync_directory(folder)
-        finally:
-            os.close(folder)
-        new = Database(str(database))
-        try:
-            elements = {name: survey.element for name, survey in self._surveys.items()}
-            rebuild(new, elements, root_id, accounts)
-        finally:
-            new.close()
-
-
-def _checkpoint_whole(path: Path) -> None:
-    """SQLite's log into the database file: the last connection that closes does it."""
-    Database(str(path)).close()
+        elements = {name: survey.element for name, survey in self._surveys.items()}
+        directory = str(self._state_dir)
+        rebuild_index(directory, directory, elements, root_id, accounts, lambda progress: None)

@@ -1,6 +1,7 @@
-"""What lies on every element beside the objects: archive.json, README.txt (later restore.py)."""
+"""What lies on every element beside the objects: archive.json, README.txt, restore.py."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import UUID
 
 from artstorefs.core.archive_record import (
@@ -25,7 +26,38 @@ for each. The tree hangs together by identifiers: `posix.parent` of each text is
 the directory that the file is in; the root directory is the one that is its own parent.
 
 .artstorefs/archive.json says which archive this is. Copying this directory copies the archive.
+
+To get the whole tree back without ArtStoreFS: python3 .artstorefs/restore.py TARGET
+It needs Python 3.8 or later and nothing else, and says more with --help.
 """
+
+README_KEY = ".artstorefs/README.txt"
+RESTORE_KEY = ".artstorefs/restore.py"
+_RESTORE_LIMIT_BYTES = 1 << 20
+
+
+def _guides() -> dict[str, bytes]:
+    """What helps whoever finds the element, by key."""
+    restore = Path(__file__).with_name("restore.py").read_bytes()
+    return {README_KEY: README.encode(), RESTORE_KEY: restore}
+
+
+def refresh_guides(element: Element) -> bool:
+    """Write README.txt and restore.py where they are not those of this release; whether they were
+    written. For elements that take new files. Raises ElementError."""
+    stale = {key: data for key, data in _guides().items() if _found(element, key) != data}
+    for key, data in stale.items():
+        element.replace(key, data)
+    if stale:
+        element.barrier()
+    return bool(stale)
+
+
+def _found(element: Element, key: str) -> bytes | None:
+    try:
+        return element.read(key, 0, _RESTORE_LIMIT_BYTES)
+    except ObjectAbsent:
+        return None
 
 
 def read_layout(element: Element) -> ArchiveRecord | None:
@@ -59,6 +91,7 @@ def write_layout(element: Element, archive_id: UUID, archive_name: str) -> None:
         element_id=element.id,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    element.replace(".artstorefs/README.txt", README.encode())
+    for key, data in _guides().items():
+        element.replace(key, data)
     element.replace(ARCHIVE_KEY, render_archive_record(record))
     element.barrier()

@@ -5,50 +5,74 @@ What has no parent, or one that is not a directory, and one directory of each ci
 `lost+found`; the second of two equal names becomes `NAME (first 8 of file_id).EXT`.
 """
 
-import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
 from uuid import UUID
 
 from artstorefs.core.json_text import NAME_LIMIT_BYTES
 from artstorefs.state.index import FIRST_LINK_ID, ROOT_INO, Name
-from artstorefs.state.node import Node
-
-log = logging.getLogger(__name__)
 
 LOST_AND_FOUND = b"lost+found"
 
 
-class Places:
-    """Gathers the names of one rebuild; `make_directory` makes a directory node for `lost+found`.
+class Placed(Protocol):
+    """What has to be known of a node."""
 
-    Every node but the root is added once, further links after that; `settle` ends it.
+    @property
+    def file_id(self) -> bytes: ...
+    @property
+    def is_directory(self) -> bool: ...
+
+
+class Places:
+    """Gathers the names of one rebuild.
+
+    `lost_and_found` gives the inode number of a directory for `lost+found`, one that it makes or
+    one that is below the root already. `problem` is told what a person has to know. The ids of
+    further names begin behind `last_link_id`. Every node but the root is added once, further links
+    after that; `settle` ends it.
     """
 
-    def __init__(self, rows: dict[int, Node], make_directory: Callable[[], int]) -> None:
-        self._rows = rows
-        self._make_directory = make_directory
+    def __init__(
+        self,
+        nodes: Mapping[int, Placed],
+        lost_and_found: Callable[[], int],
+        problem: Callable[[str], None],
+        last_link_id: int = FIRST_LINK_ID,
+    ) -> None:
+        self.lost = 0
+        self.renamed = 0
+        self._nodes = nodes
+        self._make_lost_and_found = lost_and_found
+        self._problem = problem
         self._names: dict[int, Name] = {}
         self._taken: dict[tuple[int, bytes], int] = {}
         self._waiting: list[Name] = []
-        self._links = FIRST_LINK_ID
+        self._last_link_id = last_link_id
 
     def add_node(self, ino: int, parent: int | None, name: bytes) -> None:
         """The first name of a node."""
         self._add(Name(ino, parent or 0, name, ino, None))
 
-    def add_link(self, link_id: bytes, ino: int, parent: int | None, name: bytes) -> None:
-        """A further name."""
-        self._links += 1
-        self._add(Name(self._links, parent or 0, name, ino, link_id))
+    def add_link(self, link_id: bytes, ino: int, parent: int | None, name: bytes) -> int:
+        """A further name; its id."""
+        self._last_link_id += 1
+        self._add(Name(self._last_link_id, parent or 0, name, ino, link_id))
+        return self._last_link_id
+
+    def directory(self, parent: int, name: bytes) -> int | None:
+        """Inode number of the directory that has this name so far."""
+        number = self._taken.get((parent, name))
+        ino = None if number is None else self._names[number].ino
+        return ino if ino is not None and self._nodes[ino].is_directory else None
 
     def settle(self) -> list[Name]:
         """All names, after what had no place has got one."""
         for number in self._circles():
             entry = self._names.pop(number)
             del self._taken[entry.parent, entry.name]
-            log.error("inode %d was its own ancestor; it is in lost+found", entry.ino)
-            self._waiting.append(entry)
+            self._wait(entry)
         if self._waiting:
             lost = self._lost_and_found()
             for entry in self._waiting:
@@ -56,16 +80,22 @@ class Places:
         return list(self._names.values())
 
     def _add(self, entry: Name) -> None:
-        if entry.parent in self._rows and self._rows[entry.parent].is_directory:
+        if entry.parent in self._nodes and self._nodes[entry.parent].is_directory:
             self._put(entry, entry.parent)
         else:
-            log.error("inode %d has no parent any more; it is in lost+found", entry.ino)
-            self._waiting.append(entry)
+            self._wait(entry)
+
+    def _wait(self, entry: Name) -> None:
+        self.lost += 1
+        shown = entry.name.decode(errors="backslashreplace")
+        self._problem(f"{shown}: its directory is not there, or lies within it; in lost+found")
+        self._waiting.append(entry)
 
     def _put(self, entry: Name, parent: int) -> None:
         """Give `entry` its name in `parent`, or the nearest one that is free."""
         name = entry.name
-        candidates = _others(name, entry, self._rows[entry.ino].file_id)
+        candidates = _others(name, entry, self._nodes[entry.ino].file_id)
+        self.renamed += (parent, name) in self._taken
         while (parent, name) in self._taken:
             name = next(candidates)
         self._taken[parent, name] = entry.id
@@ -73,11 +103,11 @@ class Places:
 
     def _lost_and_found(self) -> int:
         """Inode number of the directory, which is made if there is none."""
-        number = self._taken.get((ROOT_INO, LOST_AND_FOUND))
-        if number is not None and self._rows[self._names[number].ino].is_directory:
-            return self._names[number].ino
-        ino = self._make_directory()
-        self._put(Name(ino, ROOT_INO, LOST_AND_FOUND, ino, None), ROOT_INO)
+        ino = self.directory(ROOT_INO, LOST_AND_FOUND)
+        if ino is None:
+            ino = self._make_lost_and_found()
+            if ino not in self._names:
+                self._put(Name(ino, ROOT_INO, LOST_AND_FOUND, ino, None), ROOT_INO)
         return ino
 
     def _circles(self) -> Iterator[int]:

@@ -1,8 +1,21 @@
-"""The index from the elements alone: every attr.json and node record becomes its row again.
+"""The index from the elements: every attr.json and node record becomes its row again.
 
-What cannot be read is reported and left where it is; what has no parent any more goes to a
-directory `lost+found` of the root; of two documents with one file_id the higher revision counts.
-An attr.json without a `posix` section (ArtStore's own) is left alone.
+    * Of several documents with one file_id the one with the highest revision counts, and the same
+      one each time where that is equal.
+    * A document that cannot be used is reported and left where it is.
+    * What has no parent any more, and a directory that is its own ancestor, is in `lost+found`.
+    * Of two files with one name the second is `NAME (first 8 of file_id).EXT`.
+    * An attr.json without `posix` (ArtStore's own) shows at `storage_path/original_filename`, the
+      owner being the root directory's. The directories that this takes, `lost+found`, and a root
+      directory that no document tells of are in the index alone until something in them changes.
+    * An element that cannot be listed whole, or goes away, fails the rebuild as a whole.
+
+With an earlier index (a backup) inode numbers stay, documents that it knows as they are now are not
+read, and of its pending intents those are kept that are about something newer than the elements
+have: with an element that was unreachable for a day, that is the names of all that the spool holds.
+An earlier row of a file that was stored and whose document is gone was deleted since.
+
+`renew` puts the result in place of the archive's index.
 """
 
 import json
@@ -10,257 +23,375 @@ import logging
 import os
 import stat
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
 from uuid import UUID
 
 from artstorefs.core import naming
-from artstorefs.core.attributes import FileAttributesV2
-from artstorefs.core.errors import DocumentError, ObjectAbsent, one_line
-from artstorefs.core.node_record import LinkRecord, NodeRecord, NodeType
-from artstorefs.core.posix_section import PosixSection
-from artstorefs.core.timestamps import timestamp_ns
-from artstorefs.elements.interface import Element, ObjectStat
-from artstorefs.recovery.places import Places
-from artstorefs.state.bulk import fill
-from artstorefs.state.database import Database
-from artstorefs.state.index import FIRST_INO, ROOT_INO, Copy, Name
-from artstorefs.state.node import ContentState, Node
-from artstorefs.state.reader import Snapshot
-from artstorefs.transfer.documents import Accounts, carried_by
-from artstorefs.transfer.reading import (
-    REPORTED_MAX,
-    FoundDocument,
-    check_root,
-    is_document,
-    read_document,
+from artstorefs.core.errors import one_line
+from artstorefs.elements.interface import Element
+from artstorefs.recovery.gather import (
+    Found,
+    FoundLink,
+    FoundNode,
+    Listed,
+    OnProgress,
+    Origin,
+    Rank,
+    list_documents,
+    made_directory_id,
+    read_documents,
 )
+from artstorefs.recovery.places import LOST_AND_FOUND, Places
+from artstorefs.state.bulk import NewIndex
+from artstorefs.state.earlier import EarlierIndex, EarlierNode
+from artstorefs.state.index import FIRST_INO, FIRST_LINK_ID, ROOT_INO, Name
+from artstorefs.state.log import UNRECORDED
+from artstorefs.state.node import ContentState, Node
+from artstorefs.transfer.documents import Accounts
+from artstorefs.transfer.reading import REPORTED_MAX
 
 log = logging.getLogger(__name__)
 
-_TYPES = {
-    NodeType.DIRECTORY: stat.S_IFDIR,
-    NodeType.SYMLINK: stat.S_IFLNK,
-    NodeType.FILE: stat.S_IFREG,
-    NodeType.FIFO: stat.S_IFIFO,
-    NodeType.SOCKET: stat.S_IFSOCK,
-    NodeType.CHAR: stat.S_IFCHR,
-    NodeType.BLOCK: stat.S_IFBLK,
-}
+SHOWN_PROBLEMS = 100
 
 
 @dataclass(slots=True)
-class _Found:
-    """The newest document of a node."""
+class Report:
+    """What a rebuild has found. `problems` are lines for a person, the first hundred of them."""
 
-    element: str
-    stat: ObjectStat
-    document: FileAttributesV2 | NodeRecord
-    posix: PosixSection
-
-    @property
-    def rank(self) -> tuple[int, str, str]:
-        """The highest counts: by revision, and the same one each time where that is equal."""
-        return self.posix.revision, self.stat.key, self.element
-
-
-@dataclass(slots=True)
-class _Rebuild:
-    accounts: Accounts
-    root_id: UUID
-    nodes: dict[UUID, _Found] = field(default_factory=dict)
-    links: dict[UUID, LinkRecord] = field(default_factory=dict)
-    inos: dict[UUID, int] = field(default_factory=dict)
-    rows: dict[int, Node] = field(default_factory=dict)
-    copies: list[Copy] = field(default_factory=list)
+    nodes: int = 0
+    documents: int = 0
+    unread: int = 0
     unreadable: int = 0
+    lost: int = 0
+    renamed: int = 0
+    pending: int = 0
+    spool_lost: int = 0
+    source: str = ""
+    """Which earlier index was used."""
+    aside: str | None = None
+    """Where a good index that was replaced is."""
+    problems: list[str] = field(default_factory=list)
+
+    _told: int = 0
+
+    def problem(self, text: str) -> None:
+        self._told += 1
+        if self._told <= REPORTED_MAX:
+            log.error("%s", one_line(text))
+        if len(self.problems) < SHOWN_PROBLEMS:
+            self.problems.append(one_line(text))
 
 
-def rebuild(
-    database: Database, elements: dict[str, Element], root_id: UUID, accounts: Accounts
-) -> int:
-    """Fill an empty index; returns the number of nodes, 0 where the elements have none.
+@dataclass(slots=True)
+class _Place:
+    """The newest document of a node, as far as the tree needs it."""
 
-    Raises ElementError when an element cannot be listed whole: half an index would look like
-    files deleted.
-    """
-    work = _Rebuild(accounts, root_id)
-    for element in elements.values():
-        for found in element.list():
-            _read(work, element, found)
-    if not work.nodes:
-        return 0
-    for file_id in work.nodes:
-        work.inos[file_id] = ROOT_INO if file_id == root_id else FIRST_INO + len(work.inos)
-    for file_id, item in work.nodes.items():
-        _add_node(work, work.inos[file_id], item)
-    if ROOT_INO not in work.rows:
-        _make_root(work)
-    names = _add_names(work)
-    _count_links(work.rows, names)
-    fill(database, work.rows.values(), names, work.copies)
-    log.info("%d nodes rebuilt, %d documents unreadable", len(work.rows), work.unreadable)
-    return len(work.rows)
+    ino: int
+    file_id: bytes
+    rank: Rank
+    element: str
+    parent: bytes
+    name: bytes
+    path: str
+    is_directory: bool
+    is_earlier: bool = False
 
 
-# ------------------------------------------------------------------------------------- reading
+class Rebuild:
+    """One rebuild into one new index."""
 
+    def __init__(
+        self,
+        index: NewIndex,
+        elements: dict[str, Element],
+        root_id: UUID,
+        accounts: Accounts,
+        earlier: EarlierIndex | None = None,
+        spool_inos: Iterable[int] = (),
+    ) -> None:
+        self.report = Report()
+        self._index = index
+        self._elements = elements
+        self._root_id = root_id.bytes
+        self._origin = Origin(root_id, accounts)
+        self._earlier = earlier
+        self._places: dict[bytes, _Place] = {}
+        self._by_ino: dict[int, _Place] = {}
+        self._links: dict[bytes, FoundLink] = {}
+        self._unstored: set[int] = set()
+        self._made: list[int] = []
+        ino, name_id = earlier.highest_numbers() if earlier else (0, 0)
+        self._last_ino = max([FIRST_INO - 1, ino, *spool_inos])
+        self._last_name_id = max(FIRST_LINK_ID, name_id)
 
-def _read(work: _Rebuild, element: Element, found: ObjectStat) -> None:
-    if not is_document(found.key):
-        return
-    try:
-        document = read_document(element, found.key)
-        _take(work, element, found, document)
-    except ObjectAbsent:
-        log.warning("%s: %s was removed while it was looked at", element.id, found.key)
-    except DocumentError as exc:
-        work.unreadable += 1
-        if work.unreadable <= REPORTED_MAX:
-            log.error("left where it is: %s", exc)
+    def run(self, on_progress: OnProgress, processes: int | None = None) -> Report:
+        """Fill the index; with no document at all it stays empty. Raises ElementError."""
+        listed = list_documents(self._elements)
+        self.report.documents = len(listed)
+        rest = self._take_known(listed)
+        for batch in read_documents(self._elements, rest, self._origin, on_progress, processes):
+            self._take(batch)
+        if self._earlier is not None:
+            self._index.put_settings(self._earlier.settings())
+            self._take_pending(self._earlier)
+        if not self._places and not self.report.unreadable:
+            return self.report
+        self._make_root()
+        names = self._add_names()
+        self._index.put_settings([(UNRECORDED, json.dumps(self._made))])
+        self._index.put_names((n, n.id not in self._unstored) for n in names)
+        self._count_links(names)
+        self.report.nodes = len(self._by_ino)
+        return self.report
 
+    # --------------------------------------------------------------------------- documents
 
-def _take(work: _Rebuild, element: Element, found: ObjectStat, document: FoundDocument) -> None:
-    where = f"{element.id}: {found.key}"
-    if isinstance(document, LinkRecord):
-        work.links[document.file_id] = document
-        return
-    if document.posix is None:
-        log.warning("%s", one_line(f"{where} has no posix section and is left alone"))
-        return
-    check_root(document, work.root_id, where)
-    known = work.nodes.get(document.file_id)
-    this = _Found(element.id, found, document, document.posix)
-    if known is None or known.rank < this.rank:
-        work.nodes[document.file_id] = this
+    def _take_known(self, listed: list[Listed]) -> list[Listed]:
+        """Take what the earlier index knows as it is; returns what has to be read."""
+        if self._earlier is None:
+            return listed
+        known = self._earlier.documents(naming.SIDECAR_SUFFIX)
+        rest = []
+        for item in listed:
+            seen = known.get((item.element, item.key))
+            same = seen and (seen.size_bytes, seen.modified_ns) == (
+                item.size_bytes,
+                item.modified_ns,
+            )
+            row = self._earlier.node(seen.ino) if seen and same else None
+            if row is None:
+                rest.append(item)
+            else:
+                key = naming.object_of(item.key)
+                self._take_earlier(row, self._earlier.copies(row.node.ino), key)
+                self.report.unread += 1
+        return rest
 
-
-# ---------------------------------------------------------------------------------------- rows
-
-
-def _add_node(work: _Rebuild, ino: int, item: _Found) -> None:
-    document, posix = item.document, item.posix
-    is_file = isinstance(document, FileAttributesV2)
-    kind = stat.S_IFREG if isinstance(document, FileAttributesV2) else _TYPES[document.type]
-    target = None
-    rdev = 0
-    size = document.file_size if isinstance(document, FileAttributesV2) else 0
-    if isinstance(document, NodeRecord):
-        if document.target is not None:
-            target = document.target_bytes
-            size = len(target)
-        if document.rdev is not None:
-            rdev = os.makedev(document.rdev.major, document.rdev.minor)
-    created_ns = _created_ns(document)
-    node = Node(
-        *(ino, document.file_id.bytes, kind | posix.mode_bits, posix.uid, posix.gid, 0),
-        *(rdev, size, posix.atime_ns, posix.mtime_ns, posix.ctime_ns, created_ns),
-        *(_creator(document), target),
-        *(_text(document.custom_attributes), _text(posix.xattrs), None),
-        *(posix.revision, 1 if is_file else 0),
-        ContentState.ARCHIVED if is_file else ContentState.EMPTY,
-        item.element,
-    )
-    snapshot = Snapshot(node, posix.name_bytes, posix.parent.bytes, [], [])
-    node.carried = _text(carried_by(document, snapshot, work.accounts))
-    work.rows[ino] = node
-    work.copies.append(_copy(ino, item))
-
-
-def _copy(ino: int, item: _Found) -> Copy:
-    document, found = item.document, item.stat
-    if isinstance(document, FileAttributesV2):
-        blocks = item.posix.blocks
-        return Copy(
-            *(ino, item.element, naming.object_of(found.key), False, item.posix.revision, 1),
-            *(document.file_size, bytes.fromhex(document.checksum)),
-            bytes.fromhex(blocks) if blocks else None,
-            *(found.size_bytes, found.modified_ns),
+    def _take_earlier(self, row: EarlierNode, copies: list[tuple[Any, ...]], key: str) -> None:
+        node = row.node
+        place = _Place(
+            *(node.ino, node.file_id, (node.revision, node.is_regular, key, node.element or "")),
+            element=node.element or "",
+            parent=row.parent,
+            name=row.name,
+            path="",
+            is_directory=node.is_directory,
+            is_earlier=True,
         )
-    return Copy(
-        *(ino, item.element, found.key, True, item.posix.revision, 0, 0, None, None),
-        *(found.size_bytes, found.modified_ns),
-    )
+        self._places[node.file_id] = self._by_ino[node.ino] = place
+        self._index.put_nodes([node.values()])
+        self._index.put_copies((node.ino, *copy) for copy in copies)
 
+    def _take(self, batch: list[Found]) -> None:
+        nodes: dict[int, tuple[Any, ...]] = {}
+        for found in batch:
+            if isinstance(found, str):
+                self.report.unreadable += 1
+                self.report.problem(f"left where it is: {found}")
+            elif isinstance(found, FoundLink):
+                known = self._links.get(found.link_id)
+                if known is None or known[1:3] < found[1:3]:
+                    self._links[found.link_id] = found
+            elif found is not None:
+                self._take_node(found, nodes)
+        self._index.put_nodes(nodes.values())
 
-def _created_ns(document: FileAttributesV2 | NodeRecord) -> int:
-    """When the node was created; a moment that 64 bits of nanoseconds cannot hold is its ctime,
-    and the document keeps what it says."""
-    assert document.posix is not None
-    if document.created_at is not None:
-        created_ns = timestamp_ns(document.created_at)
-        if -(2**63) <= created_ns < 2**63:
-            return created_ns
-    return document.posix.ctime_ns
+    def _take_node(self, found: FoundNode, nodes: dict[int, tuple[Any, ...]]) -> None:
+        place = self._places.get(found.file_id)
+        if place is not None and not self._is_better(found, place):
+            return
+        ino = place.ino if place else self._ino_of(found.file_id)
+        is_directory = stat.S_ISDIR(found.node[2])
+        place = _Place(
+            *(ino, found.file_id, found.rank, found.element),
+            parent=found.parent,
+            name=found.name,
+            path=found.path,
+            is_directory=is_directory,
+        )
+        self._places[found.file_id] = self._by_ino[ino] = place
+        nodes[ino] = (ino, *found.node[1:5], 2 if is_directory else 1, *found.node[6:])
+        self._index.put_copies([(ino, *found.copy)])
 
+    def _is_better(self, found: FoundNode, place: _Place) -> bool:
+        """Whether a further document of a node is the newest; copies of the newest revision are
+        kept of each element, in whatever order they are read."""
+        if found.revision != place.rank[0]:
+            if found.revision > place.rank[0]:
+                self._index.drop_copies(place.ino)
+            return found.revision > place.rank[0]
+        if place.is_earlier:  # whose versions of content are others
+            if found.element != place.element or found.rank <= place.rank:
+                return False
+            self._index.drop_copies(place.ino)
+            return True
+        known = self._index.copy_rank(place.ino, found.element)
+        if known is None or known < found.rank[1:3]:
+            self._index.put_copies([(place.ino, *found.copy)])
+        return found.rank > place.rank
 
-def _creator(document: FileAttributesV2 | NodeRecord) -> int:
-    """The user id of who created the node; others may have written something else there."""
-    try:
-        creator = int(document.created_by_id or 0)
-    except (ValueError, OverflowError):
-        return 0
-    return creator if 0 <= creator < 2**32 - 1 else 0
+    def _ino_of(self, file_id: bytes) -> int:
+        if file_id == self._root_id:
+            return ROOT_INO
+        known = self._earlier.inos.get(file_id) if self._earlier else None
+        if known is not None and known != ROOT_INO:
+            return known
+        self._last_ino += 1
+        return self._last_ino
 
+    # --------------------------------------------------------------- intents of the earlier index
 
-def _text(members: dict[str, object] | object) -> str | None:
-    return json.dumps(members, ensure_ascii=False, separators=(",", ":")) if members else None
+    def _take_pending(self, earlier: EarlierIndex) -> None:
+        kept = []
+        for intent in earlier.intents():
+            ino = intent[3]
+            row = earlier.node(ino)
+            if row is None:
+                continue
+            place = self._places.get(row.node.file_id)
+            if place is None:
+                if earlier.copies(ino):
+                    continue  # deleted since
+                self._take_earlier(row, [], "")
+            elif not place.is_earlier:
+                if place.rank[0] >= row.node.revision:
+                    continue  # carried out since
+                self._overlay(row, place)
+            kept.append(intent)
+            self._index.put_changed_attributes(earlier.changed_attributes(ino))
+            for name, parent in earlier.unstored_links(ino):
+                assert name.link_id is not None
+                if name.link_id not in self._links:
+                    self._links[name.link_id] = FoundLink(
+                        name.link_id, 0, "", row.node.file_id, parent, name.name
+                    )
+        self.report.pending = len(kept)
+        self._index.put_intents(kept)
 
-
-# --------------------------------------------------------------------------------------- names
-
-
-def _add_names(work: _Rebuild) -> list[Name]:
-    """Every name of the tree, from documents that may say anything about where they belong."""
-    places = Places(work.rows, lambda: _add_lost_and_found(work))
-    for file_id, item in work.nodes.items():
-        if file_id != work.root_id:
-            parent = work.inos.get(item.posix.parent)
-            places.add_node(work.inos[file_id], parent, item.posix.name_bytes)
-    for link_id, link in work.links.items():
-        target = work.inos.get(link.target_id)
-        if target is None:
-            log.error("link record %s: its file is not there", link_id)
-        elif work.rows[target].is_directory or link_id in work.nodes:
-            log.error("link record %s: no further name of a file", link_id)
+    def _overlay(self, row: EarlierNode, place: _Place) -> None:
+        """The earlier row is newer than the document; what the element has is an older content,
+        unless nothing but names and attributes have changed."""
+        stored = self._index.row(place.ino)
+        node = row.node
+        if node.content_state == ContentState.ARCHIVED and stored is not None:
+            element, content = Node(*stored).element, Node(*stored).content
+            node.element, node.content = element, content
         else:
-            parent = work.inos.get(link.posix.parent)
-            places.add_link(link_id.bytes, target, parent, link.posix.name_bytes)
-    return places.settle()
+            self._index.set_copy_content(place.ino, 0)  # an older one than any
+        place.parent, place.name, place.path = row.parent, row.name, ""
+        place.rank = (node.revision, node.is_regular, "", "")
+        self._index.put_nodes([node.values()])
 
+    # ------------------------------------------------------------------------------- names
 
-def _make_root(work: _Rebuild) -> None:
-    """A root directory in place of one whose record is lost or cannot be read."""
-    log.error("the record of the root directory cannot be used; another one takes its place")
-    now_ns = time.time_ns()
-    work.inos[work.root_id] = ROOT_INO
-    work.rows[ROOT_INO] = Node(
-        *(ROOT_INO, work.root_id.bytes, stat.S_IFDIR | 0o755, os.geteuid(), os.getegid(), 2, 0, 0),
-        *(now_ns,) * 4,
-        *(os.geteuid(), None, None, None, None, 1, 0, ContentState.EMPTY, None),
-    )
+    def _make_root(self) -> None:
+        """The row of the root directory, where no document tells of it."""
+        if self._root_id not in self._places:
+            self.report.problem("the root directory has no node record; it gets a new one")
+            self._make_directory(self._root_id, self._root_id, b"", 0o755)
+        root = self._index.row(ROOT_INO)
+        assert root is not None
+        self._index.set_owner_of_revision_0(root[3], root[4])
 
+    def _make_directory(self, file_id: bytes, parent: bytes, name: bytes, mode: int) -> _Place:
+        """A directory that no document tells of, with the owner and times of the root."""
+        ino = self._ino_of(file_id)
+        root = self._index.row(ROOT_INO)
+        uid, gid, times = os.geteuid(), os.getegid(), (time.time_ns(),) * 4
+        if root is not None:
+            uid, gid, times = root[3], root[4], (root[10],) * 4
+        node = Node(
+            *(ino, file_id, stat.S_IFDIR | mode, uid, gid, 2, 0, 0),
+            *times,
+            *(uid, None, None, None, None, 1, 0, ContentState.EMPTY, None),
+        )
+        place = _Place(ino, file_id, (1, False, "", ""), "", parent, name, "", True)
+        self._places[file_id] = self._by_ino[ino] = place
+        self._index.put_nodes([node.values()])
+        self._made.append(ino)
+        return place
 
-def _add_lost_and_found(work: _Rebuild) -> int:
-    """Make a directory for what has lost its place; its inode number."""
-    root = work.rows[ROOT_INO]
-    ino = FIRST_INO + len(work.inos)
-    file_id = UUID(bytes=os.urandom(16), version=4)
-    work.inos[file_id] = ino
-    work.rows[ino] = Node(
-        *(ino, file_id.bytes, stat.S_IFDIR | 0o700, root.uid, root.gid, 2, 0, 0),
-        *(root.ctime_ns,) * 4,
-        *(root.uid, None, None, None, None, 1, 0, ContentState.EMPTY, None),
-    )
-    return ino
+    def _add_names(self) -> list[Name]:
+        """The tree, from documents that may say anything about where they belong. They are taken in
+        the order of their ranks, so that each rebuild gives the same names."""
+        places = Places(self._by_ino, self._lost_and_found, self.report.problem, self._last_name_id)
+        without_section = []
+        for place in sorted(self._places.values(), key=lambda place: place.rank, reverse=True):
+            if not place.parent:
+                without_section.append(place)
+            elif place.ino != ROOT_INO:
+                places.add_node(place.ino, self._ino(place.parent), place.name)
+        for place in sorted(without_section, key=lambda place: place.rank[2:]):
+            places.add_node(place.ino, self._directory_of_path(places, place.path), place.name)
+        self._add_links(places)
+        names = places.settle()
+        self.report.lost, self.report.renamed = places.lost, places.renamed
+        return names
 
+    def _add_links(self, places: Places) -> None:
+        for _, link in sorted(self._links.items()):
+            target = self._places.get(link.target)
+            if target is None or target.is_directory or link.link_id in self._places:
+                self.report.problem(
+                    f"link record {UUID(bytes=link.link_id)}: its file is not there; left"
+                )
+                continue
+            parent = self._ino(link.parent)
+            number = places.add_link(link.link_id, target.ino, parent, link.name)
+            if link.revision == 0:
+                self._unstored.add(number)
 
-def _count_links(rows: dict[int, Node], names: list[Name]) -> None:
-    for node in rows.values():
-        node.nlink = 2 if node.ino == ROOT_INO else 0
-    for entry in names:
-        node = rows[entry.ino]
-        if node.is_directory:
-            node.nlink += 2
-            rows[entry.parent].nlink += 1
-        else:
-            node.nlink += 1
+    def _ino(self, file_id: bytes) -> int | None:
+        place = self._places.get(file_id)
+        return None if place is None else place.ino
+
+    def _directory_of_path(self, places: Places, path: str) -> int:
+        """Inode number of the directory of files without a `posix` section, made if need be."""
+        parent, walked = ROOT_INO, ""
+        for part in path.split("/") if path else ():
+            walked = f"{walked}/{part}" if walked else part
+            name = part.encode("utf-8", "replace")
+            file_id = self._free_directory_id(walked)
+            ino = self._ino(file_id) or places.directory(parent, name)
+            if ino is None:
+                above = self._by_ino[parent].file_id
+                ino = self._make_directory(file_id, above, name, 0o755).ino
+                places.add_node(ino, parent, name)
+            parent = ino
+        return parent
+
+    def _free_directory_id(self, path: str) -> bytes:
+        """The id of a made directory; another one where a document claims it for something else."""
+        for number in count():
+            # No path begins with a slash, so this is the id of nothing else.
+            claimed = f"/{number}/{path}" if number else path
+            file_id = made_directory_id(self._root_id, claimed)
+            known = self._places.get(file_id)
+            if known is None or known.is_directory:
+                return file_id
+        raise AssertionError("not reached: count() has no end")
+
+    def _lost_and_found(self) -> int:
+        """Inode number of the directory, which is made when it is needed first."""
+        for number in count():
+            file_id = made_directory_id(self._root_id, f"/lost+found/{number}")
+            known = self._places.get(file_id)
+            if known is None:
+                return self._make_directory(file_id, self._root_id, LOST_AND_FOUND, 0o700).ino
+            if known.is_directory and known.parent == self._root_id:
+                return known.ino
+        raise AssertionError("not reached: count() has no end")
+
+    def _count_links(self, names: list[Name]) -> None:
+        links: dict[int, int] = {ROOT_INO: 2}
+        for entry in names:
+            if self._by_ino[entry.ino].is_directory:
+                links[entry.ino] = links.get(entry.ino, 0) + 2
+                links[entry.parent] = links.get(entry.parent, 0) + 1
+            else:
+                links[entry.ino] = links.get(entry.ino, 0) + 1
+        self._index.set_links((number, ino) for ino, number in links.items())

@@ -1,38 +1,115 @@
-"""Filling an empty index: rows as they come, in large transactions, nothing logged.
+"""A new index in a file of its own, filled from what the elements say; nothing is logged.
 
-For a rebuild only, before anything else has opened the archive.
+It becomes the archive's index by a rename once it is whole and durable (`state_files.install`), so
+nothing about the writing has to survive anything: no journal, no flush before the end.
 """
 
+import os
+import sqlite3
 from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
 
-from artstorefs.core.crash_points import crash_point
-from artstorefs.state.database import Database
-from artstorefs.state.index import Copy, Name
-from artstorefs.state.node import COLUMNS, Node
+from artstorefs.state.database import create_tables
+from artstorefs.state.index import Name
+from artstorefs.state.node import COLUMNS
 
-_INSERT_NODE = f"INSERT INTO nodes VALUES ({', '.join('?' * len(COLUMNS))})"
-_INSERT_NAME = (
-    "INSERT INTO names (id, parent, name, ino, link_id, stored) VALUES (?, ?, ?, ?, ?, 1)"
-)
-_INSERT_COPY = "INSERT INTO copies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_NODE = f"INSERT OR REPLACE INTO nodes VALUES ({', '.join('?' * len(COLUMNS))})"
+_INSERT_COPY = f"INSERT OR REPLACE INTO copies VALUES ({', '.join('?' * 11)})"
+_INSERT_NAME = "INSERT INTO names (id, parent, name, ino, link_id, stored) VALUES (?,?,?,?,?,?)"
+_INSERT_INTENT = f"INSERT INTO log VALUES ({', '.join('?' * 10)})"
 
 
-def fill(
-    database: Database, nodes: Iterable[Node], names: Iterable[Name], copies: Iterable[Copy]
-) -> None:
-    """All or nothing: an index that was filled half is an empty one at the next start."""
-    with database.transaction():
-        database.connection.executemany(_INSERT_NODE, (node.values() for node in nodes))
-        database.connection.executemany(
-            _INSERT_NAME, ((n.id, n.parent, n.name, n.ino, n.link_id) for n in names)
+class NewIndex:
+    """All or nothing: without `finish`, `discard` leaves no file."""
+
+    def __init__(self, path: str) -> None:
+        """An empty one; what an earlier attempt has left under `path` is removed."""
+        self.path = path
+        self.discard_file()
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        self._execute = self._connection.execute
+        self._execute("PRAGMA journal_mode = OFF").fetchone()
+        self._execute("PRAGMA synchronous = OFF")
+        self._execute("PRAGMA cache_size = -131072")
+        create_tables(self._connection)
+        self._execute("BEGIN")
+
+    def put_nodes(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Rows of `nodes`; one with the same inode number is replaced."""
+        self._connection.executemany(_INSERT_NODE, rows)
+
+    def put_copies(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Rows of `copies`; one of the same node and element is replaced."""
+        self._connection.executemany(_INSERT_COPY, rows)
+
+    def drop_copies(self, ino: int) -> None:
+        self._execute("DELETE FROM copies WHERE ino = ?", (ino,))
+
+    def set_copy_content(self, ino: int, content: int) -> None:
+        self._execute("UPDATE copies SET content = ? WHERE ino = ?", (content, ino))
+
+    def put_names(self, names: Iterable[tuple[Name, bool]]) -> None:
+        """Directory entries, each with whether the elements know it."""
+        self._connection.executemany(
+            _INSERT_NAME, ((n.id, n.parent, n.name, n.ino, n.link_id, s) for n, s in names)
         )
-        database.connection.executemany(_INSERT_COPY, (_row(copy) for copy in copies))
-        crash_point("rebuild.filled")
-    crash_point("rebuild.committed")
 
+    def put_intents(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Rows of `log`."""
+        self._connection.executemany(_INSERT_INTENT, rows)
 
-def _row(copy: Copy) -> tuple[object, ...]:
-    return (
-        *(copy.ino, copy.element, copy.key, copy.is_record, copy.revision, copy.content),
-        *(copy.size, copy.sha256, copy.blocks, copy.seen_size, copy.seen_modified_ns),
-    )
+    def put_changed_attributes(self, rows: Iterable[tuple[int, str]]) -> None:
+        """Rows of `changed_attributes`."""
+        self._connection.executemany("INSERT INTO changed_attributes VALUES (?, ?)", rows)
+
+    def put_settings(self, settings: Iterable[tuple[str, str]]) -> None:
+        self._connection.executemany("INSERT OR REPLACE INTO settings VALUES (?, ?)", settings)
+
+    def set_links(self, links: Iterable[tuple[int, int]]) -> None:
+        """`nlink` and inode number of nodes."""
+        self._connection.executemany("UPDATE nodes SET nlink = ? WHERE ino = ?", links)
+
+    def set_owner_of_revision_0(self, uid: int, gid: int) -> None:
+        self._execute("UPDATE nodes SET uid = ?, gid = ? WHERE revision = 0", (uid, gid))
+
+    def row(self, ino: int) -> tuple[Any, ...] | None:
+        """The row of a node."""
+        found: tuple[Any, ...] | None = self._execute(
+            "SELECT * FROM nodes WHERE ino = ?", (ino,)
+        ).fetchone()
+        return found
+
+    def copy_rank(self, ino: int, element: str) -> tuple[bool, str] | None:
+        """Whether the element has an object of this node, and its key."""
+        found: tuple[bool, str] | None = self._execute(
+            "SELECT NOT is_record, key FROM copies WHERE ino = ? AND element = ?", (ino, element)
+        ).fetchone()
+        return found
+
+    def content_names(self) -> list[tuple[int, int]]:
+        """Inode number and version of all content that is in the spool only."""
+        return self._execute(
+            "SELECT ino, content FROM nodes WHERE content_state IN (2, 3)"
+        ).fetchall()
+
+    def finish(self) -> None:
+        """Whole and on the disk when this returns."""
+        self._execute("COMMIT")
+        self._connection.close()
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def discard(self) -> None:
+        """Give up. Idempotent, also after `finish`."""
+        self._connection.close()
+        self.discard_file()
+
+    def discard_file(self) -> None:
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            with suppress(FileNotFoundError):
+                os.unlink(self.path + suffix)

@@ -14,16 +14,17 @@ Invariants
 Only `artstorefs.state` uses this module's SQL interface.
 """
 
+import json
 import logging
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 from artstorefs.core.crash_points import crash_point
 from artstorefs.core.errors import StateError, StateFull
-from artstorefs.elements.durable import fsync_directory
+from artstorefs.elements import durable
 from artstorefs.state.reserve import Reserve
 
 log = logging.getLogger(__name__)
@@ -44,8 +45,18 @@ _UNWRITABLE = frozenset(
 )
 """Primary result codes (sqlite.org/rescode.html) for a disk that does not do as it is told."""
 
+RUNNING_SUFFIX = ".running"
+"""Of a file beside the database while it is in use: whoever finds it knows that the end was not a
+clean one, and that there has to be a log."""
+
+DAMAGED_SUFFIX = ".damaged"
+"""Of a file beside the database once damage was met in it; the next start looks at all of it."""
+
 BUSY_TIMEOUT_S = 10.0
 """How long a statement waits for a restarting checkpoint; a checkpoint of 64 MiB takes 0.2 s."""
+
+
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 def create_tables(connection: sqlite3.Connection) -> None:
@@ -53,6 +64,7 @@ def create_tables(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     _create_tree_tables(connection)
     _create_transfer_tables(connection)
+    create_attribute_table(connection)
     crash_point("database.tables_written")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     connection.execute("COMMIT")
@@ -186,16 +198,33 @@ def _create_transfer_tables(connection: sqlite3.Connection) -> None:
 
 def create_attribute_table(connection: sqlite3.Connection) -> None:
     """changed_attributes: custom attributes that programs have set or removed since an element had
-    the node's newest revision. Of these ours count, of all others what is on the element. Made at
-    any start that finds it missing: an index of before it has nothing to say here."""
+    the node's newest revision. Of these ours count, of all others what is on the element."""
     connection.execute(
-        "CREATE TABLE IF NOT EXISTS changed_attributes"
+        "CREATE TABLE changed_attributes"
         " (ino INTEGER, key TEXT, PRIMARY KEY (ino, key)) WITHOUT ROWID"
     )
 
 
 COPIES_BY_KEY = "CREATE INDEX IF NOT EXISTS copies_by_key ON copies (element, key)"
 """Finds the copy that a document on an element belongs to, without a table of all in memory."""
+
+
+def _add_attribute_table(connection: sqlite3.Connection) -> None:
+    """Give an index of before it the table: of a node that waits, any attribute may be changed."""
+    if connection.execute(
+        "SELECT 1 FROM sqlite_master WHERE name = 'changed_attributes'"
+    ).fetchone():
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    create_attribute_table(connection)
+    waiting = connection.execute(
+        "SELECT ino, custom FROM nodes JOIN log USING (ino) WHERE custom IS NOT NULL"
+    ).fetchall()
+    connection.executemany(
+        "INSERT INTO changed_attributes VALUES (?, ?)",
+        ((ino, key) for ino, custom in waiting for key in json.loads(custom)),
+    )
+    connection.execute("COMMIT")
 
 
 class Database:
@@ -219,12 +248,13 @@ class Database:
             raise sqlite3.DatabaseError(
                 f"{path}: schema version {version}, this release knows {SCHEMA_VERSION}"
             )
-        create_attribute_table(self.connection)
+        _add_attribute_table(self.connection)
         self.execute(COPIES_BY_KEY)
         with self.transaction():
             pass  # makes the log file if it is not there, which `sync_log` needs open
         self._log_fd = os.open(path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
-        fsync_directory(os.path.dirname(path))  # SQLite leaves that to its first sync of the log
+        # The log's name becomes durable with it: SQLite leaves that to its first sync of the log.
+        durable.write_file_durably(path + RUNNING_SUFFIX, b"")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -283,16 +313,17 @@ class Database:
         """Size of SQLite's log file; `checkpoint` is due from CHECKPOINT_BYTES."""
         return os.fstat(self._log_fd).st_size
 
+    def log_position(self) -> tuple[int, ...]:
+        """Differs from an earlier answer if anything was committed since. Any thread may ask."""
+        files = (os.stat(self.path), os.fstat(self._log_fd))
+        return tuple(n for file in files for n in (file.st_size, file.st_mtime_ns))
+
     def checkpoint(self) -> None:
         """Carry SQLite's log into the database file. Blocks; for a thread of its own. Raises
         StateError when that cannot be done now, which does no harm but that the log grows."""
         mode = "RESTART" if self.log_bytes() >= RESTART_BYTES else "PASSIVE"
         with translated(self.path), closing(_connect(self.path)) as connection:
             connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
-
-    def has_nodes(self) -> bool:
-        """False for an index that has never been filled."""
-        return self.execute("SELECT 1 FROM nodes LIMIT 1").fetchone() is not None
 
     def setting(self, key: str) -> str | None:
         row = self.execute("SELECT value FROM settings WHERE key = ?", (key,)).fetchone()
@@ -303,8 +334,20 @@ class Database:
         self.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, value))
 
     def close(self) -> None:
+        """A clean end. The file that says otherwise goes first: without it a log is fine."""
         os.close(self._log_fd)
+        with suppress(FileNotFoundError):
+            os.unlink(self.path + RUNNING_SUFFIX)
         self.connection.close()
+
+    def note_damage(self, exc: sqlite3.Error) -> bool:
+        """Whether `exc` says that the file is damaged. Then the next start looks at all of it,
+        and takes a backup, or what the elements say, in its place."""
+        if getattr(exc, "sqlite_errorcode", 0) & 0xFF not in _DAMAGE:
+            return False
+        with suppress(OSError):
+            durable.write_file_durably(self.path + DAMAGED_SUFFIX, f"{exc}\n".encode())
+        return True
 
 
 def state_error(path: str, exc: sqlite3.Error) -> Exception:

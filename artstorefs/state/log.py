@@ -24,6 +24,10 @@ from typing import Any
 
 from artstorefs.state.database import Database
 
+UNRECORDED = "unrecorded"
+"""Setting: inode numbers, as a JSON list, of directories that a rebuild has made up and that no
+element knows. They are logged as soon as something in them is, which needs them to be found."""
+
 NodeChanged = Callable[[int], None]
 RemovalLogged = Callable[[int, "Removal"], None]
 
@@ -96,6 +100,7 @@ class Log:
         self._waiting: set[int] = {
             row[0] for row in self._execute("SELECT ino FROM log WHERE ino IS NOT NULL")
         }
+        self._unrecorded = self._load_unrecorded()
         self._fresh: list[int] = []
         self._done: list[int] = []
         self._fresh_removals: list[tuple[int, Removal]] = []
@@ -106,6 +111,8 @@ class Log:
 
     def node_changed(self, ino: int, file_id: bytes, *, created: bool, uid: int) -> None:
         """The elements have to learn of a change of this node; merges with what waits."""
+        if self._unrecorded:
+            self._log_ancestors(ino, uid)
         self._fresh.append(ino)
         if ino in self._waiting:
             return
@@ -120,6 +127,22 @@ class Log:
         """These custom attributes are ours until the element has been told of them."""
         for key in keys:
             self._execute("INSERT OR IGNORE INTO changed_attributes VALUES (?, ?)", (ino, key))
+
+    def _log_ancestors(self, ino: int, uid: int) -> None:
+        """Log the directories above a node that no element knows."""
+        at: int | None = ino
+        while at is not None:
+            if at in self._unrecorded:
+                self._unrecorded.discard(at)
+                self._database.set_setting(UNRECORDED, json.dumps(sorted(self._unrecorded)))
+                row = self._execute("SELECT file_id FROM nodes WHERE ino = ?", (at,)).fetchone()
+                if row is not None:
+                    self.node_changed(at, row[0], created=True, uid=uid)
+            above = self._execute("SELECT parent FROM names WHERE id = ?", (at,)).fetchone()
+            at = above[0] if above else None
+
+    def _load_unrecorded(self) -> set[int]:
+        return set(json.loads(self._database.setting(UNRECORDED) or "[]"))
 
     def removal(self, file_id: bytes, removal: Removal, uid: int) -> None:
         """Objects, documents and spool files that nothing refers to any more."""
@@ -188,6 +211,7 @@ class Log:
 
     def discard(self) -> None:
         """The transaction was rolled back."""
+        self._unrecorded = self._load_unrecorded()
         self._fresh.clear()
         self._done.clear()
         self._fresh_removals.clear()

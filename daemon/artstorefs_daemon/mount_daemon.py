@@ -11,6 +11,7 @@ The order matters:
 import logging
 import os
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Callable
@@ -21,17 +22,24 @@ from uuid import UUID
 import trio
 
 from artstorefs.core.configuration import ArchiveConfiguration
-from artstorefs.core.errors import ArchiveInUse, ArtStoreFSError, ConfigurationError
+from artstorefs.core.errors import (
+    ArchiveInUse,
+    ArtStoreFSError,
+    ConfigurationError,
+    ElementError,
+)
+from artstorefs.core.modes import Operation, refusal
 from artstorefs.core.mount_options import MountOptions
 from artstorefs.elements.durable import make_directories_durably
 from artstorefs.elements.interface import Element
 from artstorefs.elements.local import LocalElement
 from artstorefs.filesystem.archive import Archive, now_ns
-from artstorefs.recovery.layout import read_layout
-from artstorefs.recovery.rebuild import rebuild
+from artstorefs.recovery.layout import read_layout, refresh_guides
+from artstorefs.recovery.renew import open_index
 from artstorefs.recovery.start import recover
 from artstorefs.state.changes import Changes
 from artstorefs.state.database import Database
+from artstorefs.state.files import INDEX
 from artstorefs.state.index import ROOT_INO, Index
 from artstorefs.state.lock import StateLock
 from artstorefs.state.log import Log
@@ -202,8 +210,14 @@ def _run(
 ) -> int:
     archive = open_archive(configuration, read_only=options.read_only)
     try:
+        _refresh_guides(archive)
         spool_used_bytes = recover(archive)
         trio.run(_serve, archive, mountpoint, options, spool_used_bytes, lock, ready)
+    except* sqlite3.DatabaseError as group:
+        for exc in group.exceptions:
+            if isinstance(exc, sqlite3.DatabaseError):
+                archive.database.note_damage(exc)
+        raise
     finally:
         archive.database.close()
         if archive.database.reserve is not None:
@@ -214,19 +228,27 @@ def _run(
     return 0
 
 
+def _refresh_guides(archive: Archive) -> None:
+    """README.txt and restore.py as this release has them, where we may write."""
+    if archive.read_only:
+        return
+    for element in archive.elements.values():
+        if not refusal(archive.modes[element.id], Operation.CREATE, False):
+            try:
+                refresh_guides(element)
+            except ElementError as exc:
+                log.warning("README.txt and restore.py are not written: %s", exc)
+
+
 def open_archive(configuration: ArchiveConfiguration, *, read_only: bool) -> Archive:
     """Open the state directory and the elements. A new archive gets its root directory."""
-    elements: dict[str, Element] = {
-        element.id: LocalElement(element.id, str(element.path), capacity_bytes=element.capacity)
-        for element in configuration.elements
-    }
-    archive_id = _archive_id(configuration, elements)
+    elements = open_elements(configuration)
+    root_id = archive_id(configuration, elements)
     state = str(configuration.state_dir)
     reserve = Reserve(state)
     reserve.start()
-    database = Database(os.path.join(state, "state.db"), reserve)
-    if not database.has_nodes():
-        rebuild(database, elements, archive_id, account)
+    open_index(state, elements, root_id, account)
+    database = Database(os.path.join(state, INDEX), reserve)
     index = Index(database)
     intents = Log(database)
     archive = Archive(
@@ -242,15 +264,23 @@ def open_archive(configuration: ArchiveConfiguration, *, read_only: bool) -> Arc
     )
     root = index.node(ROOT_INO)
     if root is None:
-        archive.changes.create_root(archive_id.bytes, 0o755, os.geteuid(), os.getegid(), now_ns())
-    elif root.file_id != archive_id.bytes:
+        archive.changes.create_root(root_id.bytes, 0o755, os.geteuid(), os.getegid(), now_ns())
+    elif root.file_id != root_id.bytes:
         raise ConfigurationError(
-            state, "state_dir", f"belongs to archive {UUID(bytes=root.file_id)}, not {archive_id}"
+            state, "state_dir", f"belongs to archive {UUID(bytes=root.file_id)}, not {root_id}"
         )
     return archive
 
 
-def _archive_id(configuration: ArchiveConfiguration, elements: dict[str, Element]) -> UUID:
+def open_elements(configuration: ArchiveConfiguration) -> dict[str, Element]:
+    """The elements by their ids. Raises ElementError for one that is not there."""
+    return {
+        element.id: LocalElement(element.id, str(element.path), capacity_bytes=element.capacity)
+        for element in configuration.elements
+    }
+
+
+def archive_id(configuration: ArchiveConfiguration, elements: dict[str, Element]) -> UUID:
     """The id that all elements agree on."""
     found: dict[UUID, str] = {}
     for element in elements.values():

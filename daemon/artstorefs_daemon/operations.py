@@ -60,8 +60,11 @@ def answers(
             if code == errno.EIO:
                 log.error("%s: %s", handler.__name__, exc)
             raise pyfuse3.FUSEError(code) from None
-        except Exception:
-            log.exception("%s%r failed", handler.__name__, arguments[1:])
+        except Exception as exc:
+            operations = arguments[0]
+            assert isinstance(operations, Operations)
+            if not operations.note_damage(exc):
+                log.exception("%s%r failed", handler.__name__, arguments[1:])
             raise pyfuse3.FUSEError(errno.EIO) from None
 
     return guarded
@@ -113,6 +116,7 @@ class Operations(pyfuse3.Operations):
         self._contents = service.contents
         self._attributes = service.attributes
         self._xattrs = service.xattrs
+        self.note_damage = service.note_damage
         self._handles: dict[int, Handle] = {}
         self._last_handle = 0
         self._refused: set[int] = set()

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sqlite3
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -21,6 +22,7 @@ from artstorefs.filesystem.source import ContentSource
 from artstorefs.filesystem.spool_budget import SpoolBudget
 from artstorefs.filesystem.tree import Tree
 from artstorefs.filesystem.xattr import Xattrs
+from artstorefs.state.backup import BackupFailed, make_backup, newest_age_s
 from artstorefs.state.database import CHECKPOINT_BYTES
 from artstorefs.state.node import ContentState
 from artstorefs_daemon.callers import in_group
@@ -30,6 +32,12 @@ from artstorefs_daemon.transfer_link import TransferLink
 log = logging.getLogger(__name__)
 
 CHECKPOINT_INTERVAL_S = 1.0
+
+FIRST_BACKUP_S = 60.0
+"""After the start, which has enough to do."""
+
+BACKUP_LOOK_S = 60.0
+"""How often it is looked whether a backup is due, which another start may have made too."""
 
 DRAIN_LIMIT_S = 20.0
 """How long an unmounted daemon goes on carrying out its log. What is left waits in the log; the
@@ -76,6 +84,9 @@ class Service:
         self.xattrs = Xattrs(archive, in_group)
         self.link = TransferLink(archive, self.budget, lock_descriptor)
         self.state_error = ""
+        self._damage_told = False
+        self._backed_up: tuple[int, ...] | None = None
+        self._next_backup = 0.0
         self._stale: list[int] = []
         self._stale_added = trio.Event()
         self._files = archive.index.count_nodes()
@@ -101,11 +112,15 @@ class Service:
             nursery.start_soon(self._let_go_of_unmapped)
 
     async def _keep_state(self) -> None:
-        """Checkpoints, what was closed on a full disk, and the reserve; every second, for ever."""
+        """Checkpoints, backups, what was closed on a full disk, and the reserve; every second, for
+        ever. Checkpoints and backups in turn: one that restarts the log would wait for a backup
+        that reads, and every writer for it."""
+        interval_s = self.archive.configuration.index_backup_interval_s
+        self._next_backup = trio.current_time() + min(interval_s, FIRST_BACKUP_S)
         while True:
             await trio.sleep(CHECKPOINT_INTERVAL_S)
             try:
-                await self._keep_state_once()
+                await self._keep_state_once(interval_s)
             except (StateError, OSError) as exc:
                 if str(exc) != self.state_error:
                     log.warning("the state directory: %s", exc)
@@ -115,16 +130,48 @@ class Service:
                     log.info("the state directory is well again")
                 self.state_error = ""
 
-    async def _keep_state_once(self) -> None:
+    async def _keep_state_once(self, interval_s: float) -> None:
         database = self.archive.database
         if database.log_bytes() >= CHECKPOINT_BYTES or self._state_is_full():
             await trio.to_thread.run_sync(database.checkpoint)
         self.contents.finish()
         database.require_room()
+        if interval_s and trio.current_time() >= self._next_backup:
+            await trio.to_thread.run_sync(self._back_up, interval_s)
+            self._next_backup = trio.current_time() + min(interval_s, BACKUP_LOOK_S)
 
     def _state_is_full(self) -> bool:
         reserve = self.archive.database.reserve
         return reserve is not None and not reserve.hold()
+
+    def _back_up(self, interval_s: float) -> None:
+        """A backup of the index, if the newest is old enough and something has changed since. What
+        fails is tried again: the log is the place to say so, and nothing else stops for it."""
+        state = str(self.archive.configuration.state_dir)
+        age_s = newest_age_s(state)
+        changes = self.archive.database.log_position()
+        if (age_s is not None and age_s < interval_s) or changes == self._backed_up:
+            return
+        try:
+            started = time.monotonic()
+            path = make_backup(self.archive.database.path, state)
+            self._backed_up = changes
+            log.info("backup %s made in %.1f s", path, time.monotonic() - started)
+        except BackupFailed as exc:
+            log.warning("no backup of the index could be made: %s", exc)
+
+    def note_damage(self, exc: BaseException) -> bool:
+        """Whether `exc` says that the index is damaged: told once, and mended by the next start."""
+        if not isinstance(exc, sqlite3.Error) or not self.archive.database.note_damage(exc):
+            return False
+        if not self._damage_told:
+            log.error(
+                "the index is damaged (%s): what needs the damaged part of it is EIO. Unmount and"
+                " mount again; the start takes a backup, or what the elements say, in its place",
+                exc,
+            )
+        self._damage_told = True
+        return True
 
     async def _let_go_of_unmapped(self) -> None:
         pause_s = UNMAPPED_PAUSE_LIMIT_S

@@ -35,6 +35,8 @@ START = [
 REBUILD = [
     ("database.tables_written", "database.tables_written"),
     ("rebuild.filled", "rebuild.filled"),
+    ("rebuild.durable", "rebuild.spool_sorted"),
+    ("rebuild.old_index_aside", "rebuild.old_index_aside"),
     ("rebuild.filled", "rebuild.committed"),
     ("rebuild.committed", "start.nodes_recovered"),
 ]

@@ -380,7 +380,7 @@ async def test_index_put_aside_is_kept(bench: Workbench) -> None:
     bench.archive.database.execute("UPDATE nodes SET mode = mode | 1 WHERE size = 19")
     bench.close()
     assert bench.fsck(repair=True).left == []
-    (aside,) = (bench.base / "state").glob("state.db.*.before-fsck")
+    (aside,) = (bench.base / "state" / "aside").glob("*/state.db")
     connection = sqlite3.connect(aside)
     assert connection.execute("SELECT count(*) FROM nodes WHERE size = 19").fetchone() == (1,)
     connection.close()

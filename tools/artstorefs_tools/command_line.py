@@ -27,6 +27,7 @@ COMMANDS: Final[dict[str, str]] = {
     "attr": "show and change the attributes of files",
     "fsck": "check an archive, and repair it where that is safe",
     "rescan": "take in what others changed on the elements",
+    "rebuild": "make the index anew from what the elements hold",
 }
 """Name and one-line help of every command; the module has the same name."""
 

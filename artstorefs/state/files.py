@@ -1,0 +1,181 @@
+"""The files of the index in the state directory, as files: which there are, are they whole, what
+is put in whose place. Used while nobody has the database open.
+
+    state.db, state.db-wal, state.db-shm   the index, as SQLite has it
+    state.db.running                       there from the first opening to the clean end
+    state.db.damaged                       somebody met damage while it was in use
+    state.db.new                           an index that a rebuild is filling
+    backup/index-YYYYMMDDTHHMMSSZ.db       online backups, see `backup`
+    aside/YYYYMMDDTHHMMSSZ/                indexes that were replaced; only a person removes them
+
+`examine` is cheap after a clean end: the header, the schema, and the ends of each table. After any
+other end the index is read whole (`PRAGMA quick_check`), and so is it after damage was met.
+A kill cannot hurt it, but a power cut on a disk that lies about flushes can.
+"""
+
+import os
+import sqlite3
+import time
+from contextlib import closing, suppress
+
+from artstorefs.core.crash_points import crash_point
+from artstorefs.elements import durable
+from artstorefs.state.database import (
+    DAMAGED_SUFFIX,
+    RUNNING_SUFFIX,
+    SCHEMA_VERSION,
+    connect_read_only,
+)
+from artstorefs.state.index import ROOT_INO
+
+INDEX = "state.db"
+NEW_INDEX = "state.db.new"
+BACKUPS = "backup"
+ASIDE = "aside"
+
+_SQLITE_FILES = ("", "-wal", "-shm")
+_HEADER = b"SQLite format 3\0"
+_TABLES = ("nodes", "names", "copies", "log", "settings")
+
+
+def examine(directory: str) -> str | None:
+    """Why the index of this state directory cannot be used as it is; None if it can, "" if there
+    has never been one."""
+    path = os.path.join(directory, INDEX)
+    ended_cleanly = not os.path.exists(path + RUNNING_SUFFIX)
+    if not os.path.exists(path):
+        known = [name for name in (path + "-wal", path + RUNNING_SUFFIX) if os.path.exists(name)]
+        if os.path.isdir(os.path.join(directory, BACKUPS)):
+            known += os.listdir(os.path.join(directory, BACKUPS))
+        return f"{INDEX} is missing" if known else ""
+    if not ended_cleanly and not os.path.exists(path + "-wal"):
+        return f"{INDEX}-wal, with the newest changes, is missing"
+    if os.path.exists(path + DAMAGED_SUFFIX):
+        return problem_of(path, whole=True) or "damage was met while it was in use"
+    return problem_of(path, whole=not ended_cleanly)
+
+
+def problem_of(path: str, *, whole: bool) -> str | None:
+    """What is wrong with an index; None if nothing is, as far as was looked. Its log, if it has
+    one, counts as a part of it."""
+    name = os.path.basename(path)
+    try:
+        with open(path, "rb") as file:
+            if file.read(len(_HEADER)) != _HEADER:
+                return f"{name} is no database"
+        with closing(connect_read_only(path)) as connection:
+            return _problem(connection, whole)
+    except (OSError, sqlite3.Error) as exc:
+        return f"{name}: {exc}"
+
+
+def _problem(connection: sqlite3.Connection, whole: bool) -> str | None:
+    execute = connection.execute
+    version = execute("PRAGMA user_version").fetchone()[0]
+    if version == 0 and not execute("SELECT 1 FROM sqlite_master").fetchone():
+        return None  # a start that was killed before it had made the tables
+    if version > SCHEMA_VERSION:
+        return None  # of a later release, which `Database` refuses
+    if whole:
+        found = execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            return str(found).splitlines()[-1]
+    for table in _TABLES:
+        execute(f"SELECT * FROM {table} LIMIT 1").fetchone()
+    for table, key in (("nodes", "ino"), ("names", "id"), ("log", "id")):
+        execute(f"SELECT * FROM {table} ORDER BY {key} DESC LIMIT 1").fetchone()
+    execute("SELECT * FROM copies ORDER BY ino DESC LIMIT 1").fetchone()
+    has_nodes = execute("SELECT 1 FROM nodes LIMIT 1").fetchone()
+    if has_nodes and not execute("SELECT 1 FROM nodes WHERE ino = ?", (ROOT_INO,)).fetchone():
+        return "the root directory has no row"
+    return None
+
+
+def has_nodes(directory: str) -> bool:
+    """Whether an index that `examine` found good holds anything."""
+    path = os.path.join(directory, INDEX)
+    with closing(connect_read_only(path)) as connection:
+        try:
+            return connection.execute("SELECT 1 FROM nodes LIMIT 1").fetchone() is not None
+        except sqlite3.OperationalError:  # no tables yet
+            return False
+
+
+def pending_changes(directory: str) -> int:
+    """Intents, and content in the spool that has none yet, of an index that is good."""
+    path = os.path.join(directory, INDEX)
+    with closing(connect_read_only(path)) as connection:
+        execute = connection.execute
+        if not execute("SELECT 1 FROM sqlite_master WHERE name = 'log'").fetchone():
+            return 0
+        intents = execute("SELECT count(*) FROM log").fetchone()[0]
+        content = execute(
+            "SELECT count(*) FROM nodes WHERE content_state IN (2, 3)"
+            " AND ino NOT IN (SELECT ino FROM log WHERE ino IS NOT NULL)"
+        ).fetchone()[0]
+        return int(intents) + int(content)
+
+
+def put_aside(directory: str) -> str | None:
+    """Move the index out of the way, whatever state it is in; returns where it is now.
+
+    state.db goes first: a crash right after leaves a log without an index, which `examine` finds.
+    The other way round it would leave an index that is older than it seems.
+    """
+    path = os.path.join(directory, INDEX)
+    there = [suffix for suffix in _SQLITE_FILES if os.path.lexists(path + suffix)]
+    if not there:
+        return None
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    target = os.path.join(directory, ASIDE, stamp)
+    number = 0
+    while os.path.exists(target):
+        number += 1
+        target = os.path.join(directory, ASIDE, f"{stamp}-{number}")
+    durable.make_directories_durably(target)
+    for suffix in there:
+        durable.rename_durably(path + suffix, os.path.join(target, INDEX + suffix))
+    return target
+
+
+def install(directory: str, new: str, *, keep_old: bool) -> str | None:
+    """Put a whole, durable index in place of the archive's, atomically.
+
+    An old one that is good (`keep_old`) is closed first, which leaves it without a log of its own,
+    and gets a second name in `aside`; returns that name. Crash after each step:
+        1  log carried into the old index     the old one is the index
+        2  second name for the old one        the same, with a harmless second name
+        3  rename of the new one over it      the new one is the index
+    """
+    path = os.path.join(directory, INDEX)
+    kept = None
+    if keep_old and os.path.exists(path):
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if os.path.exists(path + "-wal") and os.path.getsize(path + "-wal"):
+            raise OSError(f"{path}-wal is in use")
+        for suffix in ("-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                os.unlink(path + suffix)
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        target = os.path.join(directory, ASIDE, stamp)
+        durable.make_directories_durably(target)
+        kept = os.path.join(target, INDEX)
+        with suppress(FileNotFoundError):
+            os.unlink(kept)
+        os.link(path, kept)
+        durable.fsync_directory(target)
+    else:
+        put_aside(directory)
+    forget_damage(directory)
+    crash_point("rebuild.old_index_aside")
+    durable.rename_durably(new, path)
+    crash_point("rebuild.committed")
+    return kept
+
+
+def forget_damage(directory: str) -> None:
+    """The index is a new one: what was known of the old one does not hold for it."""
+    for suffix in (RUNNING_SUFFIX, DAMAGED_SUFFIX):
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(directory, INDEX + suffix))

@@ -1,0 +1,223 @@
+"""A damaged index at the start, and backups of it: what the elements have is there again, what only
+the index knew is kept as far as a backup has it, and nothing on the elements is harmed."""
+
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from artstorefs.elements.local import LocalElement
+from artstorefs.recovery.layout import refresh_guides
+from artstorefs.recovery.renew import open_index
+from artstorefs.state import backup, files
+from artstorefs.state.database import Database
+from artstorefs.state.index import ROOT_INO
+
+from .rebuilding import (
+    account,
+    close,
+    element_files,
+    kill,
+    make_tree,
+    rebuild,
+    tree,
+)
+from .workbench import DIRECTORY, ME, Workbench
+
+
+def truncated(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def zeroed(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def pages_flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    for page in range(4096, len(data), 4096):
+        data[page] ^= 0xFF
+        data[page + 3] ^= 0xFF
+    path.write_bytes(data)
+
+
+def missing(path: Path) -> None:
+    path.unlink()
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(os.urandom(20_000))
+
+
+def cut_to_nothing(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+DAMAGES = [truncated, zeroed, pages_flipped, missing, garbage, cut_to_nothing]
+
+
+@pytest.mark.parametrize("with_backup", [True, False])
+@pytest.mark.parametrize("clean", [True, False])
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_damaged_index_is_replaced_and_nothing_that_the_element_has_is_lost(
+    bench: Workbench, damage: Callable[[Path], None], clean: bool, with_backup: bool
+) -> None:
+    """SEMANTICS: ELEM-11"""
+    before = await make_tree(bench)
+    state = bench.base / "state"
+    if with_backup:
+        backup.make_backup(bench.archive.database.path, str(state))
+    bench.make(b"after the backup")
+    file = bench.archive.index.child(ROOT_INO, b"second \xff")
+    assert file is not None
+    inode = file.ino
+    bench.rename(b"d", b"renamed")
+    await bench.drain()
+    expected = tree(bench)
+    assert len(expected) == len(before) + 1
+    element = element_files(bench)
+    bench.archive.database.checkpoint()
+    (close if clean else kill)(bench)
+    damage(state / "state.db")
+    if not clean:
+        (state / "state.db-wal").write_bytes(b"")
+    bench.open()
+    assert tree(bench) == expected
+    found = bench.archive.index.child(ROOT_INO, b"second \xff")
+    assert found is not None
+    assert not with_backup or found.ino == inode
+    await bench.drain()
+    after = element_files(bench)
+    assert after == element
+    kept = list((state / "aside").rglob("state.db*")) if (state / "aside").exists() else []
+    assert kept or damage is missing
+
+
+async def test_missing_log_after_a_kill_is_noticed(bench: Workbench) -> None:
+    """What is only in SQLite's log has gone with it; the elements have it."""
+    bench.archive.database.checkpoint()
+    await make_tree(bench)
+    expected = tree(bench)
+    kill(bench)
+    (bench.base / "state/state.db-wal").unlink()
+    assert files.examine(str(bench.base / "state")) == (
+        "state.db-wal, with the newest changes, is missing"
+    )
+    bench.open()
+    assert tree(bench) == expected
+
+
+@pytest.mark.parametrize("carried", [True, False])
+async def test_what_a_backup_knows_and_no_element_has_is_kept(
+    bench: Workbench, carried: bool
+) -> None:
+    """The element was away when the backup was made: names, attributes and content of what waits
+    are nowhere else, unless it took them just before the index was damaged."""
+    await make_tree(bench)
+    directory = bench.make(b"waiting", mode=DIRECTORY)
+    file = await bench.write(b"new", b"in the spool only", directory.ino)
+    old = bench.archive.index.child(ROOT_INO, b"second \xff")
+    assert old is not None
+    bench.xattrs.set(old, b"user.k", b"changed", 0, ME)
+    bench.tree.link(file.ino, ROOT_INO, b"linked", ME)
+    backup.make_backup(bench.archive.database.path, str(bench.base / "state"))
+    expected = set(tree(bench))
+    await bench.write(b"made after the backup", b"unknown content")
+    if carried:
+        await bench.send()
+        bench.carry()  # and its answer is lost
+        expected.add(b"/made after the backup")
+    close(bench)
+    garbage(bench.base / "state/state.db")
+    bench.open()
+    found = tree(bench)
+    assert set(found) == expected
+    node = bench.archive.index.child(ROOT_INO, b"linked")
+    assert node is not None
+    assert (node.ino, node.nlink) == (file.ino, 2)
+    assert await bench.content(node) == b"in the spool only"
+    assert found[b"/second \xff"]["custom"] == '{"k":"changed"}'
+    lost = {path.read_bytes() for path in (bench.base / "state/spool/lost").iterdir()}
+    assert b"unknown content" in lost
+    await bench.drain()
+    rebuild(bench)
+    assert tree(bench) == found
+
+
+async def test_deleted_since_the_backup_stays_deleted(bench: Workbench) -> None:
+    await make_tree(bench)
+    backup.make_backup(bench.archive.database.path, str(bench.base / "state"))
+    bench.unlink(b"second \xff")
+    parent = bench.archive.index.child(ROOT_INO, b"d")
+    assert parent is not None
+    bench.unlink(b"f", parent.ino)
+    await bench.drain()
+    expected = tree(bench)
+    close(bench)
+    garbage(bench.base / "state/state.db")
+    bench.open()
+    assert tree(bench) == expected
+
+
+async def test_damaged_backup_is_passed_over(bench: Workbench) -> None:
+    expected = await make_tree(bench)
+    state = bench.base / "state"
+    newest = Path(backup.make_backup(bench.archive.database.path, str(state)))
+    older = newest.with_name("index-20200101T000000Z.db")
+    shutil.copy(newest, older)
+    pages_flipped(newest)
+    close(bench)
+    garbage(state / "state.db")
+    element = LocalElement("main", str(bench.root))
+    root_id = json.loads((bench.root / ".artstorefs/archive.json").read_bytes())["archive_id"]
+    open_index(str(state), {"main": element}, UUID(root_id), account)
+    element.close()
+    bench.open()
+    assert tree(bench) == expected
+    assert str(newest) in backup.backups(str(state))
+
+
+def test_backups_are_whole_and_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = Database(str(tmp_path / "state.db"))
+    directory = tmp_path / "backup"
+    directory.mkdir()
+    (directory / "index.tmp").write_text("left by a kill")
+    for hour in range(backup.KEPT + 5):
+        (directory / f"index-20200101T{hour:06d}Z.db").write_bytes(b"x" * 100)
+    path = backup.make_backup(database.path, str(tmp_path))
+    assert files.problem_of(path, whole=True) is None
+    found = backup.backups(str(tmp_path))
+    assert (found[0], len(found)) == (path, backup.KEPT)
+    assert not (directory / "index.tmp").exists()
+    monkeypatch.setattr(backup, "KEPT_BYTES", 50)
+    backup.make_backup(database.path, str(tmp_path))
+    assert len(backup.backups(str(tmp_path))) == backup.KEPT_MIN
+    database.close()
+    garbage(tmp_path / "state.db")
+    with pytest.raises(backup.BackupFailed):
+        backup.make_backup(database.path, str(tmp_path))
+    assert len(backup.backups(str(tmp_path))) == backup.KEPT_MIN
+
+
+def test_another_release_is_no_damage(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "state.db")
+    connection.execute("CREATE TABLE anything (x)")
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    assert files.examine(str(tmp_path)) is None
+
+
+async def test_guides_are_refreshed_where_they_are_older(bench: Workbench) -> None:
+    """SEMANTICS: ELEM-9"""
+    script = bench.root / ".artstorefs/restore.py"
+    expected = script.read_bytes()
+    assert not refresh_guides(bench.element)
+    script.write_text("older")
+    (bench.root / ".artstorefs/README.txt").unlink()
+    assert refresh_guides(bench.element)
+    assert script.read_bytes() == expected
