@@ -92,7 +92,10 @@ class Reader:
         return [copy_of_row(row) for row in rows]
 
     def copy_under(self, element: str, key: str) -> Copy | None:
-        """What the index believes that an element has under a key, if anything."""
+        """What the index believes that an element has under a key, if anything; a key that is no
+        text, as a listing may show, is none that it knows."""
+        if not key.isascii() and key != key.encode("utf-8", "replace").decode():
+            return None
         row = self._execute(
             "SELECT * FROM copies WHERE element = ? AND key = ?", (element, key)
         ).fetchone()
