@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from artstorefs.core.errors import ElementError, ElementUnavailable, ObjectAbsent
 from artstorefs.elements.interface import ARCHIVE_KEY, OWN_DIRECTORY
 from artstorefs.elements.os_errors import translated
+from artstorefs.elements.regular import open_regular
 
 DIRECTORY_MODE = 0o750
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -202,11 +203,17 @@ class Directories:
 
 
 def _archive_document(root_fd: int) -> bytes | None:
-    """archive.json below a root; None if none is there."""
+    """archive.json below a root; None if none is there. OSError for what is no ordinary file."""
     try:
-        fd = os.open(ARCHIVE_KEY, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root_fd)
+        own = os.open(OWN_DIRECTORY, DIRECTORY_FLAGS, dir_fd=root_fd)
+        try:
+            fd = open_regular(os.path.basename(ARCHIVE_KEY), own)
+        finally:
+            os.close(own)
     except FileNotFoundError:
         return None
+    except OSError as exc:
+        raise OSError(exc.errno, f"{ARCHIVE_KEY}: {exc.strerror}") from exc
     try:
         return os.read(fd, ARCHIVE_DOCUMENT_BYTES)
     finally:

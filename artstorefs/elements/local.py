@@ -49,11 +49,11 @@ from artstorefs.elements.interface import (
 from artstorefs.elements.listing import LOST_AND_FOUND, object_stat, walk
 from artstorefs.elements.os_errors import translated
 from artstorefs.elements.publication import Publication
+from artstorefs.elements.regular import open_regular
 from artstorefs.elements.staging import (
     TEMPORARY_DIRECTORY,
     Action,
     Staging,
-    open_regular,
     sha256_of,
 )
 
