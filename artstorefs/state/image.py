@@ -17,7 +17,6 @@ from artstorefs.state.database import (
     COPIES_BY_KEY,
     SCHEMA_VERSION,
     connect_read_only,
-    create_attribute_table,
     create_tables,
 )
 from artstorefs.state.index import FIRST_LINK_ID, ROOT_INO, Copy, Name, copy_of_row
@@ -121,7 +120,6 @@ def _schema_of_release() -> list[Any]:
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
         create_tables(connection)
-        create_attribute_table(connection)
         connection.execute(COPIES_BY_KEY)
         return _schema(connection)
     finally:

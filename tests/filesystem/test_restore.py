@@ -85,6 +85,7 @@ def test_values_are_read_as_the_program_reads_them(raw: bytes) -> None:
 
 async def test_what_is_restored_is_what_a_rebuild_shows(bench: Workbench) -> None:
     """SEMANTICS: ELEM-9, ELEM-10, ELEM-12"""
+    bench.is_sound = False
     nodes = {name: await bench.write(name, name) for name in (b"a.txt", b"b.txt", b"orphan", b"o")}
     outer = bench.make(b"outer", mode=DIRECTORY)
     inner = bench.make(b"inner", outer.ino, mode=DIRECTORY)
@@ -108,6 +109,7 @@ async def test_what_is_restored_is_what_a_rebuild_shows(bench: Workbench) -> Non
 
 
 async def test_directories_in_a_circle_end_in_lost_and_found(bench: Workbench) -> None:
+    bench.is_sound = False
     outer = bench.make(b"outer", mode=DIRECTORY)
     inner = bench.make(b"inner", outer.ino, mode=DIRECTORY)
     await bench.write(b"inside", b"inside", inner.ino)
@@ -121,6 +123,7 @@ async def test_directories_in_a_circle_end_in_lost_and_found(bench: Workbench) -
 
 async def test_damage_is_told_and_the_rest_is_restored(bench: Workbench) -> None:
     """SEMANTICS: ELEM-10"""
+    bench.is_sound = False
     nodes = {name: await bench.write(name, name * 100) for name in (b"good", b"flipped", b"short")}
     nodes |= {
         name: await bench.write(name, name) for name in (b"absent", b"no json", b"linked out")
@@ -183,6 +186,7 @@ HOSTILE: list[dict[str, Any]] = [
 async def test_hostile_documents_write_nothing_outside_and_stop_nothing(
     bench: Workbench, changes: dict[str, Any]
 ) -> None:
+    bench.is_sound = False
     await bench.write(b"good", b"good")
     node = await bench.write(b"evil", b"evil")
     await bench.drain()
@@ -198,6 +202,7 @@ async def test_hostile_documents_write_nothing_outside_and_stop_nothing(
 
 async def test_symlinks_lead_nowhere(bench: Workbench) -> None:
     """A record of a symlink, and one of something in it: the name is taken, nothing is followed."""
+    bench.is_sound = False
     outside = bench.base / "outside"
     outside.mkdir()
     link = bench.tree.symlink(ROOT_INO, b"d", os.fsencode(outside), ME)
