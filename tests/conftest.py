@@ -1,6 +1,19 @@
 """Options of the longer tests. pytest knows only those of this file when it runs everything."""
 
+import os
+import random
+
 import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One seed for everything that chooses its cases while it is collected: the processes of a
+    run that is split have to collect the same."""
+    os.environ.setdefault("ASFS_SEED", str(random.SystemRandom().randrange(2**32)))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"seed of the random cases: ASFS_SEED={os.environ['ASFS_SEED']}"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
