@@ -182,6 +182,18 @@ async def test_damaged_backup_is_passed_over(bench: Workbench) -> None:
     assert str(newest) in backup.backups(str(state))
 
 
+async def test_backup_of_a_damaged_index_is_none(bench: Workbench) -> None:
+    """SQLite copies pages that it does not look into; what comes out would be no index."""
+    await make_tree(bench)
+    bench.is_sound = False
+    close(bench)
+    state = bench.base / "state"
+    pages_flipped(state / "state.db")
+    with pytest.raises(backup.BackupFailed):
+        backup.make_backup(str(state / "state.db"), str(state))
+    assert backup.backups(str(state)) == []
+
+
 def test_backups_are_whole_and_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     database = Database(str(tmp_path / "state.db"))
     directory = tmp_path / "backup"

@@ -11,7 +11,7 @@ import trio.testing
 from artstorefs.core.errors import StateFull
 from artstorefs.recovery.start import recover
 from artstorefs.state.database import CHECKPOINT_BYTES
-from artstorefs.state.node import ContentState
+from artstorefs.state.node import ContentState, Node
 from artstorefs_daemon.mount_daemon import make_state_directory
 from artstorefs_daemon.service import Service
 
@@ -136,7 +136,7 @@ async def test_fsync_of_one_version_says_nothing_of_the_name_of_the_next(
 
 
 def synced_directories(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """Directories that are synced from now on."""
+    """Directories, and files, that are synced from now on."""
     synced: set[str] = set()
     real = os.fsync
 
@@ -146,6 +146,28 @@ def synced_directories(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
     monkeypatch.setattr(os, "fsync", fsync)
     return synced
+
+
+async def test_content_brought_back_is_durable_before_it_is_recorded(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SEMANTICS: DUR-2. The record of the copy without the copy would be a file without content,
+    and what the element has was durable before."""
+    node = await bench.write(b"f", b"archived")
+    await bench.drain()
+    handle = await bench.open_file(node)
+    spool, record = bench.archive.spool, bench.archive.changes.content_opened
+    synced = synced_directories(monkeypatch)
+    durable: list[bool] = []
+
+    def content_opened(node: Node, version: int, size: int) -> None:
+        durable.append({spool.path(node.ino, version), spool.directory} <= synced)
+        record(node, version, size)
+
+    monkeypatch.setattr(bench.archive.changes, "content_opened", content_opened)
+    await bench.contents.write(handle, 0, b"A")
+    assert durable == [True]
+    bench.contents.release(handle)
 
 
 def test_a_new_state_directory_is_durable_with_all_above_it(

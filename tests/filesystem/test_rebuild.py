@@ -77,6 +77,26 @@ async def test_lesson_19_an_element_that_cannot_be_listed_fails_the_rebuild_as_a
     assert tree(bench) == before
 
 
+async def test_an_element_that_goes_away_while_it_is_read_fails_the_rebuild_as_a_whole(
+    bench: Workbench,
+) -> None:
+    """It has been listed whole; that nothing of it can be read then is no damage of documents."""
+    before = await make_tree(bench)
+    close(bench)
+
+    class Gone(LocalElement):
+        def read(self, key: str, offset: int, length: int) -> bytes:
+            raise ElementUnavailable("main", key, "input/output error")
+
+        def stat(self, key: str) -> Any:
+            raise ElementUnavailable("main", key, "input/output error")
+
+    with pytest.raises(ElementUnavailable):
+        rebuild_again(bench, element=Gone("main", str(bench.root)))
+    bench.open()
+    assert tree(bench) == before
+
+
 def rebuild_that_is_killed(bench: Workbench) -> "subprocess.CompletedProcess[bytes]":
     """By itself, with the new index filled and not yet on the disk."""
     program = (
@@ -143,6 +163,7 @@ async def test_spool_files_are_not_taken_for_those_of_other_nodes(bench: Workben
 
 
 async def test_the_highest_revision_of_all_elements_counts(bench: Workbench) -> None:
+    """In whatever order they are read."""
     bench.is_sound = False
     file = await bench.write(b"f", b"content")
     await bench.drain()
@@ -151,12 +172,13 @@ async def test_the_highest_revision_of_all_elements_counts(bench: Workbench) -> 
     shutil.copytree(bench.root, second)
     other = second / path.relative_to(bench.root)
     change(other, posix={"revision": 50, "name": "newer"}, original_filename="newer")
-    elements = {"second": LocalElement("second", str(second))}
-    rebuild(bench, others=elements)
-    assert list(tree(bench)) == [b"/newer"]
-    node = bench.tree.lookup(ROOT_INO, b"newer")
-    assert node is not None
-    assert [copy.element for copy in bench.archive.index.copies(node.ino)] == ["second"]
+    for order in (("main", "second"), ("second", "main")):
+        elements = {"main": bench.root, "second": second}
+        rebuild(bench, ordered={name: str(elements[name]) for name in order})
+        assert list(tree(bench)) == [b"/newer"]
+        node = bench.tree.lookup(ROOT_INO, b"newer")
+        assert node is not None
+        assert [copy.element for copy in bench.archive.index.copies(node.ino)] == ["second"]
 
 
 async def test_orphans_clashes_and_circles_have_a_place_and_bad_documents_stay(

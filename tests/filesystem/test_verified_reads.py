@@ -284,6 +284,20 @@ async def test_copy_that_cannot_be_used_is_left_for_another(
     assert blocks_that_failed(await read_parts(bench, node), data) == set()
 
 
+async def test_copy_of_an_older_content_is_not_served(bench: Workbench) -> None:
+    """Of an element that was away while the file was written anew, and is the first by name.
+    SEMANTICS: DATA-3"""
+    node = await store(bench, b"before")
+    add_second_copy(bench, node)
+    await bench.write(b"f", b"behind")
+    await bench.drain()
+    second = bench.archive.elements["second"]
+    bench.archive.elements = {**bench.archive.elements, "away": second}
+    bench.archive.database.execute("UPDATE copies SET element = 'away' WHERE element = 'second'")
+    assert [copy.element for copy in bench.archive.index.copies(node.ino)] == ["away", "main"]
+    assert await bench.content(node) == b"behind"
+
+
 # ---------------------------------------------------------------------------------- how it is read
 
 
@@ -347,6 +361,16 @@ async def test_close_while_others_are_verified(bench: Workbench, data: bytes) ->
     for running in list(content._running.values()):
         await running.done.wait()
     assert open_objects() == before
+    assert bench.contents._source._cache._used_bytes == 0
+
+
+async def test_blocks_are_forgotten_when_their_file_is_closed(bench: Workbench) -> None:
+    """They are found by the place of the open file in memory, which the next one may have."""
+    node = await store(bench, b"content")
+    content = await bench.contents._source.open(node)
+    assert await content.read(0, 7) == b"content"
+    assert bench.contents._source._cache._used_bytes == 7
+    content.close()
     assert bench.contents._source._cache._used_bytes == 0
 
 
