@@ -1,0 +1,144 @@
+"""Bugs of what makes an archive whole again: the start, fsck, rebuild, restore."""
+
+from .bug import Bug
+
+CONTENT = "tests/filesystem/test_content.py::"
+POWER_CUT = "tests/filesystem/test_power_cut.py::"
+FINDINGS = "tests/filesystem/test_fsck_findings.py::"
+REBUILD = "tests/filesystem/test_rebuild.py::"
+RESTORE = "tests/filesystem/test_restore.py::"
+
+BUGS = [
+    Bug(
+        name="open-content-not-sealed",
+        what="What was being written when the daemon was killed is never carried to an element.",
+        breaks="promise 2: a killed daemon loses nothing that a system call had returned for",
+        path="artstorefs/recovery/decisions.py",
+        old="    NodeRow(True, _OPEN, SpoolFile.OTHER, ANY, NodeAction.SEAL),\n",
+        new="    NodeRow(True, _OPEN, SpoolFile.OTHER, ANY, NodeAction.KEEP),\n",
+        caught_by=(CONTENT + "test_killed_while_a_file_was_open",),
+    ),
+    Bug(
+        name="unknown-spool-file-removed",
+        what="A spool file that nothing refers to is removed, not put aside.",
+        breaks="lesson 3: orphans are reported and kept, not removed",
+        path="artstorefs/recovery/decisions.py",
+        old="    SpoolRow(False, False, False, SpoolAction.PUT_ASIDE),\n",
+        new="    SpoolRow(False, False, False, SpoolAction.REMOVE),\n",
+        caught_by=(CONTENT + "test_spool_file_of_no_file_is_kept_aside",),
+    ),
+    Bug(
+        name="synced-content-reverted",
+        what="Content that was synced goes back to an older one, as its size is not that recorded.",
+        breaks="promise 2: a power cut loses nothing that fsync has returned for",
+        path="artstorefs/recovery/start.py",
+        old="    if stat is not None and stat.st_mode & SYNCED:\n",
+        new="    if stat is None and copies and SYNCED:\n",
+        caught_by=(
+            POWER_CUT + "test_power_cut_takes_what_was_appended_and_not_what_was_synced",
+            POWER_CUT + "test_power_cut_after_a_truncate_that_was_not_synced",
+        ),
+    ),
+    Bug(
+        name="lost-content-carried",
+        what="A spool file that a power cut has emptied becomes the content, over the older one.",
+        breaks="promise 3: no failure leaves a file with neither content",
+        path="artstorefs/recovery/decisions.py",
+        old="    NodeRow(True, _SEALED, SpoolFile.OTHER, True, NodeAction.REVERT),\n",
+        new="    NodeRow(True, _SEALED, SpoolFile.OTHER, True, NodeAction.SEAL),\n",
+        caught_by=(POWER_CUT + "test_power_cut_takes_content_that_was_never_synced",),
+    ),
+    Bug(
+        name="finding-swallowed",
+        what="A deep check reads every object, and reports none of another SHA-256.",
+        breaks="promise 4: a mismatch is told",
+        path="artstorefs/recovery/fsck_deep.py",
+        old="        return Hashed(size, FindingClass.WRONG_HASH, detail)\n",
+        new="        return Hashed(size, None, detail)\n",
+        caught_by=(FINDINGS + "test_made_found_and_repaired[wrong hash]",),
+    ),
+    Bug(
+        name="quarantine-deletes",
+        what="What goes to quarantine is removed, and only the report of it is kept.",
+        breaks="lesson 3: orphans are quarantined, not removed",
+        path="artstorefs/recovery/fsck_repair.py",
+        old="        element.put(target, source, size_bytes=os.stat(source).st_size)\n",
+        new="",
+        caught_by=(FINDINGS + "test_made_found_and_repaired[object without sidecar, unknown]",),
+    ),
+    Bug(
+        name="incomplete-listing-concluded-from",
+        what="Of an element that was not read whole, what was not seen counts as missing.",
+        breaks="promise 5, lesson 19: unreachable is never absent",
+        path="artstorefs/recovery/fsck_index.py",
+        old="        elif survey is not None and survey.incomplete is None:\n",
+        new="        elif survey is not None:\n",
+        caught_by=(
+            "tests/filesystem/test_fsck_run.py::test_lesson_03_an_error_of_reading_is_no_answer",
+        ),
+    ),
+    Bug(
+        name="lower-revision-wins",
+        what="Of two documents of one file a rebuild takes the one that it reads last.",
+        breaks="DESIGN section 4: the higher revision is the file",
+        path="artstorefs/recovery/rebuild.py",
+        old="            return found.revision > place.rank[0]\n",
+        new="            return True\n",
+        caught_by=(REBUILD + "test_the_highest_revision_of_all_elements_counts",),
+    ),
+    Bug(
+        name="rebuild-over-pending-changes",
+        what="A rebuild that somebody asks for forgets what no element has yet.",
+        breaks="promise 2: what was acknowledged is kept",
+        path="artstorefs/recovery/renew.py",
+        old="        if count:\n            raise PendingChanges(name, count)\n",
+        new="        if count < 0:\n            raise PendingChanges(name, count)\n",
+        caught_by=(REBUILD + "test_what_is_pending_is_not_rebuilt_over",),
+    ),
+    Bug(
+        name="rebuilt-links-not-counted",
+        what="A rebuilt file with several names has a link count of one.",
+        breaks="promise 1: names and hard links are rebuilt exactly",
+        path="artstorefs/recovery/rebuild.py",
+        old="                links[entry.ino] = links.get(entry.ino, 0) + 1\n",
+        new="                links[entry.ino] = 1\n",
+        caught_by=(REBUILD + "test_rebuilt_tree_is_the_tree_before[1]",),
+    ),
+    Bug(
+        name="element-gone-taken-for-damage",
+        what="A rebuild leaves out what it cannot read of an element that has gone away meanwhile.",
+        breaks="promise 5, lesson 19: unreachable is never absent",
+        path="artstorefs/recovery/gather.py",
+        old="        if _is_readable_element(element):\n",
+        new="        if _is_readable_element(element) or exc.key:\n",
+        caught_by=(
+            REBUILD
+            + "test_an_element_that_goes_away_while_it_is_read_fails_the_rebuild_as_a_whole",
+        ),
+    ),
+    Bug(
+        name="restored-without-a-hash",
+        what="restore.py gives back objects of another SHA-256 as whole ones.",
+        breaks="promise 4: wrong bytes are never served as right ones",
+        path="artstorefs/recovery/restore.py",
+        old='return "" if digest.hexdigest() == node.sha256 else',
+        new='return "" if len(digest.hexdigest()) == len(node.sha256) else',
+        caught_by=(
+            RESTORE + "test_damage_is_told_and_the_rest_is_restored",
+            RESTORE + "test_another_element_has_what_is_damaged_here",
+        ),
+    ),
+    Bug(
+        name="damaged-index-deleted",
+        what="An index that is damaged is removed, not kept aside.",
+        breaks="lesson 3: nothing is deleted, it is put aside",
+        path="artstorefs/state/files.py",
+        old="        durable.rename_durably(path + suffix, os.path.join(target, INDEX + suffix))\n",
+        new="        os.unlink(path + suffix)\n",
+        caught_by=(
+            "tests/filesystem/test_damaged_index.py::"
+            "test_damaged_index_is_replaced_and_nothing_that_the_element_has_is_lost"
+            "[garbage-True-True]",
+        ),
+    ),
+]

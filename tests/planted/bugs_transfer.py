@@ -1,0 +1,157 @@
+"""Bugs on the way to an element: what is written first, what is compared, what is tried again."""
+
+from .bug import Bug
+
+STEPS = "tests/filesystem/test_transfer_steps.py::"
+TRANSFER = "tests/filesystem/test_transfer.py::"
+KILLED = TRANSFER + "test_killed_before_each_call_of_an_element"
+SCHEDULE = "tests/unit/test_schedule.py::"
+
+BUGS = [
+    Bug(
+        name="attr-before-object",
+        what="attr.json is written, and durable, before the object that it speaks of.",
+        breaks="promise 3: a new object is written before attr.json points at it",
+        path="artstorefs/transfer/carrier.py",
+        old="        element.put(job.key, path, size_bytes=size, sha256=sha256)\n",
+        new="""
+        early = attributes_document(
+            snapshot, Content(job.key, size, sha256, None), self._accounts, time.time_ns()
+        )
+        element.replace(naming.sidecar_key(job.key), early)
+        element.barrier()
+        element.put(job.key, path, size_bytes=size, sha256=sha256)
+""",
+        caught_by=(KILLED + "[1-put]",),
+    ),
+    Bug(
+        name="object-barrier-skipped",
+        what="Documents are written while the objects that they speak of are not durable yet.",
+        breaks="promise 3: a new object is written and verified before attr.json points at it",
+        path="artstorefs/transfer/carrier.py",
+        old="""
+        carried = self._barrier(carried, result)
+        if carried:
+            crash_point("objects.durable")
+""",
+        new="""
+        if carried:
+            crash_point("objects.durable")
+""",
+        caught_by=(STEPS + "test_documents_are_written_when_their_objects_are_durable",),
+    ),
+    Bug(
+        name="old-object-removed-first",
+        what="The old object goes before the new one is recorded.",
+        breaks="promise 3, lesson 7: old content outlives the change",
+        path="artstorefs/transfer/carrier.py",
+        old="        element.put(job.key, path, size_bytes=size, sha256=sha256)\n",
+        new="""
+        for copy in snapshot.copies:
+            for key in (naming.sidecar_key(copy.key), copy.key):
+                element.remove(key)
+        element.barrier()
+        element.put(job.key, path, size_bytes=size, sha256=sha256)
+""",
+        caught_by=(KILLED + "[1-put]", TRANSFER + "test_each_call_fails_for_a_while[put-full]"),
+    ),
+    Bug(
+        name="barrier-failure-ignored",
+        what="What an element failed to make durable counts as stored.",
+        breaks="lesson 6: an I/O error is seen and not returned",
+        path="artstorefs/transfer/carrier.py",
+        old="                broken[name] = exc\n        kept = []\n",
+        new='                log.warning("%s", exc)\n        kept = []\n',
+        caught_by=(STEPS + "test_barrier_that_fails_once_is_no_answer[1]",),
+    ),
+    Bug(
+        name="spool-size-not-compared",
+        what="A spool file that has lost its end is carried as if it were the content.",
+        breaks="lesson 5: right name, wrong bytes",
+        path="artstorefs/transfer/carrier.py",
+        old='        if size != node.size:\n            reason = f"spool file',
+        new='        if size < 0:\n            reason = f"spool file',
+        caught_by=(STEPS + "test_spool_file_of_another_size_is_not_carried",),
+    ),
+    Bug(
+        name="object-removed-before-document",
+        what="Of a deleted file the object goes first: a crash leaves an attr.json without one.",
+        breaks="DESIGN section 4: the old attr.json is removed, then the old object",
+        path="artstorefs/transfer/carrier.py",
+        old="""
+        errors = self._remove_stage(jobs, _document_keys)
+        crash_point("removal.documents_gone")
+        left = [job for job in jobs if job.log_id not in errors]
+        errors |= self._remove_stage(left, _object_keys)
+""",
+        new="""
+        errors = self._remove_stage(jobs, _object_keys)
+        crash_point("removal.documents_gone")
+        left = [job for job in jobs if job.log_id not in errors]
+        errors |= self._remove_stage(left, _document_keys)
+""",
+        caught_by=(STEPS + "test_document_is_removed_before_its_object",),
+    ),
+    Bug(
+        name="unknown-keys-dropped",
+        what="Keys of an attr.json that others have written are gone after the next change.",
+        breaks="promise 7, lesson 18: rewrites keep unknown keys",
+        path="artstorefs/transfer/documents.py",
+        old="        **{key: value for key, value in carried.items() if key not in _FACTS},\n",
+        new="",
+        caught_by=(
+            "tests/hostile/test_unknown_keys.py::test_lesson_18_keys_survive_empty_and_full_again",
+        ),
+    ),
+    Bug(
+        name="document-of-others-overwritten",
+        what="An attr.json that somebody else has changed is written over unseen.",
+        breaks="promise 7: neighbours may write what is theirs",
+        path="artstorefs/transfer/carrier.py",
+        old="            if self._changed_by_others(job, snapshot, result):\n",
+        new="            if False:\n",
+        caught_by=(
+            "tests/hostile/test_documents.py::test_a_rewrite_never_destroys_what_cannot_be_read",
+        ),
+    ),
+    Bug(
+        name="tried-a-few-times-only",
+        what="What has failed eight times is not tried any more.",
+        breaks="lesson 6: retried for ever, never dropped",
+        path="artstorefs/transfer/schedule.py",
+        old="        pause = min(RETRY_LIMIT_S, RETRY_FIRST_S * 2 ** min(count - 1, 16))\n",
+        new="""
+        if count > 8:
+            return
+        pause = min(RETRY_LIMIT_S, RETRY_FIRST_S * 2 ** min(count - 1, 16))
+""",
+        caught_by=(SCHEDULE + "test_pauses_grow_up_to_a_limit",),
+    ),
+    Bug(
+        name="killed-and-assigned-anew",
+        what="After a kill an object goes to another key than the one that was agreed on.",
+        breaks="lesson 11: a start is an idempotent replay",
+        path="daemon/artstorefs_daemon/transfer_link.py",
+        old="        if before and same and (copies or",
+        new="        if before and not same and (copies or",
+        caught_by=(TRANSFER + "test_killed_after_step_1_assigned",),
+    ),
+    Bug(
+        name="removal-forgotten-with-the-process",
+        what="Removals that were under way when the transfer process died are not told again.",
+        breaks="lesson 11: every step can be repeated",
+        path="artstorefs/transfer/schedule.py",
+        old="            if log_id not in waiting_for:\n                self._ready_removals",
+        new="            if log_id in waiting_for:\n                self._ready_removals",
+        caught_by=(SCHEDULE + "test_death_of_the_transfer_process",),
+    ),
+    Bug(
+        name="read-only-element-chosen",
+        what="New files go to an element whose mode takes none.",
+        breaks="DESIGN section 7: the table of modes",
+        path="artstorefs/transfer/placement.py",
+        old="if refusal(ElementMode(element.mode), Operation.CREATE, False):",
+        new="if refusal(ElementMode(element.mode), Operation.READ, False):",
+        caught_by=("tests/unit/test_placement.py::test_modes_that_take_nothing_are_passed_over",),
+    ),
+]

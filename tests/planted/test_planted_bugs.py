@@ -1,0 +1,143 @@
+"""Every bug of the tables beside this file is caught by the tests that it names.
+
+Each is planted into a copy of the source of its own, and its tests are run there. That they fail
+counts only because the same tests pass in a copy without a bug, and only if they fail by what they
+assert: a program that cannot even be imported proves nothing about a test.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ..harness import REPOSITORY
+from . import bugs_elements, bugs_filesystem, bugs_recovery, bugs_state, bugs_transfer
+from .bug import Bug, BugDoesNotFit
+from .copies import Failure, Outcome, copy_source, run_tests
+
+BUGS: list[Bug] = [
+    *bugs_elements.BUGS,
+    *bugs_state.BUGS,
+    *bugs_transfer.BUGS,
+    *bugs_filesystem.BUGS,
+    *bugs_recovery.BUGS,
+]
+
+INTERPRETERS = 2
+"""At a time: CI has two cores."""
+
+WITHOUT = "without a bug"
+
+
+class Runs:
+    """Runs of tests in copies, each begun once, so that two are always under way."""
+
+    def __init__(self, place: Path, wanted: list[Bug]) -> None:
+        self._place = place
+        self._pool = ThreadPoolExecutor(INTERPRETERS)
+        named = sorted({test for bug in wanted for test in bug.caught_by})
+        self._runs: dict[str, Future[Outcome]] = {}
+        self._runs[WITHOUT] = self._pool.submit(self._run, "without", None, named)
+        for bug in wanted:
+            tests = list(bug.caught_by)
+            self._runs[bug.name] = self._pool.submit(self._run, bug.name, bug, tests)
+
+    def outcome(self, name: str) -> Outcome:
+        return self._runs[name].result()
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def _run(self, name: str, bug: Bug | None, tests: list[str]) -> Outcome:
+        tree = self._place / name
+        copy_source(tree)
+        if bug is not None:
+            bug.plant(tree)
+        return run_tests(tree, tests)
+
+
+@pytest.fixture(scope="module")
+def runs(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Runs]:
+    """Of the bugs that this run of pytest has selected."""
+    parameters = [getattr(item, "callspec", None) for item in request.session.items]
+    selected = [one.params["bug"] for one in parameters if one and "bug" in one.params]
+    made = Runs(tmp_path_factory.mktemp("planted"), selected or BUGS)
+    yield made
+    made.close()
+
+
+def test_there_are_enough_of_them_and_each_has_a_name() -> None:
+    names = [bug.name for bug in BUGS]
+    assert len(names) >= 30
+    assert len(set(names)) == len(names)
+    for bug in BUGS:
+        assert bug.what.endswith(".")
+        assert bug.breaks
+        assert bug.caught_by
+
+
+def test_every_bug_fits_the_source() -> None:
+    misfits = []
+    for bug in BUGS:
+        try:
+            bug.planted_into((REPOSITORY / bug.path).read_text())
+        except (BugDoesNotFit, OSError, SyntaxError) as exc:
+            misfits.append(str(exc))
+    assert not misfits, "\n".join(misfits)
+
+
+def test_a_bug_that_does_not_fit_is_refused() -> None:
+    bug = Bug("", "", "", "", "x = 1", "x = 2", ())
+    assert bug.planted_into("x = 1\n") == "x = 2\n"
+    with pytest.raises(BugDoesNotFit, match="0 times"):
+        bug.planted_into("x = 3\n")
+    with pytest.raises(BugDoesNotFit, match="2 times"):
+        bug.planted_into("x = 1\nx = 1\n")
+    with pytest.raises(BugDoesNotFit, match="nothing"):
+        Bug("", "", "", "", "x = 1", "x = 1  # 2", ()).planted_into("x = 1\n")
+
+
+@pytest.mark.slow
+def test_the_tests_pass_without_a_bug(runs: Runs) -> None:
+    outcome = runs.outcome(WITHOUT)
+    assert not outcome.failures, outcome.output
+    assert outcome.collected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_bug_is_caught(runs: Runs, bug: Bug) -> None:
+    check_caught(bug, runs.outcome(bug.name))
+
+
+def check_caught(bug: Bug, outcome: Outcome) -> None:
+    """AssertionError unless each test was there, and failed by what it asserts."""
+    for test in bug.caught_by:
+        assert outcome.cases_of(test), f"{test} was not found:\n{outcome.output}"
+        failures = outcome.failures_of(test)
+        assert failures, f"{bug.name} ({bug.what}) is not caught by {test}:\n{outcome.output}"
+        told = "\n".join(failure.text for failure in failures)
+        assert not all(failure.broken for failure in failures), f"{test} cannot run:\n{told}"
+
+
+def test_what_is_no_catch() -> None:
+    bug = Bug("name", "What.", "", "", "", "", ("t.py::test_a", "t.py::test_b"))
+    a, b, other = (
+        Failure(test, broken=False, text="AssertionError")
+        for test in ("t.py::test_a[1]", "t.py::test_b", "t.py::test_bc")
+    )
+    broken = Failure("t.py::test_b", broken=True, text="ImportError")
+    collected = ["t.py::test_a[1]", "t.py::test_a[2]", "t.py::test_b", "t.py::test_bc"]
+    check_caught(bug, Outcome(collected, [a, b], ""))
+    for outcome, told in (
+        (Outcome([], [], ""), "test_a was not found"),
+        (Outcome(collected[:2], [a], ""), "test_b was not found"),
+        (Outcome(collected, [], ""), "not caught by t.py::test_a"),
+        (Outcome(collected, [a, other], ""), "not caught by t.py::test_b"),
+        (Outcome(collected, [a, broken], ""), "test_b cannot run"),
+    ):
+        with pytest.raises(AssertionError, match=told):
+            check_caught(bug, outcome)
