@@ -85,6 +85,7 @@ def _pytest(tree: Path, tests: list[str], scratch: Path, report: Path) -> str:
         REPORT: str(report),
     }
     arguments = ["-q", "-p", "witness", "-p", "no:cacheprovider", "--tb=short"]
+    arguments.append(f"--basetemp={scratch / 't'}")
     process = subprocess.Popen(
         [sys.executable, "-m", "pytest", *arguments, *tests],
         cwd=tree,
