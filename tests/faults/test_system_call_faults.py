@@ -61,7 +61,7 @@ class Run:
     """One archive, and one fault after the other."""
 
     def __init__(self, base: Path) -> None:
-        self.archive = MountedArchive(base, settings="settle_s = 0")
+        self.archive = MountedArchive(base, settings="settle_s = 0\nindex_backup_interval_s = 0")
         self.output = base / "strace"
         self.truth = Truth()
         self.runs = 0

@@ -90,7 +90,7 @@ class Workbench:
             name="test",
             state_dir=self.base / "state",
             cache_dir=self.base / "cache",
-            runtime_dir=self.base / "runtime",
+            runtime_dir=self.base / "run",
             elements=(ElementConfiguration(id="main", path=self.root, mode=mode),),
             **{"settle_s": 0.0, **settings},
         )

@@ -9,15 +9,15 @@ import sqlite3
 import stat
 import time
 from collections.abc import Iterator
+from dataclasses import astuple, fields
 from pathlib import Path
 from uuid import UUID
 
 from artstorefs.core.naming import object_key, record_key, sidecar_key
 from artstorefs.core.timestamps import timestamp_ns
-from artstorefs.state.bulk import fill
 from artstorefs.state.database import Database
 from artstorefs.state.index import FIRST_INO, ROOT_INO, Copy, Name
-from artstorefs.state.node import ContentState, Node
+from artstorefs.state.node import COLUMNS, ContentState, Node
 
 DIRECTORY_FILES = 100_000
 SIZE_BYTES = 12_345
@@ -56,10 +56,22 @@ def _add_files(database: Database, count: int, pending: bool) -> list[str]:
 Row = tuple[Node, Name, Copy | None]
 
 
+_INSERT_NODE = f"INSERT INTO nodes VALUES ({', '.join('?' * len(COLUMNS))})"
+_INSERT_NAME = (
+    "INSERT INTO names (id, parent, name, ino, link_id, stored) VALUES (?, ?, ?, ?, ?, 1)"
+)
+_INSERT_COPY = f"INSERT INTO copies VALUES ({', '.join('?' * len(fields(Copy)))})"
+
+
 def _add(database: Database, rows: Iterator[Row], pending: bool) -> None:
     made = list(rows)
     copies = [copy for _, _, copy in made if copy is not None]
-    fill(database, [node for node, _, _ in made], [name for _, name, _ in made], copies)
+    with database.transaction():
+        database.connection.executemany(_INSERT_NODE, (node.values() for node, _, _ in made))
+        database.connection.executemany(
+            _INSERT_NAME, ((n.id, n.parent, n.name, n.ino, n.link_id) for _, n, _ in made)
+        )
+        database.connection.executemany(_INSERT_COPY, (astuple(copy) for copy in copies))
     if pending:
         _log(database.connection, [node for node, _, _ in made])
     database.checkpoint()

@@ -10,7 +10,6 @@ import pytest
 from artstorefs.elements.local import LocalElement
 from artstorefs.filesystem.content import Contents, OpenFile
 from artstorefs.filesystem.source import ContentSource
-from artstorefs.filesystem.tree import Tree
 from artstorefs.state.changes import Changes
 from artstorefs.state.node import ContentState, Node
 from artstorefs.state.outcomes import Outcomes
@@ -103,15 +102,6 @@ def sealed_content_is_changed_in_place(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Contents, "_make_writable_now", planted)
 
 
-def open_files_go_when_they_are_unlinked(patch: pytest.MonkeyPatch) -> None:
-    beginning = Tree.__init__
-
-    def planted(self: Tree, archive: Any, is_held: Any) -> None:
-        beginning(self, archive, lambda ino: False)
-
-    patch.setattr(Tree, "__init__", planted)
-
-
 PLANTED: list[Plant] = [
     rename_loses_attributes,
     truncate_keeps_old_bytes,
@@ -122,7 +112,6 @@ PLANTED: list[Plant] = [
     removed_attributes_come_back,
     exchange_forgets_the_links_of_directories,
     sealed_content_is_changed_in_place,
-    open_files_go_when_they_are_unlinked,
 ]
 
 

@@ -27,6 +27,8 @@ FLUSH, FUA, DISCARD, MARK = 1, 2, 4, 8
 _SUPERBLOCK = struct.Struct("<QQQI")
 _ENTRY = struct.Struct("<QQQQ")
 
+SUPERBLOCK_END = 2048
+
 TORN_SHARE = 0.15
 """Of the writes that are not safe: those of which only some sectors are there."""
 
@@ -129,7 +131,9 @@ class CrashStates:
                 safe = entry.flags & FUA and index < point
                 if not safe and self._random.random() >= share:
                     continue
-                tears = not safe and self._random.random() < TORN_SHARE
+                # ext4 has no answer to half a superblock but a person with e2fsck -b.
+                may_tear = not safe and entry.offset >= SUPERBLOCK_END
+                tears = may_tear and self._random.random() < TORN_SHARE
                 self._write(file.fileno(), entry, tears)
                 torn += tears
                 whole += not tears
