@@ -132,9 +132,9 @@ class Service:
 
     async def _keep_state_once(self, interval_s: float) -> None:
         database = self.archive.database
+        self.contents.finish()  # first: a full disk may refuse everything else
         if database.log_bytes() >= CHECKPOINT_BYTES or self._state_is_full():
             await trio.to_thread.run_sync(database.checkpoint)
-        self.contents.finish()
         database.require_room()
         if interval_s and trio.current_time() >= self._next_backup:
             await trio.to_thread.run_sync(self._back_up, interval_s)

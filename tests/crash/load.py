@@ -30,6 +30,17 @@ DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
 Step = dict[str, Any]
 
 
+def tells_of_death(exc: OSError, directory: Any) -> bool:
+    """Whether a call failed because the daemon has died. An open(2) that is being answered at that
+    moment finds its backing file gone and is EIO; then the next call finds the mount dead."""
+    if exc.errno == errno.EIO:
+        try:
+            os.statvfs(directory)
+        except OSError as after:
+            exc = after
+    return exc.errno in DEAD
+
+
 def payload(number: int, size: int) -> bytes:
     """Bytes that the journal names by a number."""
     return random.Random(number).randbytes(size)
@@ -324,7 +335,7 @@ def _write(
     try:
         work(Writer(directory, model, journal, seed))
     except BaseException as exc:
-        if not isinstance(exc, OSError) or exc.errno not in DEAD:
+        if not isinstance(exc, OSError) or not tells_of_death(exc, directory):
             os.write(journal, f"failed: {exc!r}\n".encode())
             return 1
     return 0
