@@ -33,9 +33,11 @@ Step = dict[str, Any]
 def tells_of_death(exc: OSError, directory: Any) -> bool:
     """Whether a call failed because the daemon has died. An open(2) that is being answered at that
     moment finds its backing file gone and is EIO; then the next call finds the mount dead."""
-    if exc.errno == errno.EIO:
+    deadline = time.monotonic() + 2
+    while exc.errno == errno.EIO and time.monotonic() < deadline:
         try:
             os.statvfs(directory)
+            time.sleep(0.01)
         except OSError as after:
             exc = after
     return exc.errno in DEAD
