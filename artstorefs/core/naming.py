@@ -12,6 +12,7 @@ because of the UUID and the time in it: later content of the same file must come
 second.
 """
 
+import os
 import re
 import unicodedata
 from datetime import UTC, datetime
@@ -51,6 +52,14 @@ PART_LIMIT_BYTES: Final = 255
 
 
 # -------------------------------------------------------------------------- keys that we make
+
+
+def new_file_id() -> bytes:
+    """16 bytes of a new UUID, version 4 (RFC 9562, 5.4). uuid.uuid4 takes five times as long."""
+    value = bytearray(os.urandom(16))
+    value[6] = value[6] & 0x0F | 0x40
+    value[8] = value[8] & 0x3F | 0x80
+    return bytes(value)
 
 
 def object_key(name: bytes, username: str, created: datetime, file_id: UUID) -> str:

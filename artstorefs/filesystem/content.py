@@ -21,10 +21,10 @@ from collections.abc import Callable
 import trio
 
 from artstorefs.core.crash_points import crash_point
-from artstorefs.core.errors import StateError
 from artstorefs.core.modes import Operation
 from artstorefs.elements.durable import fallocate, written_anew
 from artstorefs.filesystem.archive import Archive, now_ns
+from artstorefs.filesystem.closing import Closing
 from artstorefs.filesystem.errors import FileTooLarge, NotAllocatable, SpoolFull
 from artstorefs.filesystem.open_file import (
     ACCESS_MODE,
@@ -40,7 +40,6 @@ from artstorefs.filesystem.pages import REQUEST_BYTES
 from artstorefs.filesystem.passthrough import Kernel, NoPassthrough, Passthrough, is_written
 from artstorefs.filesystem.source import ContentSource
 from artstorefs.filesystem.spool_budget import SpoolBudget
-from artstorefs.filesystem.unfinished import Unfinished
 from artstorefs.filesystem.xattr import CAPABILITY, set_system
 from artstorefs.state.node import ContentState, Node
 from artstorefs.state.spool import spool_name
@@ -59,18 +58,27 @@ class Contents:
         budget: SpoolBudget,
         attributes_changed: Callable[[int], None],
         kernel: Kernel | None = None,
+        closed_one: Callable[[], None] | None = None,
     ) -> None:
-        """`attributes_changed` tells the kernel that what it knows of an inode is not so."""
+        """`attributes_changed` tells the kernel that what it knows of an inode is not so.
+        `closed_one` has somebody call `seal_closed` soon; without it close(2) seals by itself."""
         self._archive = archive
         self._attributes_changed = attributes_changed
         self._source = source
         self._budget = budget
         self._files: dict[int, OpenFile] = {}
         self._passthrough = Passthrough(kernel or NoPassthrough(), budget)
-        self._unfinished = Unfinished(archive)
+        self._closing = Closing(archive, self._files, closed_one)
 
     def is_held(self, ino: int) -> bool:
-        return ino in self._files
+        """Whether somebody has it open, or mapped."""
+        file = self._files.get(ino)
+        return file is not None and (file.handles > 0 or file.is_mapped)
+
+    def is_written(self, ino: int) -> bool:
+        """Whether somebody writes it, or may."""
+        file = self._files.get(ino)
+        return file is not None and file.is_busy
 
     def held_node(self, ino: int) -> Node | None:
         """The node of an open file, also when it has no name any more."""
@@ -164,22 +172,17 @@ class Contents:
 
     def _let_go(self, file: OpenFile, uid: int) -> None:
         """Seal and forget what nobody writes or has open any more."""
-        node = file.node
-        is_written = file.writers > 0 or file.backing > 0
-        if file.is_watched and not is_written:
+        if file.is_watched and file.writers == 0 and file.backing == 0:
             self._passthrough.unwatch(file)
-        try:
-            if node.content_state == ContentState.OPEN and not is_written and not file.is_mapped:
-                self._seal(file, uid)
-            if file.handles == 0 and not file.is_mapped and node.nlink == 0:
-                self._archive.changes.purge(node, uid)
-        except StateError as exc:
-            log.warning("inode %d is closed, which is recorded later: %s", node.ino, exc)
-            self._unfinished.add(node, uid)
-        finally:
-            if file.handles == 0 and not file.is_mapped:
-                file.drop_descriptor()
-                self._files.pop(node.ino, None)
+        if file.is_busy:
+            return
+        if file.writable:
+            self._settle_charge(file)
+        self._closing.close(file, uid)
+
+    def seal_closed(self) -> None:
+        """Seal what was closed lately, see `closing.py`."""
+        self._closing.seal_closed()
 
     def _is_mapped(self, file: OpenFile) -> bool:
         """Whether somebody but us has, or may have, the spool file open for writing."""
@@ -232,16 +235,9 @@ class Contents:
         if file is not None and file.is_watched:
             self._passthrough.watch(file)
 
-    def finish(self) -> None:
-        """See `unfinished.py`."""
-        self._unfinished.finish(self._files)
-
-    def _seal(self, file: OpenFile, uid: int) -> None:
-        if file.writable:
-            self._settle_charge(file)
-        if file.node.nlink:
-            self._archive.changes.content_sealed(file.node, uid)
-            file.writable = False
+    def record_closed(self) -> None:
+        """Try again what could not be recorded, see `closing.py`."""
+        self._closing.record()
 
     def _settle_charge(self, file: OpenFile) -> None:
         """From now on the spool file counts with the blocks that it has; its removal gives
@@ -492,6 +488,7 @@ class Contents:
         """For `durability = "element"`: seal what has been written although writers go on.
         Whether the file waits for an element."""
         file = handle.file
-        if file.node.content_state == ContentState.OPEN:
-            self._seal(file, handle.uid)
+        if file.writable:
+            self._settle_charge(file)
+        self._closing.seal([(file, handle.uid)])
         return file.node.nlink > 0 and self._archive.log.is_waiting(file.node.ino)

@@ -6,6 +6,7 @@ Nothing here suspends or touches an element.
 """
 
 import logging
+import sqlite3
 import stat
 from collections.abc import Callable
 
@@ -133,21 +134,26 @@ class Tree:
             if stat.S_ISDIR(mode):
                 values[acl.DEFAULT] = default
             xattrs = set_system(None, values)
-        return self._changes.create(
-            parent,
-            name,
-            mode=mode,
-            uid=caller.uid,
-            gid=gid,
-            now_ns=now_ns(),
-            rdev=rdev,
-            xattrs=xattrs,
-            open_content=open_content,
-        )
+        try:
+            return self._changes.create(
+                parent,
+                name,
+                mode=mode,
+                uid=caller.uid,
+                gid=gid,
+                now_ns=now_ns(),
+                rdev=rdev,
+                xattrs=xattrs,
+                open_content=open_content,
+            )
+        except sqlite3.IntegrityError:
+            self._require_free(parent_ino, name)
+            raise
 
     def symlink(self, parent_ino: int, name: bytes, target: bytes, caller: Caller) -> Node:
         """symlink(2). The mode of a symlink is 0777 and means nothing."""
         parent = self._parent_for_new(parent_ino, name)
+        self._require_free(parent_ino, name)
         if len(target) > 4095:  # PATH_MAX with its NUL
             raise NameTooLong(target)
         return self._changes.create(
@@ -168,6 +174,7 @@ class Tree:
         if node.nlink == 0:
             raise NoSuchName(name)
         parent = self._parent_for_new(parent_ino, name)
+        self._require_free(parent_ino, name)
         self._archive.require(Operation.CHANGE_METADATA, node)
         self._changes.link(node, parent, name, now_ns(), caller.uid)
         return node
@@ -177,9 +184,11 @@ class Tree:
         parent = self._directory(parent_ino)
         if len(name) > NAME_MAX:
             raise NameTooLong(name)
+        return parent
+
+    def _require_free(self, parent_ino: int, name: bytes) -> None:
         if self._index.name(parent_ino, name) is not None:
             raise NameExists(name)
-        return parent
 
     # ----------------------------------------------------------------------------- removal
 

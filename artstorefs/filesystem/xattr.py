@@ -112,9 +112,16 @@ def _can_be_listed(name: bytes) -> bool:
 class Xattrs:
     """`in_group(caller, gid)` says whether the caller is a member of a group."""
 
-    def __init__(self, archive: Archive, in_group: Callable[[Caller, int], bool]) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        in_group: Callable[[Caller, int], bool],
+        is_written: Callable[[int], bool],
+    ) -> None:
+        """`is_written` says of an inode number whether somebody may be writing its content."""
         self._archive = archive
         self._in_group = in_group
+        self._is_written = is_written
 
     # ------------------------------------------------------------------------------- reads
 
@@ -261,6 +268,8 @@ class Xattrs:
             answer = STATES[ContentState(node.content_state)]
             if answer == "stored" and archive.log.is_waiting(node.ino):
                 answer = "pending"
+            elif answer == "open" and not self._is_written(node.ino):
+                answer = "pending"  # closed, and about to be sealed
         elif what == b"created_by":
             answer = str(node.creator)
         elif what == b"error":

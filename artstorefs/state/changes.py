@@ -10,13 +10,13 @@ disk the changes that `makes_room` marks have a reserve to live on, and others a
 
 import json
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from artstorefs.core.crash_points import crash_point
-from artstorefs.core.naming import record_key
-from artstorefs.state.database import Database
+from artstorefs.core.naming import new_file_id, record_key
+from artstorefs.state.database import Database, Transaction
 from artstorefs.state.index import FIRST_INO, FIRST_LINK_ID, ROOT_INO, Copy, Index, Name
 from artstorefs.state.log import Log, Removal
 from artstorefs.state.node import COLUMNS, ContentState, Node
@@ -73,9 +73,10 @@ class Changes:
         xattrs: str | None = None,
         open_content: bool = False,
     ) -> Node:
-        """A new node under a name that is free. `open_content`: it is being written already."""
+        """A new node. `open_content`: it is being written already. Raises sqlite3.IntegrityError if
+        the name is not free, which costs nobody else a question."""
         self._database.require_room()
-        node = self._new_node(self._last_ino + 1, uuid4().bytes, mode, uid, gid, now_ns)
+        node = self._new_node(self._last_ino + 1, new_file_id(), mode, uid, gid, now_ns)
         node.rdev = rdev
         node.target = target
         node.xattrs = xattrs
@@ -108,7 +109,7 @@ class Changes:
     def link(self, node: Node, parent: Node, name: bytes, now_ns: int, uid: int) -> None:
         """A further hard link under a name that is free."""
         self._database.require_room()
-        link_id = uuid4().bytes
+        link_id = new_file_id()
         identifier = self._last_name_id + 1
         with self._change(node, parent):
             self._execute(_INSERT_NAME, (identifier, parent.ino, name, node.ino, link_id))
@@ -314,16 +315,21 @@ class Changes:
             self._changed(node, node.ctime_ns, node.uid)
         crash_point("content_opened.committed")
 
-    @makes_room
     def content_sealed(self, node: Node, uid: int) -> None:
         """The last writer has closed: what the spool holds is the content."""
-        with self._change(node):
-            node.content_state = ContentState.SEALED
-            if node.size == 0:
-                node.content_state = ContentState.EMPTY
-                spool = [spool_name(node.ino, node.content)]
-                self._log.removal(node.file_id, Removal(ino=node.ino, spool=spool), uid)
-            self._changed(node, node.ctime_ns, uid)
+        self.contents_sealed([(node, uid)])
+
+    @makes_room
+    def contents_sealed(self, closed: Sequence[tuple[Node, int]]) -> None:
+        """The same of many nodes, each with the user who has closed it, in one transaction."""
+        with self._change(*(node for node, _ in closed)):
+            for node, uid in closed:
+                node.content_state = ContentState.SEALED
+                if node.size == 0:
+                    node.content_state = ContentState.EMPTY
+                    spool = [spool_name(node.ino, node.content)]
+                    self._log.removal(node.file_id, Removal(ino=node.ino, spool=spool), uid)
+                self._changed(node, node.ctime_ns, uid)
         crash_point("content_sealed.committed")
 
     @makes_room
@@ -341,19 +347,9 @@ class Changes:
 
     # ----------------------------------------------------------------------------- helpers
 
-    @contextmanager
-    def _change(self, *nodes: Node) -> Iterator[None]:
-        """A transaction that leaves `nodes` as they were if it does not commit."""
-        before = [node.values() for node in nodes]
-        try:
-            with self._database.transaction():
-                yield
-        except BaseException:
-            for node, values in zip(nodes, before, strict=True):
-                node.restore(values)
-            self._log.discard()
-            raise
-        self._log.announce()
+    def _change(self, *nodes: Node) -> "_Change":
+        """For `with`: a transaction that leaves `nodes` as they were if it does not commit."""
+        return _Change(self._database.transaction(), self._log, nodes)
 
     def _changed(self, node: Node, now_ns: int, uid: int) -> None:
         node.ctime_ns = now_ns
@@ -373,6 +369,37 @@ class Changes:
             (now_ns, now_ns, directory.nlink, directory.revision, directory.ino),
         )
         self._log.node_changed(directory.ino, directory.file_id, created=False, uid=uid)
+
+
+class _Change:
+    """See `Changes._change`. No generator: each change of the tree comes through here."""
+
+    __slots__ = ("_before", "_log", "_nodes", "_transaction")
+
+    def __init__(self, transaction: Transaction, log: Log, nodes: tuple[Node, ...]) -> None:
+        self._transaction = transaction
+        self._log = log
+        self._nodes = nodes
+        self._before = [node.values() for node in nodes]
+
+    def __enter__(self) -> None:
+        self._transaction.__enter__()  # nothing has changed yet
+
+    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
+        try:
+            self._transaction.__exit__(kind, exc, traceback)
+        except BaseException:
+            self._take_back()
+            raise
+        if exc is not None:
+            self._take_back()
+        else:
+            self._log.announce()
+
+    def _take_back(self) -> None:
+        for node, values in zip(self._nodes, self._before, strict=True):
+            node.restore(values)
+        self._log.discard()
 
 
 def _changed_keys(before: str | None, after: str | None) -> list[str]:

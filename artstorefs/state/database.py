@@ -235,6 +235,7 @@ class Database:
         self.path = path
         self.reserve = reserve
         self._flush_failed = False
+        self._transaction = Transaction(self)
         with translated(path):
             self._open(path)
 
@@ -256,27 +257,15 @@ class Database:
         # The log's name becomes durable with it: SQLite leaves that to its first sync of the log.
         durable.write_file_durably(path + RUNNING_SUFFIX, b"")
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """One transaction, committed at the end, rolled back by any exception. Never awaits.
+    def transaction(self) -> "Transaction":
+        """For `with`: one transaction, committed at the end, rolled back by any exception. The
+        block never awaits.
 
         Raises StateError when it cannot be committed.
         """
-        execute = self.execute
-        try:
-            if self.connection.in_transaction:  # an earlier one that could not be rolled back
-                execute("ROLLBACK")
-            execute("BEGIN IMMEDIATE")
-            yield
-            crash_point("transaction.written")
-            execute("COMMIT")
-        except BaseException as exc:
-            self._roll_back()
-            if isinstance(exc, sqlite3.Error):
-                raise state_error(self.path, exc) from exc
-            raise
+        return self._transaction
 
-    def _roll_back(self) -> None:
+    def roll_back(self) -> None:
         if self.connection.in_transaction:
             try:
                 self.execute("ROLLBACK")
@@ -320,10 +309,16 @@ class Database:
 
     def checkpoint(self) -> None:
         """Carry SQLite's log into the database file. Blocks; for a thread of its own. Raises
-        StateError when that cannot be done now, which does no harm but that the log grows."""
-        mode = "RESTART" if self.log_bytes() >= RESTART_BYTES else "PASSIVE"
+        StateError when that cannot be done now, which does no harm but that the log grows.
+
+        Of a log that has grown large, what can be carried beside writers goes first: beginning it
+        anew holds them up, and then only for what they have added meanwhile.
+        """
+        starts_anew = self.log_bytes() >= RESTART_BYTES
         with translated(self.path), closing(_connect(self.path)) as connection:
-            connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if starts_anew:
+                connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
 
     def setting(self, key: str) -> str | None:
         row = self.execute("SELECT value FROM settings WHERE key = ?", (key,)).fetchone()
@@ -348,6 +343,45 @@ class Database:
         with suppress(OSError):
             durable.write_file_durably(self.path + DAMAGED_SUFFIX, f"{exc}\n".encode())
         return True
+
+
+class Transaction:
+    """What `Database.transaction` returns: always the same, there is one at a time. No generator:
+    each change of the tree comes through here."""
+
+    __slots__ = ("_database",)
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def __enter__(self) -> None:
+        database = self._database
+        try:
+            if database.connection.in_transaction:  # an earlier one that could not be rolled back
+                database.execute("ROLLBACK")
+            database.execute("BEGIN IMMEDIATE")
+        except BaseException as exc:
+            self._roll_back(exc)
+            raise
+
+    def __exit__(self, _: object, exc: BaseException | None, traceback: object) -> None:
+        if exc is not None:
+            self._roll_back(exc)
+            return
+        try:
+            crash_point("transaction.written")
+            self._database.execute("COMMIT")
+        except BaseException as failure:
+            self._roll_back(failure)
+            raise
+
+    def _roll_back(self, cause: BaseException) -> None:
+        """Raises the StateError for `cause`, if it is one of SQLite's."""
+        self._database.roll_back()
+        if isinstance(cause, sqlite3.Error):
+            translated_cause = state_error(self._database.path, cause)
+            if translated_cause is not cause:
+                raise translated_cause from cause
 
 
 def state_error(path: str, exc: sqlite3.Error) -> Exception:

@@ -20,11 +20,14 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <linux/fuse.h>
+#include <poll.h>
+#include <sched.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 /* linux/fuse.h of Linux 6.9; the headers that this is built with may be older. */
@@ -187,6 +190,31 @@ static ssize_t read_request(int device, void *buffer, size_t size, void *userdat
 		return -1;
 	}
 	return length;
+}
+
+static int64_t monotonic_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Whether there is a request, after looking for one for `spin_ns`. See fuse_loop.py. */
+int artstorefs_poll(int device, int64_t spin_ns)
+{
+	struct pollfd polled = { .fd = device, .events = POLLIN };
+	int64_t end_ns;
+
+	if (poll(&polled, 1, 0) != 0)
+		return 1;
+	end_ns = monotonic_ns() + spin_ns;
+	do {
+		sched_yield();	/* whoever would ask us may have been put on this processor */
+		if (poll(&polled, 1, 0) != 0)
+			return 1;
+	} while (monotonic_ns() < end_ns);
+	return 0;
 }
 
 static void accept_passthrough(struct iovec *part, int count)

@@ -21,6 +21,8 @@ import pyfuse3  # noqa: E402
 
 from artstorefs_daemon import fuse_loop  # noqa: E402
 
+_extension.artstorefs_poll.argtypes = [ctypes.c_int, ctypes.c_int64]
+fuse_loop.lowlevel = fuse_loop.LowLevel(_extension.artstorefs_poll)
 pyfuse3.trio = fuse_loop  # type: ignore[attr-defined]  # as pyfuse3.asyncio does it
 
 _FALLOCATE = ctypes.CFUNCTYPE(

@@ -47,6 +47,10 @@ UNMAPPED_PAUSE_S, UNMAPPED_PAUSE_LIMIT_S = 0.02, 1.0
 """Between two looks whether what is mapped still is: the first pause is for a descriptor whose last
 close is still under way."""
 
+SEAL_PAUSE_S = 0.05
+"""How long what was closed waits for more of it: recording that takes as long as creating a file,
+and close(2) promises nothing of it. A start after a kill finds it OPEN, and seals it."""
+
 SHOWN_ERRORS = 100
 
 UNKNOWN_SIZE = FilesystemSize(1 << 50, 1 << 50, 0, 1 << 32)
@@ -74,6 +78,7 @@ class Service:
             self.budget,
             self._attributes_changed,
             self._kernel(),
+            None if self.waits_for_elements else self._closed_one,
         )
         for ino in archive.index.inos_in_state(ContentState.OPEN):  # `recover` left these
             node = archive.index.node(ino)
@@ -81,12 +86,13 @@ class Service:
                 self.contents.hold_written(node)
         self.tree = Tree(archive, self.contents.is_held)
         self.attributes = Attributes(archive, self.contents)
-        self.xattrs = Xattrs(archive, in_group)
+        self.xattrs = Xattrs(archive, in_group, self.contents.is_written)
         self.link = TransferLink(archive, self.budget, lock_descriptor)
         self.state_error = ""
         self._damage_told = False
         self._backed_up: tuple[int, ...] | None = None
         self._next_backup = 0.0
+        self._closed = trio.Event()
         self._stale: list[int] = []
         self._stale_added = trio.Event()
         self._files = archive.index.count_nodes()
@@ -110,6 +116,7 @@ class Service:
             nursery.start_soon(self._keep_state)
             nursery.start_soon(self._invalidate)
             nursery.start_soon(self._let_go_of_unmapped)
+            nursery.start_soon(self._seal_closed)
 
     async def _keep_state(self) -> None:
         """Checkpoints, backups, what was closed on a full disk, and the reserve; every second, for
@@ -132,7 +139,7 @@ class Service:
 
     async def _keep_state_once(self, interval_s: float) -> None:
         database = self.archive.database
-        self.contents.finish()  # first: a full disk may refuse everything else
+        self.contents.record_closed()  # first: a full disk may refuse everything else
         if database.log_bytes() >= CHECKPOINT_BYTES or self._state_is_full():
             await trio.to_thread.run_sync(database.checkpoint)
         database.require_room()
@@ -172,6 +179,20 @@ class Service:
             )
         self._damage_told = True
         return True
+
+    def _closed_one(self) -> None:
+        self._closed.set()
+
+    async def _seal_closed(self) -> None:
+        while True:
+            await self._closed.wait()
+            await trio.sleep(SEAL_PAUSE_S)
+            self._closed = trio.Event()
+            try:
+                self.contents.seal_closed()
+            except Exception as exc:  # they stay OPEN until the next start, and the mount goes on
+                if not self.note_damage(exc):
+                    log.exception("closed files could not be sealed")
 
     async def _let_go_of_unmapped(self) -> None:
         pause_s = UNMAPPED_PAUSE_LIMIT_S
@@ -219,6 +240,7 @@ class Service:
         """Carry out the whole log without settling; yields what is pending. Ends when nothing is,
         or when all that is left has been tried now and has failed."""
         self.contents.let_go_of_unmapped()
+        self.contents.seal_closed()
         with self.link.hurry():
             await self.link.refresh_capacities()
             self.link.schedule.try_again_now()

@@ -95,17 +95,24 @@ class Workbench:
             **{"settle_s": 0.0, **settings},
         )
 
-    def open(self) -> None:
-        """A start: open the state directory, recover, take over the log."""
+    def open(self, closed_one: Callable[[], None] | None = None) -> None:
+        """A start: open the state directory, recover, take over the log. `closed_one`: the test
+        seals what is closed, by `contents.seal_closed`."""
         self.archive: Archive = open_archive(self.configuration, read_only=False)
         used = recover(self.archive)
         self.budget = SpoolBudget(self.configuration.spool_max, used, wait_s=0.05)
         self.contents = Contents(
-            self.archive, ContentSource(self.archive), self.budget, lambda ino: None
+            self.archive,
+            ContentSource(self.archive),
+            self.budget,
+            attributes_changed=lambda ino: None,
+            closed_one=closed_one,
         )
         self.tree = Tree(self.archive, self.contents.is_held)
         self.attributes = Attributes(self.archive, self.contents)
-        self.xattrs = Xattrs(self.archive, lambda caller, gid: caller.gid == gid)
+        self.xattrs = Xattrs(
+            self.archive, lambda caller, gid: caller.gid == gid, self.contents.is_written
+        )
         self.link = TransferLink(self.archive, self.budget)
         self.link.load()
         self.sent: deque[dict[str, Any]] = deque()

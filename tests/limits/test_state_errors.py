@@ -78,15 +78,15 @@ async def test_file_closed_while_nothing_can_be_recorded_is_sealed_later(
     await bench.contents.write(gone_handle, 0, b"content")
     bench.unlink(b"gone")
     with monkeypatch.context() as patch:
-        patch.setattr(bench.archive.changes, "content_sealed", full)
+        patch.setattr(bench.archive.changes, "contents_sealed", full)
         patch.setattr(bench.archive.changes, "purge", full)
         bench.contents.release(handle)
         bench.contents.release(gone_handle)
         assert node.content_state == ContentState.OPEN
         assert await bench.content(node) == b"content"
         with pytest.raises(StateFull):
-            bench.contents.finish()
-    bench.contents.finish()
+            bench.contents.record_closed()
+    bench.contents.record_closed()
     assert node.content_state == ContentState.SEALED
     assert bench.archive.index.node(gone.ino) is None
     await bench.drain()

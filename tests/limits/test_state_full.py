@@ -98,8 +98,7 @@ def test_written_file_closed_on_a_full_state_disk_is_sealed_and_carried(
     assert path.read_bytes()[:100_000] == b"x" * 100_000
     content = path.read_bytes()
     assert len(content) == size
-    if kind == "tmpfs":  # on ext4 it was seen to wait until there is room again
-        eventually(lambda: os.getxattr(path, "user.artstore.state"), lambda state: state != b"open")
+    eventually(lambda: os.getxattr(path, "user.artstore.state"), lambda state: state == b"stored")
     disk.empty()
     archive.flush()
     assert os.getxattr(path, "user.artstore.state") == b"stored"

@@ -38,7 +38,8 @@ STRESS_NG = {
 ends without having written when the time is up, and then reports that a refusal has not come."""
 
 ALONE = """\
-awk -v keep="$1" '$3 ~ /^fuse[.]/ && $2 != keep { print $2 }' /proc/mounts | xargs -r -n 1 umount --lazy
+awk -v keep="$1" '$3 ~ /^fuse[.]/ && $2 != keep { print $2 }' /proc/mounts |
+    xargs -r -n 1 umount --lazy
 shift
 exec "$@"
 """

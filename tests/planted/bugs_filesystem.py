@@ -111,9 +111,9 @@ BUGS = [
         name="mapped-file-sealed",
         what="Content is sealed, and carried, while a mapping still writes to it.",
         breaks="SEMANTICS: what is mapped is content until the mapping ends",
-        path="artstorefs/filesystem/content.py",
-        old="ContentState.OPEN and not is_written and not file.is_mapped:",
-        new="ContentState.OPEN and not is_written:",
+        path="artstorefs/filesystem/open_file.py",
+        old="self.backing > 0 or self.is_mapped",
+        new="self.backing > 0",
         caught_by=(
             PASSTHROUGH + "test_mapping_that_outlives_its_descriptor_is_carried_when_it_ends",
         ),
