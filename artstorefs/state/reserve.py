@@ -3,11 +3,12 @@
 A full disk must not be a trap. Deleting a file, closing one, and recording that an element has
 taken another are all transactions, and each makes room only once it has been committed, for which
 SQLite's log needs room first. So a few MiB are allocated ahead; when such a change (`makes_room`)
-finds the disk full they are given up, and the change is made once more.
+finds the disk full a step of them is given up, and the change is made once more. In steps, because
+whatever else fills the disk takes what it can get.
 
     HELD        the room is there. A full disk refuses whatever is not of those changes
-    GIVEN_UP    only those changes are made: nothing else may take the room that they live on, so
-                new files and writing wait, or are refused, until the reserve is held again
+    GIVEN_UP    some of it, or all. Only those changes are made: nothing else may take the room that
+                they live on, so new files and writing wait, or are refused, until it is held again
     IMPOSSIBLE  the filesystem does not allocate ahead: everything is done as long as it works
 
 It is held again once the disk has half as much room beside it, so that it does not come and go. A
@@ -33,8 +34,9 @@ RESERVE_BYTES = 16 << 20
 SHARE = 20
 """On a small disk not more than this part of it."""
 
-START_SHARE = 8
-"""The part of the reserve that only a start gives up: SQLite's index of its log, first of all."""
+STEPS = 8
+"""The reserve is given up in so many parts; the last of them only by a start, which needs some for
+SQLite's index of its log, first of all."""
 
 LOW_BYTES = 1 << 20
 """With less room than this on the disk a start gives everything up before anything is opened."""
@@ -72,20 +74,22 @@ class Reserve:
         """Keep something for the next start; the database is closed and needs nothing more."""
         if not self.hold():
             with suppress(OSError):
-                self._allocate(self.size_bytes // START_SHARE)
+                self._allocate(self._step_bytes)
 
     def hold(self) -> bool:
         """Whether the room is there (or cannot be had at all), after allocating it if need be."""
         if self.state is not ReserveState.GIVEN_UP:
             return True
+        held = 0
         try:
-            missing = self.size_bytes - self._held_bytes()
+            held = self._held_bytes()
+            missing = self.size_bytes - held
             if missing > 0 and self._free_bytes() < missing + self.size_bytes // 2:
                 return False
             self._allocate(self.size_bytes)
         except OSError as exc:
             if exc.errno in _FULL:
-                self.give_up()
+                self._cut_off(held)
                 return False
             log.warning("no room is kept in reserve on the state directory's disk: %s", exc)
             self.state = ReserveState.IMPOSSIBLE
@@ -94,10 +98,16 @@ class Reserve:
         return True
 
     def give_up(self) -> bool:
-        """Whether there was something to give up."""
+        """A step of it; whether there was something to give up."""
         if self.state is ReserveState.IMPOSSIBLE:
             return False
-        return self._cut_off(self.size_bytes // START_SHARE)
+        if self.state is ReserveState.HELD:
+            log.warning("the state directory's disk is full: its reserve is being given up")
+        return self._cut_off(max(self._held_bytes() - self._step_bytes, self._step_bytes))
+
+    @property
+    def _step_bytes(self) -> int:
+        return self.size_bytes // STEPS
 
     def _cut_off(self, size_bytes: int) -> bool:
         self.state = ReserveState.GIVEN_UP
@@ -131,17 +141,16 @@ class Reserve:
 
 def makes_room(method: Method) -> Method:
     """For a method that is one transaction of `self._database`, and one that a full disk must
-    allow: it is made again after the reserve has been given up."""
+    allow: it is made again with what the reserve gives up."""
 
     @functools.wraps(method)
     def made(self: Any, *arguments: Any, **named: Any) -> Any:
-        try:
-            return method(self, *arguments, **named)
-        except StateFull:
-            reserve = self._database.reserve
-            if reserve is None or not reserve.give_up():
-                raise
-            log.warning("the state directory's disk is full: its reserve has been given up")
-            return method(self, *arguments, **named)
+        while True:
+            try:
+                return method(self, *arguments, **named)
+            except StateFull:
+                reserve = self._database.reserve
+                if reserve is None or not reserve.give_up():
+                    raise
 
     return cast(Method, made)

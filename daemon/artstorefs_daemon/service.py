@@ -12,7 +12,7 @@ from uuid import UUID
 import trio
 
 from artstorefs import __version__
-from artstorefs.core.errors import StateError
+from artstorefs.core.errors import StateError, StateFull
 from artstorefs.filesystem.archive import Archive
 from artstorefs.filesystem.attributes import Attributes, FilesystemSize
 from artstorefs.filesystem.content import Contents
@@ -139,7 +139,11 @@ class Service:
 
     async def _keep_state_once(self, interval_s: float) -> None:
         database = self.archive.database
-        self.contents.record_closed()  # first: a full disk may refuse everything else
+        try:
+            self.contents.record_closed()  # first: a full disk may refuse everything else
+        except StateFull:  # but what the log takes on the disk, of which this makes some use again
+            await trio.to_thread.run_sync(database.checkpoint)
+            self.contents.record_closed()
         if database.log_bytes() >= CHECKPOINT_BYTES or self._state_is_full():
             await trio.to_thread.run_sync(database.checkpoint)
         database.require_room()

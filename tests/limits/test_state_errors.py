@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from artstorefs.core.errors import StateError, StateFull, errno_of
 from artstorefs.state.database import Database
 from artstorefs.state.node import ContentState
-from artstorefs.state.reserve import Reserve, ReserveState
+from artstorefs.state.reserve import STEPS, Reserve, ReserveState
 
 from ..filesystem.workbench import FILE, ME, Workbench
 
@@ -162,16 +162,17 @@ def test_what_cannot_be_opened_is_named(tmp_path: Path) -> None:
         Database(str(tmp_path / "state.db"))
 
 
-def test_reserve_is_given_up_once_and_held_again(tmp_path: Path) -> None:
+def test_reserve_is_given_up_in_steps_and_held_again(tmp_path: Path) -> None:
     """SEMANTICS: FULL-2, FULL-3"""
     reserve = Reserve(str(tmp_path))
     reserve.start()
     path = tmp_path / "reserve"
     assert reserve.state is ReserveState.HELD
     assert path.stat().st_blocks * 512 >= reserve.size_bytes
-    assert reserve.give_up()
-    assert 0 < path.stat().st_size < reserve.size_bytes
-    assert not reserve.give_up()
+    sizes = [path.stat().st_size]
+    while reserve.give_up():
+        sizes.append(path.stat().st_size)
+    assert sizes == [reserve.size_bytes * part // STEPS for part in range(STEPS, 0, -1)]
     assert reserve.state is ReserveState.GIVEN_UP
     assert reserve.hold()
     assert path.stat().st_blocks * 512 >= reserve.size_bytes
