@@ -184,4 +184,4 @@ def _time_limit(request: pytest.FixtureRequest) -> Iterator[None]:
 def root() -> None:
     """For what only the superuser may do: device nodes, chown, trusted.*, other users."""
     if os.geteuid() != 0:
-        pytest.skip("only root may do this; run the tests as root as well")
+        pytest.fail("only root may do this: run the tests as root")

@@ -50,7 +50,7 @@ class TestLocalByCopy(ElementConformance):
     def rig(self, tmp_path: Path) -> Iterator[ElementRig]:
         shared_memory = Path("/dev/shm")
         if not shared_memory.is_dir() or shared_memory.stat().st_dev == tmp_path.stat().st_dev:
-            pytest.skip("/dev/shm is no filesystem of its own")
+            pytest.fail("/dev/shm is no filesystem of its own: mount a tmpfs there")
         with tempfile.TemporaryDirectory(dir=shared_memory) as sources:
             yield from _local_rig(tmp_path / "element", Path(sources))
 

@@ -27,11 +27,10 @@ from artstorefs.elements.local import LocalElement
 
 from .element_conformance import OBJECT, SIDECAR, content, sha256_of
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
-
 
 @contextmanager
 def _mounted(path: Path, options: str) -> Iterator[None]:
+    assert os.geteuid() == 0, "only root may mount: run the tests as root"
     path.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)], check=True)
     try:
@@ -87,7 +86,6 @@ def _put(element: LocalElement, directory: Path, key: str, data: bytes) -> Path:
 # ---------------------------------------------------------------------------- real filesystems
 
 
-@needs_root
 def test_full_disk_is_full_and_the_rest_goes_on(tmp_path: Path, root: Path) -> None:
     with _mounted(root, "size=256k"), _element(root) as element:
         _put(element, tmp_path, OBJECT, b"x" * 100_000)
@@ -105,7 +103,6 @@ def test_full_disk_is_full_and_the_rest_goes_on(tmp_path: Path, root: Path) -> N
         assert element.stat(f"{OBJECT}2").size_bytes == 200_000
 
 
-@needs_root
 def test_no_inodes_left_is_full(root: Path) -> None:
     def fill(element: LocalElement) -> None:
         for number in range(30):
@@ -115,7 +112,6 @@ def test_no_inodes_left_is_full(root: Path) -> None:
         fill(element)
 
 
-@needs_root
 def test_read_only_disk_is_read_and_denies_writes(tmp_path: Path, root: Path) -> None:
     with _mounted(root, "size=1m"):
         with _element(root) as element:
@@ -136,7 +132,6 @@ def test_read_only_disk_is_read_and_denies_writes(tmp_path: Path, root: Path) ->
         element.close()
 
 
-@needs_root
 def test_unmounted_under_the_element_is_unavailable(tmp_path: Path, root: Path) -> None:
     with _mounted(root, "size=1m"), _element(root) as element:
         _put(element, tmp_path, OBJECT, b"data")
@@ -152,7 +147,6 @@ def test_unmounted_under_the_element_is_unavailable(tmp_path: Path, root: Path) 
         assert os.listdir(root) == []
 
 
-@needs_root
 def test_another_disk_inside_is_not_written(tmp_path: Path, root: Path) -> None:
     LocalElement.initialize(str(root))
     with _mounted(root / "2026", "size=1m"), _element(root) as element:
@@ -165,7 +159,7 @@ def test_another_disk_inside_is_not_written(tmp_path: Path, root: Path) -> None:
 def test_copy_with_another_digest_is_damage(root: Path, element: LocalElement) -> None:
     shared_memory = Path("/dev/shm")
     if not shared_memory.is_dir() or shared_memory.stat().st_dev == root.stat().st_dev:
-        pytest.skip("/dev/shm is no filesystem of its own")
+        pytest.fail("/dev/shm is no filesystem of its own: mount a tmpfs there")
     with tempfile.NamedTemporaryFile(dir=shared_memory) as source:
         source.write(b"data")
         source.flush()
