@@ -10,6 +10,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """One seed for everything that chooses its cases while it is collected: the processes of a
     run that is split have to collect the same."""
     os.environ.setdefault("ASFS_SEED", str(random.SystemRandom().randrange(2**32)))
+    config.addinivalue_line("markers", "long: takes a minute or more, and is begun first")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """So that at the end of a run that is split no process waits for one long test."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 def pytest_report_header(config: pytest.Config) -> str:

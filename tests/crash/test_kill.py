@@ -181,6 +181,7 @@ class Run:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_killed_at_any_moment_everything_acknowledged_is_there(
     archive: MountedArchive, starter: Starter, pytestconfig: pytest.Config
 ) -> None:

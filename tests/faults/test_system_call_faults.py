@@ -206,6 +206,7 @@ def chosen(faults: list[Fault]) -> list[Fault]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_fault_at_every_system_call(run: Run) -> None:
     """SEMANTICS: DUR-1, DUR-2, DUR-7"""
     started = time.monotonic()

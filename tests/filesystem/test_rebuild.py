@@ -360,6 +360,7 @@ def fill_element(bench: Workbench, number: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 async def test_lesson_12_a_hundred_thousand_files_are_rebuilt_exactly(bench: Workbench) -> None:
     """SEMANTICS: ELEM-6"""
     bench.is_sound = False  # documents alone, without objects

@@ -52,6 +52,7 @@ def look_around(archive: MountedArchive, directory: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_number_of_files(limits: Limits) -> None:
     """SEMANTICS: LIMIT-4"""
     archive = limits.archive()

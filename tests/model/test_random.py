@@ -36,6 +36,7 @@ def test_reference_is_what_the_kernel_does(tmp_path: Path, seed: int, operations
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_random_operations_on_the_layer(base: Path, seed: int, operations: int) -> None:
     """SEMANTICS: ELEM-1, ELEM-5, ELEM-6, DUR-1, NAME-1"""
     print(f"seed {seed}")
@@ -52,6 +53,7 @@ def test_random_operations_on_the_layer(base: Path, seed: int, operations: int) 
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_random_operations_on_a_mount(base: Path, seed: int, operations: int) -> None:
     """SEMANTICS: ELEM-1, ELEM-6, DUR-1, DUR-7, MOUNT-1"""
     print(f"seed {seed}")

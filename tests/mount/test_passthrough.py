@@ -224,7 +224,7 @@ def write_mebibytes(path: Path, count: int) -> None:
 @pytest.mark.time_limit(120)
 def test_one_long_write_is_held_by_the_limit_of_the_spool() -> None:
     """LIMIT-3: also what the kernel writes by itself waits, and then has no room."""
-    archive = make_archive('settle_s = 0.2\nspool_max = "8MiB"')
+    archive = make_archive('settle_s = 0.2\nspool_max = "8MiB"\nspool_wait_s = 3')
     try:
         with pytest.raises(OSError, match="No space left"):
             write_mebibytes(archive.mount / "long.bin", 64)

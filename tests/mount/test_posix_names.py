@@ -186,6 +186,7 @@ def test_inode_numbers_and_types_of_a_listing_are_those_of_stat(place: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.time_limit(400)
+@pytest.mark.long
 def test_directory_of_100_000_entries(archive: MountedArchive, directory: Path) -> None:
     count = 100_000
     descriptor = os.open(directory, os.O_RDONLY)

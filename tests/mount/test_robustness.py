@@ -316,6 +316,7 @@ for _ in range(600):
 @pytest.mark.slow
 @pytest.mark.time_limit(400)
 @pytest.mark.parametrize("end", STRESS_NG)
+@pytest.mark.long
 def test_stress_ng_of_filesystems_finds_nothing(fresh_archive: MountedArchive, end: str) -> None:
     directory = fresh_archive.mount / "stress"
     directory.mkdir()

@@ -5,8 +5,6 @@ counts only because the same tests pass in a copy without a bug, and only if the
 assert: a program that cannot even be imported proves nothing about a test.
 """
 
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -24,49 +22,14 @@ BUGS: list[Bug] = [
     *bugs_recovery.BUGS,
 ]
 
-INTERPRETERS = 2
-"""At a time: CI has two cores."""
 
-WITHOUT = "without a bug"
-
-
-class Runs:
-    """Runs of tests in copies, each begun once, so that two are always under way."""
-
-    def __init__(self, place: Path, wanted: list[Bug]) -> None:
-        self._place = place
-        self._pool = ThreadPoolExecutor(INTERPRETERS)
-        named = sorted({test for bug in wanted for test in bug.caught_by})
-        self._runs: dict[str, Future[Outcome]] = {}
-        self._runs[WITHOUT] = self._pool.submit(self._run, "without", None, named)
-        for bug in wanted:
-            tests = list(bug.caught_by)
-            self._runs[bug.name] = self._pool.submit(self._run, bug.name, bug, tests)
-
-    def outcome(self, name: str) -> Outcome:
-        return self._runs[name].result()
-
-    def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
-
-    def _run(self, name: str, bug: Bug | None, tests: list[str]) -> Outcome:
-        tree = self._place / name
-        copy_source(tree)
-        if bug is not None:
-            bug.plant(tree)
-        return run_tests(tree, tests)
-
-
-@pytest.fixture(scope="module")
-def runs(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Runs]:
-    """Of the bugs that this run of pytest has selected."""
-    parameters = [getattr(item, "callspec", None) for item in request.session.items]
-    selected = [one.params["bug"] for one in parameters if one and "bug" in one.params]
-    made = Runs(tmp_path_factory.mktemp("planted"), selected or BUGS)
-    yield made
-    made.close()
+def outcome_with(place: Path, bug: Bug | None, tests: list[str]) -> Outcome:
+    """What becomes of these tests in a copy of the source with the bug."""
+    tree = place / "source"
+    copy_source(tree)
+    if bug is not None:
+        bug.plant(tree)
+    return run_tests(tree, tests)
 
 
 def test_there_are_enough_of_them_and_each_has_a_name() -> None:
@@ -101,16 +64,17 @@ def test_a_bug_that_does_not_fit_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_the_tests_pass_without_a_bug(runs: Runs) -> None:
-    outcome = runs.outcome(WITHOUT)
+@pytest.mark.long
+def test_the_tests_pass_without_a_bug(tmp_path: Path) -> None:
+    outcome = outcome_with(tmp_path, None, sorted({test for bug in BUGS for test in bug.caught_by}))
     assert not outcome.failures, outcome.output
     assert outcome.collected
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
-def test_bug_is_caught(runs: Runs, bug: Bug) -> None:
-    check_caught(bug, runs.outcome(bug.name))
+def test_bug_is_caught(tmp_path: Path, bug: Bug) -> None:
+    check_caught(bug, outcome_with(tmp_path, bug, list(bug.caught_by)))
 
 
 def check_caught(bug: Bug, outcome: Outcome) -> None:

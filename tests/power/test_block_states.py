@@ -106,6 +106,7 @@ class Recording:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_whatever_the_disk_holds_everything_synced_is_there(
     place: Path, tmp_path: Path, states: int, seed: int
 ) -> None:

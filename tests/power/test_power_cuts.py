@@ -160,6 +160,7 @@ def cut_again_and_again(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_power_cut_at_any_moment_everything_synced_is_there(
     place: Path, tmp_path: Path, cuts: int, seed: int
 ) -> None:
