@@ -370,7 +370,7 @@ class Contents:
         """fallocate(2): room ahead, holes, zeroes. What an element holds would have to be copied
         first, which cannot be waited for here: NotAllocatable, and programs write instead."""
         file, node = handle.file, handle.file.node
-        if mode not in ALLOCATE_MODES or file.lock.locked():
+        if mode not in ALLOCATE_MODES or file.is_locked:
             raise NotAllocatable(node.ino)
         if offset + length > FILE_LIMIT_BYTES:
             raise FileTooLarge(node.ino)
@@ -396,7 +396,7 @@ class Contents:
 
     async def _make_writable(self, file: OpenFile, *, truncate: bool) -> None:
         """Content OPEN, descriptor on its spool file. Suspends only for content to be copied."""
-        if not file.lock.locked() and self._make_writable_now(file, truncate):
+        if not file.is_locked and self._make_writable_now(file, truncate):
             return
         async with file.lock:
             if not self._make_writable_now(file, truncate):

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import trio
 
@@ -49,7 +49,7 @@ class OpenFile:
     """What the spool's budget has been charged for the OPEN spool file."""
     unsynced_name: bool = True
     """Nobody knows that the spool file's name is durable: it is synced along with the content."""
-    lock: trio.Lock = field(default_factory=trio.Lock)
+    _lock: trio.Lock | None = None
     backing: int = 0
     """The kernel's id of the spool file that it reads and writes by itself; see passthrough.py."""
     seen_times_ns: tuple[int, int] = (0, 0)
@@ -61,6 +61,17 @@ class OpenFile:
     is_mapped: bool = False
     """All descriptors are closed, and yet somebody may be writing: what a mapping, or a program
     that has outlived a killed daemon, still does."""
+
+    @property
+    def lock(self) -> trio.Lock:
+        """Held across a suspension by the task that changes this object. Most never need it."""
+        if self._lock is None:
+            self._lock = trio.Lock()
+        return self._lock
+
+    @property
+    def is_locked(self) -> bool:
+        return self._lock is not None and self._lock.locked()
 
     def drop_descriptor(self) -> None:
         if self.descriptor >= 0:

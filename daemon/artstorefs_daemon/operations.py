@@ -287,7 +287,7 @@ class Operations(pyfuse3.Operations):
         caller = _caller(context)
         node = self._tree.create(parent, name, mode, caller, open_content=True)
         handle = self._contents.created(node, flags | os.O_WRONLY, caller.uid)
-        return self._file_info(handle), self._entry(node)
+        return self._file_info(handle), entry_attributes(node)  # nobody can have written yet
 
     @answers
     async def open(self, inode: int, flags: int, context: Any) -> pyfuse3.FileInfo:
