@@ -10,6 +10,7 @@ everything, so that nobody carries the files of the last one meanwhile.
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -48,6 +49,12 @@ def parse_arguments() -> argparse.Namespace:
         default=Path("/var/tmp"),
         help="where to make a temporary directory, on the disk to be compared (default /var/tmp)",
     )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=RECENTLY_DELETED_S,
+        help="seconds to wait for a disk that is slow after many files were deleted (default 330)",
+    )
     parser.add_argument("--json", action="store_true", help="all numbers instead of the table")
     parser.add_argument("--check", action="store_true", help="end with 1 if a goal is missed")
     arguments = parser.parse_args()
@@ -72,10 +79,41 @@ def _positive(text: str) -> int:
     return number
 
 
+QUICK_CREATES_PER_S = 4000
+"""A local filesystem that makes fewer files a second is busy with something else."""
+
+RECENTLY_DELETED_S = 330
+"""For five minutes ext4 passes over the inodes of deleted files one by one (fs/ext4/ialloc.c,
+recently_deleted), for each file that is made beside them: 1 ms instead of 0.05."""
+
+PROBED_FILES = 200
+
+
+def wait_for_quick_creates(directory: Path, patience_s: float) -> None:
+    """Wait until files are made in `directory` as fast as usual, at most `patience_s`."""
+    deadline = time.monotonic() + patience_s
+    for probe in itertools.count():
+        place = directory / str(probe)
+        place.mkdir(parents=True)
+        start = time.perf_counter()
+        for number in range(PROBED_FILES):
+            (place / str(number)).touch()
+        if PROBED_FILES / (time.perf_counter() - start) >= QUICK_CREATES_PER_S:
+            return
+        if time.monotonic() > deadline:
+            print("the disk makes files slowly, also without a mount", file=sys.stderr)
+            return
+        if probe == 0:
+            print("waiting until the disk makes files as fast as usual", file=sys.stderr)
+        time.sleep(10)
+
+
 class Benchmark:
     """`local` and the mount of `archive` are the two directories that are compared."""
 
-    def __init__(self, base: Path, files: int, size_bytes: int, rounds: int) -> None:
+    def __init__(
+        self, base: Path, files: int, size_bytes: int, rounds: int, patience_s: float
+    ) -> None:
         self.local = base / "local"
         self.local.mkdir()
         source = collect_source(base, min(files, COPIED_FILES))
@@ -83,10 +121,12 @@ class Benchmark:
         self.archive = MountedArchive(base / "archive")
         self.files = files
         self.rounds = rounds
+        self.patience_s = patience_s
 
     def prepare(self) -> None:
         """The mount, and on both sides the tree that all rounds list."""
         self.archive.start()
+        wait_for_quick_creates(self.archive.base / "probe", self.patience_s)
         for directory in (self.local, self.archive.mount):
             make_tree(directory, self.files)
             for number in range(self.rounds):
@@ -143,7 +183,9 @@ def main() -> int:
     arguments = parse_arguments()
     base = Path(tempfile.mkdtemp(prefix="asfs-", dir=arguments.directory))
     try:
-        benchmark = Benchmark(base, arguments.files, arguments.size, arguments.rounds)
+        benchmark = Benchmark(
+            base, arguments.files, arguments.size, arguments.rounds, arguments.patience
+        )
         try:
             benchmark.prepare()
             benchmark.run()

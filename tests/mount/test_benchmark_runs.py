@@ -12,7 +12,7 @@ import pytest
 from ..harness import REPOSITORY
 
 BENCHMARK = REPOSITORY / "tests" / "benchmarks" / "run.py"
-TINY = ("--files", "20", "--size", "1MiB", "--rounds", "1")
+TINY = ("--files", "20", "--size", "1MiB", "--rounds", "1", "--patience", "0")
 
 ROWS = [
     "create, write 4 KiB, close",
