@@ -264,9 +264,17 @@ async def test_client_that_does_not_read_is_dropped(
     monkeypatch.setattr(control, "SEND_LIMIT_S", 0.05)
     server.service.status = lambda: {"archive": "x" * 4_000_000}  # type: ignore[method-assign]
     client = await server.connect()
+    await clients_are(server, 1)
     await client.stream.send_all(b'{"id":1,"method":"status"}\n' * 3)
-    await trio.sleep(0.2)
-    assert server.control._clients == 0
+    await clients_are(server, 0)
+
+
+async def clients_are(server: Server, number: int) -> None:
+    for _ in range(1000):
+        if server.control._clients == number:
+            return
+        await trio.sleep(0.01)
+    raise AssertionError(f"{server.control._clients} clients, not {number}")
 
 
 async def test_client_that_goes_away_in_the_middle(server: Server) -> None:
