@@ -441,8 +441,11 @@ class Contents:
         return True
 
     def _reopen(self, file: OpenFile, descriptor: int, version: int, size: int) -> None:
+        node = file.node
         try:
-            self._archive.changes.content_opened(file.node, version, size)
+            # Of OPEN content a start takes the times of the spool file; nothing is written yet.
+            os.utime(descriptor, ns=(node.atime_ns, node.mtime_ns))
+            self._archive.changes.content_opened(node, version, size)
         except BaseException:
             os.close(descriptor)
             raise

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from artstorefs.filesystem.attributes import AttributeChange
 from artstorefs.filesystem.errors import SpoolFull
 from artstorefs.state.index import ROOT_INO
 from artstorefs.state.node import ContentState, Node
@@ -361,3 +362,21 @@ def test_spool_file_that_was_put_aside_half_or_twice(tmp_path: Path) -> None:
     assert spool.put_aside("abc.3") == str(lost / "abc.3.1")
     assert (lost / "abc.3.1").read_bytes() == b"another"
     assert spool.names() == []
+
+
+@pytest.mark.parametrize("state", [*STATES, "empty"])
+async def test_times_stay_when_a_kill_comes_between_opening_and_the_first_write(
+    bench: Workbench, state: str
+) -> None:
+    """Found by the kill test: the time that a program had set was lost."""
+    node = await bring_to(bench, state) if state != "empty" else bench.make(b"f")
+    times = AttributeChange(atime_ns=1_000_000_000_123, mtime_ns=2_000_000_000_456)
+    await bench.attributes.change(node, times, ME)
+    handle = await bench.open_file(node)
+    await bench.contents._make_writable(handle.file, truncate=False)
+    assert node.content_state == ContentState.OPEN
+    bench.restart()
+    found = bench.tree.lookup(ROOT_INO, b"f")
+    assert found is not None
+    assert (found.atime_ns, found.mtime_ns) == (1_000_000_000_123, 2_000_000_000_456)
+    assert found.content_state == (ContentState.EMPTY if state == "empty" else ContentState.SEALED)
