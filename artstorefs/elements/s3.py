@@ -312,7 +312,8 @@ class S3Element:
             return True
         if "-" in etag and source >= 0:
             wanted = self._settings.part_size
-            if s3_multipart.file_etag(source, change.size_bytes, wanted) == etag:
+            hashes = s3_multipart.file_hashes(source, change.size_bytes, wanted)
+            if hashes == (change.sha256, etag):
                 return True
         with self.open_read(key) as stream:
             try:
@@ -398,10 +399,10 @@ class S3Element:
             self._was_seen = True
             return
         except S3Trouble as exc:
-            if exc.trouble is not Trouble.ABSENT:
+            if exc.trouble not in (Trouble.ABSENT, Trouble.DENIED):
                 raise self._error("", exc, reads=reads, whole=True) from exc
         try:
-            fetch(self._connection, name, 0, 1)  # unlike a HEAD, it says what is missing
+            fetch(self._connection, name, 0, 1)  # unlike a HEAD, it says what is wrong
         except S3Trouble as exc:
             if exc.trouble is not Trouble.ABSENT:
                 raise self._error("", exc, reads=reads, whole=True) from exc
@@ -426,10 +427,10 @@ class S3Element:
         kind = trouble.trouble
         if whole is None:
             whole = kind is Trouble.CREDENTIALS
-            if reads and kind in (Trouble.ABSENT, Trouble.DENIED):
+            if kind is Trouble.DENIED or (kind is Trouble.ABSENT and reads):
                 try:
-                    self._check_present(reads=True)
-                except ElementUnavailable as exc:
+                    self._check_present(reads=reads)
+                except ElementError as exc:
                     return exc
         if kind is Trouble.EXISTS and reads:
             reason = f"{self._settings.where}: the object was changed while it was read"

@@ -57,21 +57,21 @@ RETRIED: Final = frozenset({Trouble.PASSING, Trouble.GARBLED})
 RETRY_AFTER_LIMIT_S: Final = 30.0
 """A server that asks for longer is left alone by failing: the transfer tries again later."""
 
-_AGAIN: Final = "it is tried again"
+_AGAIN: Final = "another attempt may succeed"
 _CREDENTIALS: Final = "check the access key, or profile and credentials_file of the element"
 _PERMISSION: Final = "give these credentials the right to read, write, list and delete there"
 _CLOCK: Final = "set the clock of this machine, for example with timedatectl set-ntp true"
 _REGION: Final = "set region of the element to that of the bucket"
 _BUCKET: Final = "create the bucket, or correct bucket and endpoint of the element"
 _ROOM: Final = "free some, or raise the quota of the bucket"
-_NETWORK: Final = f"check endpoint and network; {_AGAIN}"
+_NETWORK: Final = "check endpoint and network"
 
 _CODES: Final[dict[str, tuple[Trouble, str]]] = {
     "NoSuchKey": (Trouble.ABSENT, "nothing is under this key"),
     "404": (Trouble.ABSENT, "nothing is under this key"),
     "PreconditionFailed": (Trouble.EXISTS, "the key is taken"),
     "412": (Trouble.EXISTS, "the key is taken"),
-    "NoSuchUpload": (Trouble.NO_UPLOAD, f"the server has dropped the multipart upload; {_AGAIN}"),
+    "NoSuchUpload": (Trouble.NO_UPLOAD, f"the server has dropped the upload; {_AGAIN}"),
     "InvalidPart": (Trouble.NO_UPLOAD, f"the server has lost a part of the upload; {_AGAIN}"),
     "InvalidRange": (Trouble.RANGE, "the range is behind the end"),
     "416": (Trouble.RANGE, "the range is behind the end"),
@@ -95,7 +95,7 @@ _CODES: Final[dict[str, tuple[Trouble, str]]] = {
     "AuthorizationHeaderMalformed": (Trouble.UNREACHABLE, f"the region is wrong; {_REGION}"),
     "IllegalLocationConstraintException": (Trouble.UNREACHABLE, f"wrong region; {_REGION}"),
     "301": (Trouble.UNREACHABLE, f"the bucket is in another region; {_REGION}"),
-    "400": (Trouble.UNREACHABLE, f"the request is refused; {_REGION}, and {_CREDENTIALS}"),
+    "400": (Trouble.DENIED, f"the request is refused; {_REGION}, and {_CREDENTIALS}"),
     "QuotaExceeded": (Trouble.FULL, f"the quota is used up; {_ROOM}"),
     "XMinioAdminBucketQuotaExceeded": (Trouble.FULL, f"the quota is used up; {_ROOM}"),
     "XMinioStorageFull": (Trouble.FULL, f"the server is full; {_ROOM}"),
@@ -106,6 +106,7 @@ _CODES: Final[dict[str, tuple[Trouble, str]]] = {
     "ConditionalRequestConflict": (Trouble.PASSING, f"another writer was there; {_AGAIN}"),
     "OperationAborted": (Trouble.PASSING, f"another change was under way there; {_AGAIN}"),
     "409": (Trouble.PASSING, f"another change was under way there; {_AGAIN}"),
+    "503": (Trouble.PASSING, f"the server is too busy; {_AGAIN}"),
     "429": (Trouble.PASSING, f"the server asks for fewer requests; {_AGAIN}"),
     "NotImplemented": (
         Trouble.DENIED,

@@ -71,11 +71,17 @@ def composite_etag(digests: list[bytes]) -> str:
     return f"{_md5(b''.join(digests)).hexdigest()}-{len(digests)}"
 
 
-def file_etag(descriptor: int, size_bytes: int, wanted_bytes: int) -> str:
-    """The ETag that a file would have if it was sent in parts by us. Blocks."""
+def file_hashes(descriptor: int, size_bytes: int, wanted_bytes: int) -> tuple[str, str]:
+    """SHA-256 of a file, 64 hex digits, and the ETag that it would have if it was sent in parts by
+    us. Blocks."""
     step = part_bytes(size_bytes, wanted_bytes)
-    offsets = range(0, size_bytes, step)
-    return composite_etag([_md5(_read(descriptor, step, offset)).digest() for offset in offsets])
+    whole = hashlib.sha256()
+    digests = []
+    for offset in range(0, size_bytes, step):
+        data = _read(descriptor, step, offset)
+        whole.update(data)
+        digests.append(_md5(data).digest())
+    return whole.hexdigest(), composite_etag(digests)
 
 
 def find_uploads(connection: S3Connection, prefix: str) -> Iterator[Found]:

@@ -137,7 +137,9 @@ def _piece(answer: "GetObjectOutputTypeDef", offset: int, length: int, where: st
         raise S3Trouble(Trouble.UNREACHABLE, f"{where}: the server ignores ranges; see its log")
     first, last, size = map(int, match.groups())
     if first != offset or last != min(offset + length, size) - 1 or len(data) != last - first + 1:
-        raise S3Trouble(Trouble.PASSING, f"{where}: the answer was cut off; it is tried again")
+        raise S3Trouble(
+            Trouble.PASSING, f"{where}: the answer was cut off; another attempt may succeed"
+        )
     if len(data) == size and not _is_right(answer, data):
         reason = f"{where}: what arrived does not have the hash that the server has for it"
         raise S3Trouble(Trouble.GARBLED, reason)

@@ -5,10 +5,12 @@ instead of, or after, the request's way to the server. On loopback only.
 """
 
 import http.client
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 _NOT_FORWARDED = {"connection", "expect", "keep-alive", "transfer-encoding"}
@@ -40,6 +42,8 @@ class Answer:
     status: int
     code: str = ""
     message: str = "said by the proxy"
+    body: str = ""
+    """In place of the error that `code` and `message` make."""
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -68,16 +72,25 @@ Fault = Answer | Hang | Drop | Spoil
 class Proxy:
     """Between a client, which takes `url` for the server, and the server at `upstream`."""
 
-    def __init__(self, upstream: str) -> None:
+    def __init__(self, upstream: str, certificate: Path | None = None) -> None:
+        """`certificate`: a file with certificate and key, for which this speaks TLS."""
         parts = urlsplit(upstream)
         self.upstream = (str(parts.hostname), int(parts.port or 80))
         self.requests: list[Request] = []
         self.rule: Callable[[Request], Fault | None] | None = None
         self.closed = threading.Event()
         self._server = _Server(self)
+        if certificate is not None:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(certificate)
+            # The handshake belongs into the thread of the connection, not into accept().
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        scheme = "http" if certificate is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self._server.server_address[1]}"
 
     def fail_once(self, matches: Callable[[Request], bool], fault: Fault) -> None:
         """Let the first request that matches fail, and no other."""
@@ -159,7 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _say(self, answer: Answer) -> None:
         text = f"<Error><Code>{answer.code}</Code><Message>{answer.message}</Message></Error>"
-        data = text.encode() if answer.code and self.command != "HEAD" else b""
+        data = (answer.body or text).encode() if self.command != "HEAD" else b""
         headers = [*answer.headers.items(), ("Content-Length", str(len(data)))]
         self._forward(answer.status, headers, data, None)
 
