@@ -1,0 +1,117 @@
+"""An archive in a bucket, mounted: the whole way from programs to the server and back."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ..harness import MountedArchive
+from ..mount.awkward_tree import make_awkward_tree
+from ..mount.whole_tree import restore, tree_of
+from .proxy import Proxy
+from .servers import BUCKET, Server
+
+pytestmark = pytest.mark.slow
+
+LARGE_BYTES = 23_000_000
+"""More than two blocks, and five parts."""
+
+
+@pytest.fixture
+def prefix(seaweedfs_server: Server) -> str:
+    return seaweedfs_server.new_prefix()
+
+
+@pytest.fixture
+def bucket_proxy(seaweedfs_server: Server) -> Iterator[Proxy]:
+    proxy = Proxy(seaweedfs_server.url)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def archive(
+    seaweedfs_server: Server,
+    prefix: str,
+    bucket_proxy: Proxy,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[MountedArchive]:
+    """Mounted, with nothing in it. Its path is short: that of a socket has 107 bytes at most."""
+    made = MountedArchive(
+        tmp_path_factory.mktemp("s3m"),
+        settings="settle_s = 0.2",
+        place=f"s3:{BUCKET}/{prefix}",
+        element_arguments=f",endpoint={bucket_proxy.url},credentials_file="
+        f"{seaweedfs_server.credentials},multipart_threshold=5MiB,part_size=5MiB",
+    )
+    yield made.start()
+    bucket_proxy.rule = None
+    made.clean_up()
+
+
+def download(server: Server, prefix: str, target: Path) -> None:
+    """What `aws s3 sync` does."""
+    client = server.client()
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix):
+        for found in page["Contents"]:
+            path = target / found["Key"].removeprefix(prefix)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            client.download_file(BUCKET, found["Key"], str(path))
+
+
+def test_awkward_tree_in_a_bucket_remounted_rebuilt_checked_and_restored(
+    archive: MountedArchive, seaweedfs_server: Server, prefix: str, tmp_path: Path
+) -> None:
+    make_awkward_tree(archive.mount)
+    large = os.urandom(LARGE_BYTES)
+    (archive.mount / "large").write_bytes(large)
+    wanted = tree_of(archive.mount)
+    archive.flush()
+    (element,) = archive.status()["elements"]
+    assert (element["kind"], element["state"]) == ("s3", "ok")
+    assert element["path"] == f"s3:{BUCKET}/{prefix.rstrip('/')}"
+
+    archive.remount()
+    assert tree_of(archive.mount) == wanted
+    with (archive.mount / "large").open("r+b") as file:
+        file.seek(9_000_000)
+        file.write(b"changed")
+    wanted = tree_of(archive.mount)
+    archive.flush()
+    archive.stop()
+
+    shutil.rmtree(archive.state)
+    shutil.rmtree(archive.base / "cache")
+    archive.start()
+    assert tree_of(archive.mount) == wanted
+    archive.stop()
+    archive.run("rebuild", str(archive.toml))
+    archive.run("fsck", str(archive.toml), "--deep")
+
+    download(seaweedfs_server, prefix, tmp_path / "synced")
+    done = restore(tmp_path / "synced", tmp_path / "restored")
+    assert done.returncode == 0, done.stderr
+    assert tree_of(tmp_path / "restored") == wanted
+
+
+def test_server_that_goes_away_keeps_what_was_written_and_gets_it_later(
+    archive: MountedArchive, bucket_proxy: Proxy
+) -> None:
+    (archive.mount / "before").write_bytes(b"before")
+    archive.flush()
+    bucket_proxy.switch_off()
+    (archive.mount / "meanwhile").write_bytes(b"meanwhile")
+    os.rename(archive.mount / "before", archive.mount / "renamed")
+    assert sorted(os.listdir(archive.mount)) == ["meanwhile", "renamed"]
+    assert (archive.mount / "meanwhile").read_bytes() == b"meanwhile"
+    archive.kill()
+    bucket_proxy.rule = None
+    archive.start()
+    archive.flush()
+    archive.stop()
+    shutil.rmtree(archive.state)
+    archive.start()
+    assert (archive.mount / "meanwhile").read_bytes() == b"meanwhile"
+    assert (archive.mount / "renamed").read_bytes() == b"before"
