@@ -199,6 +199,16 @@ def test_other_content_under_the_same_etag_layout_is_not_ours(bench: Bench) -> N
         element.put(KEY, str(bench.source), size_bytes=SIZE, sha256=sha256)
 
 
+def test_completing_after_somebody_else_was_faster(bench: Bench) -> None:
+    element = bench.open()
+    bench.put(element)
+    path = bench.settings.prefix + KEY
+    bench.server.client().put_object(Bucket=BUCKET, Key=path, Body=b"foreign")
+    with pytest.raises(ObjectExists):
+        element.barrier()
+    assert element.read(KEY, 0, 10) == b"foreign"
+
+
 @pytest.mark.parametrize("fault", [Drop(forwarded=True), Drop(), Answer(500, "InternalError")])
 def test_trouble_while_completing_is_not_seen(bench: Bench, fault: Drop | Answer) -> None:
     element = bench.open()

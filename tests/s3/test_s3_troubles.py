@@ -26,6 +26,7 @@ from .servers import BUCKET, Server, credentials_in
 
 KEY = "2026/11/23/22/harbour.tif"
 DOCUMENT = f"{KEY}.attr.json"
+LONG_AGO = "Wed, 21 Oct 2015 07:28:00 GMT"
 TEXT = b'{"schema_version": "2.0"}'
 
 
@@ -247,6 +248,24 @@ def test_truncated_body_is_asked_for_again(
     proxy.rule = lambda request: Spoil(keep_bytes) if is_get(request) else None
     with pytest.raises(ElementUnavailable):
         element.read(DOCUMENT, 0, 4097)
+
+
+@pytest.mark.parametrize("told", ["bytes 0-9/10", "bytes 0-2/10", "bytes 1-3/4"])
+def test_answer_that_is_not_the_range_that_was_asked_for_is_none(
+    element: S3Element, proxy: Proxy, told: str
+) -> None:
+    headers = {"Content-Range": told, "ETag": "etag", "Last-Modified": LONG_AGO}
+    answer = Answer(206, body="abc", headers=headers)
+    proxy.rule = lambda request: answer if is_get(request) else None
+    with pytest.raises(ElementUnavailable, match="was cut off"):
+        element.read(DOCUMENT, 0, 100)
+
+
+def test_server_that_ignores_ranges_is_told(element: S3Element, proxy: Proxy) -> None:
+    answer = Answer(200, body="abc", headers={"ETag": "etag", "Last-Modified": LONG_AGO})
+    proxy.rule = lambda request: answer if is_get(request) else None
+    with pytest.raises(ElementUnavailable, match="the server ignores ranges"):
+        element.read(DOCUMENT, 0, 100)
 
 
 def test_flipped_bit_of_a_whole_object_is_asked_for_again_then_damage(
