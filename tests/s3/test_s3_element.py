@@ -158,18 +158,25 @@ def test_process_that_was_forked_has_connections_of_its_own(server: Server) -> N
     # Two processes on one connection take answers from each other: with one attempt that is seen.
     settings = server.settings(attempts=1, read_timeout_s=5.0)
     element = S3Element("bucket1", settings)
+    other = f"{KEY}.attr.json"
     element.replace(KEY, b"content")
+    element.replace(other, b"{}")
     element.barrier()
+    reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            right = [element.read(KEY, 0, 10) == b"content" for _ in range(20)]
+            os.write(writing, b"!")
+            right = [element.read(other, 0, 10) == b"{}" for _ in range(100)]
             os._exit(0 if all(right) else 1)
         finally:
             os._exit(2)
-    for _ in range(20):
+    os.read(reading, 1)  # so that both are at it at the same time
+    for _ in range(100):
         assert element.read(KEY, 0, 10) == b"content"
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    os.close(reading)
+    os.close(writing)
     element.close()
 
 
