@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 import boto3
 import botocore.session
 from botocore.config import Config
+from botocore.loaders import create_loader
 
 from artstorefs.elements.s3_errors import EXPECTED, RETRIED, Trouble, trouble_of
 
@@ -35,6 +36,9 @@ KEY_BYTES_MAX: Final = 1024
 
 DEFAULT_REGION: Final = "us-east-1"
 """What servers of one region, which most are that are not Amazon's, take for theirs."""
+
+_MODELS: Final = create_loader()
+"""What botocore knows of S3, read from its files once: that is most of the making of a client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,7 @@ class S3Connection:
 
 def _make_client(settings: S3Settings) -> "S3Client":
     session = botocore.session.Session(profile=settings.profile)
+    session.register_component("data_loader", _MODELS)
     if settings.credentials_file is not None:
         session.set_config_variable("credentials_file", settings.credentials_file)
         if settings.profile is None:

@@ -104,7 +104,14 @@ def seaweedfs(folder: Path) -> Iterator[Server]:
         data.mkdir()
         master, volume, filer, s3 = free_ports(4)
         arguments = [
-            *(str(binary), "server", "-s3", f"-s3.config={configuration}", f"-dir={data}"),
+            *(
+                str(binary),
+                f"-logdir={folder}",
+                "server",
+                "-s3",
+                f"-s3.config={configuration}",
+                f"-dir={data}",
+            ),
             *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-master.port={master}"),
             *(f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={s3}"),
             *("-s3.port.iceberg=0", "-s3.port.lance=0", "-master.volumeSizeLimitMB=256"),

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,6 +95,35 @@ def test_awkward_tree_in_a_bucket_remounted_rebuilt_checked_and_restored(
     done = restore(tmp_path / "synced", tmp_path / "restored")
     assert done.returncode == 0, done.stderr
     assert tree_of(tmp_path / "restored") == wanted
+
+
+def test_fsck_repairs_in_a_bucket(
+    archive: MountedArchive, seaweedfs_server: Server, prefix: str
+) -> None:
+    (archive.mount / "file").write_bytes(b"content")
+    archive.flush()
+    archive.stop()
+    client = seaweedfs_server.client()
+    orphan = f"2025/01/02/03/x_anna_20250102T030405_{uuid.uuid4()}.jpg"
+    orphan_bytes = os.urandom(100_000)
+    client.put_object(Bucket=BUCKET, Key=prefix + orphan, Body=orphan_bytes)
+    (stored,) = [
+        found["Key"]
+        for found in client.list_objects_v2(Bucket=BUCKET, Prefix=f"{prefix}20")["Contents"]
+        if not found["Key"].endswith(".attr.json") and found["Key"] != prefix + orphan
+    ]
+    client.create_multipart_upload(Bucket=BUCKET, Key=stored)
+    done = archive.run("fsck", str(archive.toml), "--repair", check=False)
+    assert "object-without-sidecar" in done.stdout
+    assert "given up, and its room with it" in done.stdout
+    keys = [
+        found["Key"] for found in client.list_objects_v2(Bucket=BUCKET, Prefix=prefix)["Contents"]
+    ]
+    assert prefix + orphan not in keys
+    (kept,) = [key for key in keys if key.endswith(".kept")]
+    assert client.get_object(Bucket=BUCKET, Key=kept)["Body"].read() == orphan_bytes
+    assert "Uploads" not in client.list_multipart_uploads(Bucket=BUCKET, Prefix=prefix)
+    archive.run("fsck", str(archive.toml), "--deep")
 
 
 def test_server_that_goes_away_keeps_what_was_written_and_gets_it_later(
