@@ -18,7 +18,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.loaders import create_loader
 
-from artstorefs.elements.s3_errors import EXPECTED, RETRIED, Trouble, trouble_of
+from artstorefs.elements.s3_errors import EXPECTED, RETRIED, S3Trouble, Trouble, trouble_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -71,6 +71,9 @@ class S3Settings:
     attempts: int = 5
     pause_s: float = 0.2
     pause_limit_s: float = 10.0
+    rest_s: float = 5.0
+    """How long a server is left alone that has answered none of the attempts at one request: each
+    file of a large batch would wait as long as the first, and all others behind them."""
 
     @property
     def where(self) -> str:
@@ -98,24 +101,35 @@ class S3Connection:
         self._client: S3Client | None = None
         self._pid = 0
         self._random = random.Random()
+        self._failed: S3Trouble | None = None
+        self._rest_until = 0.0
 
     def run(self, request: Callable[["S3Client"], _Answer]) -> _Answer:
         """The answer to a request that may be repeated; blocks. Raises `S3Trouble`.
 
         `request` reads the body as well, if it wants one, so that a body that is cut off is asked
         for again. Pauses grow, with as much chance in them as there is pause, so that many clients
-        that failed together do not come back together.
+        that failed together do not come back together. A server that answered none is then
+        left alone for `rest_s`, and what is asked meanwhile fails in the same way.
         """
         settings = self.settings
+        failed = self._failed
+        if failed is not None and time.monotonic() < self._rest_until:
+            raise S3Trouble(failed.trouble, failed.reason)
         pause_s = settings.pause_s
         for left in range(settings.attempts - 1, -1, -1):
             try:
-                return request(self._get_client())
+                answer = request(self._get_client())
+                self._failed = None
+                return answer
             except EXPECTED as exc:
                 trouble = trouble_of(exc, settings.where)
                 if trouble.trouble is Trouble.CREDENTIALS:
                     self._forget_client()  # the next request reads the credentials anew
                 if trouble.trouble not in RETRIED or left == 0:
+                    if trouble.trouble is Trouble.SILENT:
+                        self._rest_until = time.monotonic() + settings.rest_s
+                        self._failed = trouble
                     raise trouble from exc
             time.sleep(max(trouble.retry_after_s, pause_s * self._random.uniform(0.5, 1.0)))
             pause_s = min(pause_s * 2, settings.pause_limit_s)

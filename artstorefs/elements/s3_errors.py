@@ -44,6 +44,7 @@ class Trouble(enum.Enum):
     NO_UPLOAD = "the multipart upload is not there any more"
     RANGE = "the range begins behind the end of the object"
     PASSING = "the server or the way to it fails for a moment; try again"
+    SILENT = "no answer comes; try again, and then leave the server alone for a while"
     GARBLED = "what arrived is not what was sent; try again"
     UNREACHABLE = "the element as a whole cannot be used; trying again at once does not help"
     CREDENTIALS = "the element as a whole refuses us; a person must act"
@@ -52,7 +53,7 @@ class Trouble(enum.Enum):
     KEY = "a key that this server cannot hold"
 
 
-RETRIED: Final = frozenset({Trouble.PASSING, Trouble.GARBLED})
+RETRIED: Final = frozenset({Trouble.PASSING, Trouble.SILENT, Trouble.GARBLED})
 
 RETRY_AFTER_LIMIT_S: Final = 30.0
 """A server that asks for longer is left alone by failing: the transfer tries again later."""
@@ -196,11 +197,11 @@ def _not_answered(exc: Exception) -> tuple[Trouble, str]:
             text = "set ca_bundle to the certificate of its authority, or correct endpoint"
             return Trouble.UNREACHABLE, f"TLS fails: {_innermost(exc)}; {text}"
         case ConnectTimeoutError() | ReadTimeoutError():
-            return Trouble.PASSING, f"nothing answers in time; {_NETWORK}"
+            return Trouble.SILENT, f"nothing answers in time; {_NETWORK}"
         case IncompleteReadError() | ResponseStreamingError():
             return Trouble.PASSING, f"the answer was cut off; {_AGAIN}"
         case ConnectionError() | HTTPClientError() | HTTPError():
-            return Trouble.PASSING, f"no connection: {_innermost(exc)}; {_NETWORK}"
+            return Trouble.SILENT, f"no connection: {_innermost(exc)}; {_NETWORK}"
         case _:
             return Trouble.UNREACHABLE, f"{exc}; check the settings of the element"
 
