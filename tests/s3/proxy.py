@@ -77,6 +77,7 @@ class Proxy:
         parts = urlsplit(upstream)
         self.upstream = (str(parts.hostname), int(parts.port or 80))
         self.requests: list[Request] = []
+        self.stored: list[Request] = []
         self.rule: Callable[[Request], Fault | None] | None = None
         self.closed = threading.Event()
         self._server = _Server(self)
@@ -115,6 +116,10 @@ class Proxy:
         """Numbers of the parts of uploads that were sent, in order of their coming."""
         return [int(one.query["partNumber"][0]) for one in self.requests if one.is_part]
 
+    def answered_parts(self) -> list[int]:
+        """The same, of those alone that the server has stored."""
+        return [int(one.query["partNumber"][0]) for one in self.stored if one.is_part]
+
     def close(self) -> None:
         """End everything."""
         self.closed.set()
@@ -152,9 +157,9 @@ class _Handler(BaseHTTPRequestHandler):
         proxy = self.server.proxy
         proxy.requests.append(request)
         fault = proxy.rule(request) if proxy.rule is not None else None
-        self._answer(body, fault)
+        self._answer(request, body, fault)
 
-    def _answer(self, body: bytes, fault: Fault | None) -> None:
+    def _answer(self, request: Request, body: bytes, fault: Fault | None) -> None:
         match fault:
             case Answer():
                 self._say(fault)
@@ -168,6 +173,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
             case _:
                 status, headers, answer = self._ask(body)
+                if status == 200 and request.method == "PUT":
+                    self.server.proxy.stored.append(request)
                 self._forward(status, headers, answer, fault)
 
     def _say(self, answer: Answer) -> None:

@@ -2,16 +2,19 @@
 
 import os
 import shutil
+import signal
+import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from ..harness import MountedArchive
+from ..harness import MountedArchive, children, wait_for_end
 from ..mount.awkward_tree import make_awkward_tree
 from ..mount.whole_tree import restore, tree_of
-from .proxy import Proxy
+from .proxy import Hang, Proxy, Request
 from .servers import BUCKET, Server
 
 pytestmark = pytest.mark.slow
@@ -50,6 +53,13 @@ def archive(
     yield made.start()
     bucket_proxy.rule = None
     made.clean_up()
+
+
+def wait_until(is_so: Callable[[], bool], limit_s: float = 60) -> None:
+    deadline = time.monotonic() + limit_s
+    while not is_so():
+        assert time.monotonic() < deadline, "it does not get there"
+        time.sleep(0.01)
 
 
 def download(server: Server, prefix: str, target: Path) -> None:
@@ -95,6 +105,36 @@ def test_awkward_tree_in_a_bucket_remounted_rebuilt_checked_and_restored(
     done = restore(tmp_path / "synced", tmp_path / "restored")
     assert done.returncode == 0, done.stderr
     assert tree_of(tmp_path / "restored") == wanted
+
+
+def test_killed_daemon_goes_on_with_the_parts_that_are_there(
+    archive: MountedArchive, bucket_proxy: Proxy
+) -> None:
+    reached = threading.Event()
+
+    def rule(request: Request) -> Hang | None:
+        if request.is_part and int(request.query["partNumber"][0]) == 5:
+            reached.set()
+            return Hang()
+        return None
+
+    bucket_proxy.rule = rule
+    large = os.urandom(LARGE_BYTES)
+    (archive.mount / "large").write_bytes(large)
+    assert reached.wait(60), "the fifth part is not sent"
+    wait_until(lambda: {1, 2, 3, 4} <= {*bucket_proxy.answered_parts()})
+    transfer = children(archive.pid)
+    archive.kill()
+    for pid in transfer:
+        os.kill(pid, signal.SIGKILL)
+        wait_for_end(pid)
+    bucket_proxy.rule = None
+    bucket_proxy.requests.clear()
+    archive.start()
+    archive.flush()
+    assert bucket_proxy.parts() == [5]
+    archive.remount()
+    assert (archive.mount / "large").read_bytes() == large
 
 
 def test_fsck_repairs_in_a_bucket(
