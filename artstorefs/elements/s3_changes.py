@@ -66,7 +66,7 @@ class Change:
         return (self.size_bytes, self.sha256) == (size_bytes, sha256)
 
     def content(self) -> bytes:
-        """What is to be sent; checked against the SHA-256 that it had when it was staged."""
+        """What is to be sent. OSError if its source cannot be read."""
         if self.data is not None:
             return self.data
         data = os.pread(self.descriptor, self.size_bytes, 0)
@@ -189,7 +189,11 @@ def _store_one(connection: S3Connection, change: Change, is_ours: Callable[[Chan
 
 
 def _send(connection: S3Connection, change: Change, condition: dict[str, Any]) -> None:
-    data = change.content()
+    try:
+        data = change.content()
+    except OSError as exc:
+        reason = f"its source cannot be read: {exc.strerror or exc}"
+        raise S3Trouble(Trouble.GARBLED, reason) from exc
     sha256 = hashlib.sha256(data)
     where = connection.settings.where
     if sha256.hexdigest() != change.sha256:

@@ -20,7 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from threading import Semaphore
+from threading import Event, Semaphore
 from typing import TYPE_CHECKING, Final
 
 from artstorefs.elements.s3_connection import PARTS_MAX, S3Connection
@@ -131,16 +131,16 @@ def send(connection: S3Connection, key: str, descriptor: int, size_bytes: int) -
     whole = hashlib.sha256()
     digests: list[bytes] = []
     sending: list[Future[CompletedPartTypeDef]] = []
-    room = Semaphore(settings.concurrency)
+    room, failed = Semaphore(settings.concurrency), Event()
     with ThreadPoolExecutor(settings.concurrency, "parts") as pool:
         for number, offset in enumerate(range(0, size_bytes, step), 1):
             data = _read(descriptor, step, offset)
             whole.update(data)
             digests.append(_md5(data).digest())
             room.acquire()
-            if any(one.done() and one.exception() for one in sending):
+            if failed.is_set():
                 break
-            part = _Part(connection, key, upload_id, number, data, digests[-1], room)
+            part = _Part(connection, key, upload_id, number, data, digests[-1], room, failed)
             sending.append(pool.submit(part.send, there.get(number)))
     parts = [one.result() for one in sending]
     return Upload(key, upload_id, whole.hexdigest(), composite_etag(digests), parts)
@@ -168,6 +168,7 @@ class _Part:
     data: bytes
     md5: bytes
     room: Semaphore
+    failed: Event
 
     def send(self, there: "PartTypeDef | None") -> "CompletedPartTypeDef":
         try:
@@ -186,6 +187,9 @@ class _Part:
                 )
             )
             return self._completed(answer["ETag"], sha256)
+        except BaseException:
+            self.failed.set()
+            raise
         finally:
             self.room.release()
 

@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from artstorefs.core.configuration import parse_element_argument
-from artstorefs.core.errors import ElementDenied, ElementUnavailable, KeyInvalid
+from artstorefs.core.errors import (
+    ElementDenied,
+    ElementUnavailable,
+    KeyInvalid,
+    ObjectAbsent,
+    ObjectDamaged,
+)
 from artstorefs.elements.interface import ARCHIVE_KEY, check_key
 from artstorefs.elements.opening import initialize_element, open_element
 from artstorefs.elements.s3 import S3Element
@@ -124,6 +130,24 @@ def test_new_objects_carry_their_hashes_and_what_the_configuration_says(
     assert there["Metadata"] == {"sha256": digest.hex()}
     assert there["StorageClass"] == "STANDARD_IA"
     element.close()
+
+
+def test_source_that_changes_between_staging_and_barrier_is_damage(
+    element: S3Element, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(bytes(200_000))
+    element.put(KEY, str(source), size_bytes=200_000)
+    with source.open("r+b") as file:
+        file.write(b"changed")
+    with pytest.raises(ObjectDamaged, match="its source has changed"):
+        element.barrier()
+    element.put(KEY, str(source), size_bytes=200_000)
+    os.truncate(source, 5)
+    with pytest.raises(ObjectDamaged, match="its source has changed"):
+        element.barrier()
+    with pytest.raises(ObjectAbsent):
+        element.stat(KEY)
 
 
 @pytest.mark.parametrize("size_bytes", [3, 6 << 20])
