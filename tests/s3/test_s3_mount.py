@@ -14,7 +14,7 @@ import pytest
 from ..harness import MountedArchive, children, wait_for_end
 from ..mount.awkward_tree import make_awkward_tree
 from ..mount.whole_tree import restore, tree_of
-from .proxy import Hang, Proxy, Request
+from .proxy import Hang, Proxy, Request, Spoil
 from .servers import BUCKET, Server
 
 pytestmark = pytest.mark.slow
@@ -75,6 +75,7 @@ def download(server: Server, prefix: str, target: Path) -> None:
 def test_awkward_tree_in_a_bucket_remounted_rebuilt_checked_and_restored(
     archive: MountedArchive, seaweedfs_server: Server, prefix: str, tmp_path: Path
 ) -> None:
+    """SEMANTICS: ELEM-1, ELEM-6, ELEM-9, ELEM-13"""
     make_awkward_tree(archive.mount)
     large = os.urandom(LARGE_BYTES)
     (archive.mount / "large").write_bytes(large)
@@ -110,6 +111,7 @@ def test_awkward_tree_in_a_bucket_remounted_rebuilt_checked_and_restored(
 def test_killed_daemon_goes_on_with_the_parts_that_are_there(
     archive: MountedArchive, bucket_proxy: Proxy
 ) -> None:
+    """SEMANTICS: ELEM-13"""
     reached = threading.Event()
 
     def rule(request: Request) -> Hang | None:
@@ -134,6 +136,29 @@ def test_killed_daemon_goes_on_with_the_parts_that_are_there(
     archive.flush()
     assert bucket_proxy.parts() == [5]
     archive.remount()
+    assert (archive.mount / "large").read_bytes() == large
+
+
+def test_flipped_bit_at_the_server_is_never_served(
+    archive: MountedArchive, bucket_proxy: Proxy
+) -> None:
+    """SEMANTICS: ELEM-14"""
+    small, large = b"x" * 1000, os.urandom(LARGE_BYTES)
+    (archive.mount / "small").write_bytes(small)
+    (archive.mount / "large").write_bytes(large)
+    archive.flush()
+    archive.remount()
+
+    def flip_content(request: Request) -> Spoil | None:
+        is_content = request.method == "GET" and "/20" in request.path
+        return Spoil() if is_content and ".json" not in request.path else None
+
+    bucket_proxy.rule = flip_content
+    for name in ("small", "large"):
+        with pytest.raises(OSError, match="Input/output error"):
+            (archive.mount / name).read_bytes()
+    bucket_proxy.rule = None
+    assert (archive.mount / "small").read_bytes() == small
     assert (archive.mount / "large").read_bytes() == large
 
 
@@ -169,6 +194,7 @@ def test_fsck_repairs_in_a_bucket(
 def test_server_that_goes_away_keeps_what_was_written_and_gets_it_later(
     archive: MountedArchive, bucket_proxy: Proxy
 ) -> None:
+    """SEMANTICS: ELEM-3"""
     (archive.mount / "before").write_bytes(b"before")
     archive.flush()
     bucket_proxy.switch_off()

@@ -223,6 +223,7 @@ def test_put_whose_reply_was_lost_is_recognised_by_its_content(
 def test_put_after_somebody_else_was_faster(
     element: S3Element, server: Server, proxy: Proxy, source: str
 ) -> None:
+    """SEMANTICS: ELEM-13"""
     element.put(KEY, source, size_bytes=7)
     path = f"{element._settings.prefix}{KEY}"
     server.client().put_object(Bucket=BUCKET, Key=path, Body=b"foreign")
@@ -444,6 +445,7 @@ def test_bucket_that_does_not_exist(server: Server, source: str) -> None:
 
 
 def test_emptied_bucket_is_unavailable_never_absent(element: S3Element, server: Server) -> None:
+    """SEMANTICS: ELEM-13"""
     prefix = element._settings.prefix
     for key in (ARCHIVE_KEY, DOCUMENT):
         server.client().delete_object(Bucket=BUCKET, Key=prefix + key)
