@@ -22,9 +22,19 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 class MountedArchive:
-    """`element`, `state` and `mount` are directories below `base`; `toml` is the configuration."""
+    """`element`, `state` and `mount` are directories below `base`; `toml` is the configuration.
 
-    def __init__(self, base: Path, *, settings: str = "", element_arguments: str = "") -> None:
+    With `place`, such as "s3:BUCKET/PREFIX", the element is there instead.
+    """
+
+    def __init__(
+        self,
+        base: Path,
+        *,
+        settings: str = "",
+        element_arguments: str = "",
+        place: str | None = None,
+    ) -> None:
         self.base = base
         self.element = base / "element"
         self.mount = base / "mount"
@@ -35,7 +45,7 @@ class MountedArchive:
             "init",
             "test",
             "--element",
-            f"main=local:{self.element}{element_arguments}",
+            f"main={place or f'local:{self.element}'}{element_arguments}",
             "--config-dir",
             str(base),
         )

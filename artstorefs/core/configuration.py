@@ -17,6 +17,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -37,6 +38,18 @@ _NOT_IN_PATHS: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _PATH_ALLOWED: Final = "an absolute path in UTF-8, without '..' and control characters"
 # sun_path of sockaddr_un is 108 bytes with the closing NUL (unix(7)).
 _SOCKET_PATH_MAX_BYTES: Final = 107
+# General purpose buckets have 3 to 63 lower-case letters, digits, "." and "-" (Amazon S3, "Bucket
+# naming rules"); older ones, and those of other servers, also capitals and "_".
+_BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
+_BUCKET_ALLOWED: Final = "3 to 63 letters, digits, '.', '_' or '-'"
+# Half of the 1,024 bytes of a key; ours are shorter than the other half.
+_PREFIX_MAX_BYTES: Final = 512
+_PREFIX_ALLOWED: Final = "a path without '..', empty parts and control characters, up to 512 bytes"
+_ENDPOINT_ALLOWED: Final = "http:// or https://, a host, and :PORT if it is not the usual one"
+# Amazon S3, "Multipart upload limits"; and one part for each of `concurrency` is in memory.
+_PART_MIN_BYTES: Final = 5 * 1024**2
+_PART_MAX_BYTES: Final = 128 * 1024**2
+_PART_ALLOWED: Final = 'a size from "5MiB" to "128MiB"'
 # Where ELEMENT=local:PATH,mode=… ends its path: at a comma that a key follows.
 _BEFORE_SETTING: Final = re.compile(r",(?=[A-Za-z_]+=)")
 
@@ -60,9 +73,40 @@ def _read_path(value: object) -> object:
     return Path("/" + text.lstrip("/"))  # POSIX lets a system give `//x` a meaning of its own
 
 
+def _check_bucket(value: object) -> object:
+    if isinstance(value, str) and not _BUCKET.fullmatch(value):
+        raise ValueError("not a bucket")
+    return value
+
+
+def _read_prefix(value: object) -> object:
+    """Without the "/" that may stand at its end."""
+    if not isinstance(value, str) or not value:
+        return value
+    text = value.removesuffix("/")
+    is_bad = _NOT_IN_PATHS.search(text) or "\\" in text or {"", ".", ".."} & {*text.split("/")}
+    if is_bad or len(text.encode()) > _PREFIX_MAX_BYTES:
+        raise ValueError("not a prefix")
+    return text
+
+
+def _check_endpoint(value: object) -> object:
+    if isinstance(value, str):
+        parts = urlsplit(value)  # raises ValueError for brackets that do not match
+        is_plain = value == f"{parts.scheme}://{parts.netloc}" and "@" not in parts.netloc
+        if not (is_plain and parts.scheme in ("http", "https") and parts.hostname):
+            raise ValueError("not an endpoint")
+        _ = parts.port  # raises ValueError for what is no port
+    return value
+
+
 Name = Annotated[str, BeforeValidator(_check_name)]
 Size = Annotated[int, BeforeValidator(_read_size)]
 AbsolutePath = Annotated[Path, BeforeValidator(_read_path)]
+Bucket = Annotated[str, BeforeValidator(_check_bucket)]
+Prefix = Annotated[str, BeforeValidator(_read_prefix)]
+Endpoint = Annotated[str, BeforeValidator(_check_endpoint)]
+Word = Annotated[str, Field(pattern=r"^[!-~]{1,2048}$")]
 
 
 class _Table(BaseModel):
@@ -75,14 +119,70 @@ _TableT = TypeVar("_TableT", bound=_Table)
 
 
 class ElementConfiguration(_Table):
-    """One `[[element]]` table: a place that holds objects."""
+    """One `[[element]]` table: a place that holds objects.
+
+    `path` is there if and only if `kind` is "local"; the keys from `bucket` on are for "s3" alone,
+    and `None` where the file says nothing: what S3 itself, or the environment, has for them.
+    """
 
     id: Name = Field(description=_NAME_ALLOWED)
-    kind: Literal["local"] = Field("local", description='"local"')
-    path: AbsolutePath = Field(description=_PATH_ALLOWED)
+    kind: Literal["local", "s3"] = Field("local", description='"local" or "s3"')
+    path: AbsolutePath | None = Field(None, description=_PATH_ALLOWED)
     mode: Literal["edit", "rw", "ro", "ar"] = Field("edit", description="edit, rw, ro or ar")
     priority: int = Field(1, ge=0, description="a whole number from 0; the lowest is filled first")
     capacity: Size | None = Field(None, gt=0, description=SIZE_ALLOWED)
+    bucket: Bucket | None = Field(None, description=_BUCKET_ALLOWED)
+    prefix: Prefix = Field("", description=_PREFIX_ALLOWED)
+    endpoint: Endpoint | None = Field(None, description=_ENDPOINT_ALLOWED)
+    region: Word | None = Field(None, description="the name of a region, like eu-central-1")
+    profile: Word | None = Field(None, description="the name of a profile of the credentials")
+    credentials_file: AbsolutePath | None = Field(None, description=_PATH_ALLOWED)
+    storage_class: Word | None = Field(None, description="a storage class, like STANDARD_IA")
+    addressing: Literal["path", "virtual"] | None = Field(None, description="path or virtual")
+    multipart_threshold: Size = Field(
+        16 * 1024**2, ge=_PART_MIN_BYTES, le=_PART_MAX_BYTES, description=_PART_ALLOWED
+    )
+    part_size: Size = Field(
+        8 * 1024**2, ge=_PART_MIN_BYTES, le=_PART_MAX_BYTES, description=_PART_ALLOWED
+    )
+    concurrency: int = Field(4, ge=1, le=64, description="a whole number from 1 to 64")
+    verify_tls: bool = Field(True, description="true or false")
+    ca_bundle: AbsolutePath | None = Field(None, description=_PATH_ALLOWED)
+    encryption: Literal["AES256", "aws:kms"] | None = Field(
+        None, description='"AES256" or "aws:kms"'
+    )
+    encryption_key: Word | None = Field(None, description="the id or ARN of a key of KMS")
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> Self:
+        fields = type(self).model_fields
+        needed = "path" if self.kind == "local" else "bucket"
+        if getattr(self, needed) is None:
+            reason = f"is missing; it must be {fields[needed].description}"
+            raise PlaceError(needed, reason)
+        for key in ("path",) if self.kind == "s3" else S3_KEYS:
+            if getattr(self, key) != fields[key].default:
+                raise PlaceError(key, f"is set, but an element of kind {self.kind} has no such key")
+        if self.encryption_key is not None and self.encryption != "aws:kms":
+            raise PlaceError("encryption_key", 'is set; it needs encryption = "aws:kms"')
+        if self.ca_bundle is not None and not self.verify_tls:
+            raise PlaceError("ca_bundle", "is set, but verify_tls = false ignores it; drop one")
+        return self
+
+    @property
+    def place(self) -> str:
+        """Where it is, for a person: the directory, or `s3:BUCKET/PREFIX`."""
+        if self.kind == "local":
+            return str(self.path)
+        return f"s3:{self.bucket}/{self.prefix}".removesuffix("/")
+
+
+S3_KEYS: Final = (
+    *("bucket", "prefix", "endpoint", "region", "profile", "credentials_file", "storage_class"),
+    *("addressing", "multipart_threshold", "part_size", "concurrency", "verify_tls", "ca_bundle"),
+    *("encryption", "encryption_key"),
+)
+"""The keys that only an element of kind "s3" has, in the order of the documentation."""
 
 
 class ArchiveConfiguration(_Table):
@@ -140,7 +240,7 @@ class ArchiveConfiguration(_Table):
 
 def _check_overlaps(configuration: ArchiveConfiguration) -> None:
     """Refuse an element or mountpoint that overlaps another place of the archive."""
-    exposed = [(f"element[{e.id}].path", e.path) for e in configuration.elements]
+    exposed = [(f"element[{e.id}].path", e.path) for e in configuration.elements if e.path]
     if configuration.mountpoint is not None:
         exposed.append(("mountpoint", configuration.mountpoint))
     private = [
@@ -151,6 +251,16 @@ def _check_overlaps(configuration: ArchiveConfiguration) -> None:
         if path.is_relative_to(other_path) or other_path.is_relative_to(path):
             raise PlaceError(
                 key, f'"{path}" overlaps {other_key} "{other_path}"; give each a place of its own'
+            )
+    buckets = [element for element in configuration.elements if element.kind == "s3"]
+    for one, other in itertools.combinations(buckets, 2):
+        path, other_path = Path("/", one.prefix), Path("/", other.prefix)
+        same = (one.endpoint, one.bucket) == (other.endpoint, other.bucket)
+        if same and (path.is_relative_to(other_path) or other_path.is_relative_to(path)):
+            raise PlaceError(
+                f"element[{one.id}].prefix",
+                f'"{one.place}" overlaps element[{other.id}] "{other.place}"; '
+                "give each a prefix of its own",
             )
 
 
@@ -195,22 +305,38 @@ def new_configuration(
 
 
 def parse_element_argument(text: str, resolve: Callable[[str], str] = str) -> ElementConfiguration:
-    """The element that `ID=local:PATH[,mode=edit][,priority=1][,capacity=1TiB]` describes.
+    """The element that `ID=local:PATH` or `ID=s3:BUCKET[/PREFIX]` describes, with `,KEY=VALUE` for
+    each further key.
 
-    A comma belongs to PATH unless a key and `=` follow it. `resolve` makes PATH absolute (the
-    working directory and the home are the caller's to know). Raises `ConfigurationError`.
+    A comma belongs to PATH or PREFIX unless a key and `=` follow it. `resolve` makes paths absolute
+    (the working directory and the home are the caller's to know). Raises `ConfigurationError`.
     """
     where = f"--element {text}"
     element_id, equals, rest = text.partition("=")
     kind, colon, place = rest.partition(":")
     if not (equals and colon):
-        raise ConfigurationError(where, "", "must look like ID=local:PATH[,mode=edit]")
+        likeness = "ID=local:PATH or ID=s3:BUCKET[/PREFIX], and then [,mode=edit]"
+        raise ConfigurationError(where, "", f"must look like {likeness}")
     path, *settings = _BEFORE_SETTING.split(place)
-    values: dict[str, Any] = {"id": element_id, "kind": kind, "path": resolve(path)}
+    values: dict[str, Any] = {"id": element_id, "kind": kind}
+    if kind == "s3":
+        values["bucket"], _, values["prefix"] = path.partition("/")
+    else:
+        values["path"] = resolve(path)
     for setting in settings:
         key, _, value = setting.partition("=")
         if key in values:
             raise ConfigurationError(where, key, f'"{value}" is one {key} too many')
-        whole = key == "priority" and value.isdecimal()
-        values[key] = int(value) if whole else value
+        values[key] = _setting(key, value, resolve)
     return _validated(ElementConfiguration, values, where)
+
+
+def _setting(key: str, text: str, resolve: Callable[[str], str]) -> object:
+    """The value that a key of `--element` has in TOML."""
+    if key in ("priority", "concurrency") and text.isdecimal():
+        return int(text)
+    if key == "verify_tls" and text in ("true", "false"):
+        return text == "true"
+    if key in ("credentials_file", "ca_bundle"):
+        return resolve(text)
+    return text

@@ -38,7 +38,8 @@ def configuration_error(
     first = next((d for d in details if d["type"] == "extra_forbidden"), details[0])
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, PlaceError):
-        return ConfigurationError(where, cause.key, cause.reason)
+        table = _key(first, values)  # "" where the rule is one of the whole file
+        return ConfigurationError(where, f"{table}.{cause.key}".lstrip("."), cause.reason)
     return ConfigurationError(where, _key(first, values), _reason(model, first))
 
 

@@ -8,9 +8,11 @@ import json
 from collections.abc import Iterator
 from typing import Final
 
-from artstorefs.core.configuration import ArchiveConfiguration, ElementConfiguration
+from artstorefs.core.configuration import S3_KEYS, ArchiveConfiguration, ElementConfiguration
 from artstorefs.core.directories import Directories
 from artstorefs.core.sizes import format_size, parse_size
+
+_SIZES: Final = ("spool_max", "cache_max", "capacity", "multipart_threshold", "part_size")
 
 _COMMENTS: Final[dict[str, str]] = {
     "mountpoint": "Where `artstorefs mount NAME` mounts the archive.",
@@ -64,13 +66,14 @@ def _element_lines(element: ElementConfiguration) -> Iterator[str]:
     yield "# New files go to the element with the lowest priority that has room."
     yield "[[element]]"
     for key, value in element:
-        if value is not None:
+        is_default = value == ElementConfiguration.model_fields[key].default
+        if value is not None and not (key in S3_KEYS and is_default):
             yield f"{key} = {_literal(_value(key, value))}"
 
 
 def _value(key: str, value: object) -> str | int | float | None:
     """The value as the file has it: sizes with a unit where that is exact, paths as text."""
-    if key in ("spool_max", "cache_max", "capacity") and isinstance(value, int):
+    if key in _SIZES and isinstance(value, int):
         size = format_size(value)
         return size if _says(size, value) else value
     return value if value is None or isinstance(value, int | float) else str(value)

@@ -1,4 +1,4 @@
-"""What a storage element is: the contract that `local` and `memory` keep, later `s3`, `remote`.
+"""What a storage element is: the contract that `local`, `s3` and `memory` keep, later `remote`.
 
 An element holds objects (bytes, never changed once written) and small documents (attr.json, node
 records, replaced whole) under keys. It knows nothing of files, inodes or the index. All calls are
@@ -9,8 +9,9 @@ The invariants, kept by every element and tested in `tests/unit/element_conforma
 
 - **Staging.** `put`, `replace` and `remove` stage a change. It may be seen earlier, but is durable
   and seen only once a later `barrier` has returned. A crash before that loses it, whole.
-- **Order.** Staged changes become visible in the order in which they were staged. What must be
-  *durable* before another thing may happen gets a barrier between the two.
+- **Order.** Staged changes become visible in the order in which they were staged; an element over a
+  network carries out stores of different keys that follow one another at the same time. What must
+  be *durable* before another thing may happen gets a barrier between the two.
 - **Unreachable is never absent.** `ObjectAbsent` is raised for a positive answer only.
 - **Wrong input never leads out.** Keys are checked; a symlink is not followed.
 
@@ -87,7 +88,7 @@ class Element(Protocol):
 
     @property
     def kind(self) -> str:
-        """`local`, `memory`, …"""
+        """`local`, `s3`, `memory`, …"""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -134,7 +135,8 @@ class Element(Protocol):
         """The object as a binary stream, to be closed by the caller. `ObjectAbsent`.
 
         The stream stays good if the object is removed or replaced meanwhile. Its reads raise
-        `OSError`.
+        `OSError`; without `local_path` also where a large object is removed meanwhile, and such a
+        stream has no descriptor.
         """
 
     def stat(self, key: str) -> ObjectStat:

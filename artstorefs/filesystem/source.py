@@ -7,6 +7,9 @@ first of these that is right:
     the block list         beside a copy, whose SHA-256 is `posix.blocks`
     the object, hashed     whole, in a thread: of objects without a list, and where it is damaged
 
+What lies on an element over a network is fetched whole into a file without a name in `cache_dir`,
+once for each opening, and is verified there like any other copy.
+
 From then on `VerifiedContent` reads block by block. A list that took reading a whole object is kept
 in memory for the next opening of the same content, whichever element it then comes from.
 """
@@ -14,7 +17,13 @@ in memory for the next opening of the same content, whichever element it then co
 import errno
 import logging
 import os
+import tempfile
 from collections import OrderedDict
+from contextlib import ExitStack
+from functools import partial
+from io import BufferedRandom
+from pathlib import Path
+from typing import BinaryIO
 
 import trio
 
@@ -27,8 +36,9 @@ from artstorefs.core.block_list import (
     parse_block_list,
 )
 from artstorefs.core.crash_points import crash_point
-from artstorefs.core.errors import DocumentInvalid, ElementError, ObjectAbsent
+from artstorefs.core.errors import DocumentInvalid, ElementError, ElementUnavailable, ObjectAbsent
 from artstorefs.elements.hashing import hash_blocks
+from artstorefs.elements.interface import Element
 from artstorefs.filesystem.archive import Archive
 from artstorefs.filesystem.errors import ContentDamaged, ContentUnreachable, CopyDamaged
 from artstorefs.filesystem.pages import PageReader
@@ -44,6 +54,9 @@ QUICK_LIST_BYTES = 128 << 10
 """Block lists up to this size, of objects up to 8 GiB, are checked at once; longer ones, which are
 to be hashed and parsed and may come from the disk, in a thread."""
 
+FETCHES_MAX = 8
+"""Objects that are fetched from elements over a network at a time."""
+
 KNOWN_LISTS_BYTES = 16 << 20
 """Room for the block lists of objects that have none of their own: 2 TiB of objects."""
 
@@ -57,6 +70,7 @@ class ContentSource:
         self._cache = BlockCache()
         self._known_lists: OrderedDict[bytes, BlockList] = OrderedDict()
         self._hashing: dict[bytes, trio.Lock] = {}
+        self._fetchers = trio.CapacityLimiter(FETCHES_MAX)
         self._hashers = trio.CapacityLimiter(2)  # not those of blocks, for which programs wait less
 
     async def open(self, node: Node) -> VerifiedContent:
@@ -70,7 +84,7 @@ class ContentSource:
         while copies:
             try:
                 _check_whose(node, copies[0])
-                descriptor = self._open_copy(copies[0])
+                descriptor = await self._open_copy(copies[0])
                 break
             except CopyDamaged as exc:
                 damaged = True
@@ -102,10 +116,21 @@ class ContentSource:
                 copies.append(copy)
         return copies
 
-    def _open_copy(self, copy: Copy) -> int:
-        """A descriptor of a copy of the right size."""
-        with self._archive.elements[copy.element].open_read(copy.key) as stream:
-            descriptor = os.dup(stream.fileno())
+    async def _open_copy(self, copy: Copy) -> int:
+        """A descriptor of a copy of the right size: the object, or what was fetched of it."""
+        element = self._archive.elements[copy.element]
+        if element.capabilities.local_path:
+            with element.open_read(copy.key) as stream:
+                descriptor = os.dup(stream.fileno())
+        else:
+            # Abandoned when the reader is, for a server may take minutes not to answer. Whatever
+            # the thread then makes has no name, and nobody has its descriptor.
+            with await trio.to_thread.run_sync(
+                partial(_fetch, element, copy, self._archive.configuration.cache_dir),
+                abandon_on_cancel=True,
+                limiter=self._fetchers,
+            ) as fetched:
+                descriptor = os.dup(fetched.fileno())
         found = os.fstat(descriptor).st_size
         if found != copy.size:
             os.close(descriptor)
@@ -143,7 +168,8 @@ class ContentSource:
         if copy.blocks is None:
             return None
         try:
-            if list_size(copy.size) <= QUICK_LIST_BYTES:
+            is_near = self._archive.elements[copy.element].capabilities.local_path
+            if is_near and list_size(copy.size) <= QUICK_LIST_BYTES:
                 return self._read_list(copy)
             return await trio.to_thread.run_sync(self._read_list, copy)
         except ObjectAbsent:
@@ -185,7 +211,7 @@ class ContentSource:
         raise ContentDamaged(node.ino) if damaged else ContentUnreachable(node.ino)
 
     async def _hash_copy(self, copy: Copy) -> tuple[bytes, BlockList]:
-        descriptor = self._open_copy(copy)
+        descriptor = await self._open_copy(copy)
         try:
             return await trio.to_thread.run_sync(hash_blocks, descriptor, limiter=self._hashers)
         finally:
@@ -263,6 +289,33 @@ def _check_whose(node: Node, copy: Copy) -> None:
     file_id = naming.object_file_id(copy.key)
     if copy.size != node.size or (file_id is not None and file_id.bytes != node.file_id):
         raise CopyDamaged("is the copy of another file, by the index")
+
+
+def _fetch(element: Element, copy: Copy, directory: Path) -> BufferedRandom:
+    """A file without a name, in `directory`, with what the element has of a copy; blocks.
+
+    ElementError for what the element does, OSError for the disk of `directory`. No more than one
+    byte too many is fetched of an object that is not the right one.
+    """
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    with ExitStack() as opened:
+        file = opened.enter_context(tempfile.TemporaryFile(dir=directory))
+        stream = opened.enter_context(element.open_read(copy.key))
+        left = copy.size + 1
+        while left and (data := _read_some(stream, min(left, COPY_BYTES), copy)):
+            file.write(data)
+            left -= len(data)
+        file.flush()
+        stream.close()
+        opened.pop_all()
+    return file
+
+
+def _read_some(stream: BinaryIO, length: int, copy: Copy) -> bytes:
+    try:
+        return stream.read(length)
+    except OSError as exc:
+        raise ElementUnavailable(copy.element, copy.key, exc.strerror or str(exc)) from exc
 
 
 def _reason(exc: CopyDamaged | OSError) -> str:

@@ -16,7 +16,7 @@ import hashlib
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -41,7 +41,7 @@ requests of 1 MiB at most, and the next block is verified meanwhile."""
 SEQUENTIAL_GAP_BYTES = 2 << 20
 """The kernel sends the requests of one sequential reader several at a time, in any order."""
 
-OpenCopy = Callable[[Copy], int]
+OpenCopy = Callable[[Copy], Awaitable[int]]
 """A descriptor of a copy of the right size. Raises CopyDamaged, ElementError."""
 
 Report = Callable[[Copy, str], None]
@@ -216,11 +216,12 @@ class VerifiedContent:
 
     async def _from_copy(self, position: int, index: int) -> bytes:
         """The block out of one copy, verified; shared with whoever wants the same now."""
+        await self._see_to_open(position)
         if position == 0:  # what is read now is in the kernel's pages, also if it proves wrong
             self._verified[index >> 3] &= ~(1 << (index & 7))
         offset, length = self._blocks.span(index)
         if length <= QUICK_BYTES:
-            descriptor = self._descriptor(position)
+            descriptor = self._descriptors[position]
             block = read_verified(descriptor, offset, length, self._blocks.digest(index))
             self._keep(position, index, block)
             return block
@@ -235,7 +236,7 @@ class VerifiedContent:
     def _verification(self, position: int, index: int) -> _Verification:
         running = self._running.get((position, index))
         if running is None:
-            descriptor = os.dup(self._descriptor(position))  # it may outlive this object
+            descriptor = os.dup(self._descriptors[position])  # it may outlive this object
             running = self._running[position, index] = _Verification()
             trio.lowlevel.spawn_system_task(self._verify, position, index, descriptor, running)
         return running
@@ -270,10 +271,14 @@ class VerifiedContent:
 
     # ----------------------------------------------------------------------------- copies
 
-    def _descriptor(self, position: int) -> int:
+    async def _see_to_open(self, position: int) -> None:
+        """Open a copy that is not open yet; the first one always is."""
         if position not in self._descriptors:
-            self._descriptors[position] = self._open_copy(self._copies[position])
-        return self._descriptors[position]
+            descriptor = await self._open_copy(self._copies[position])
+            if position in self._descriptors:  # another reader was faster
+                os.close(descriptor)
+            else:
+                self._descriptors[position] = descriptor
 
     def _report_once(self, position: int, index: int, reason: str) -> None:
         if (position, index) not in self._reported:

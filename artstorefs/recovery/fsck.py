@@ -24,7 +24,7 @@ from artstorefs.core import naming
 from artstorefs.core.configuration import ArchiveConfiguration
 from artstorefs.core.errors import ArchiveInUse, ArtStoreFSError, ElementError
 from artstorefs.elements.interface import Element
-from artstorefs.elements.local import LocalElement
+from artstorefs.elements.opening import open_element
 from artstorefs.recovery.fsck_deep import Throttle, Watch, check_objects, hash_object
 from artstorefs.recovery.fsck_findings import Finding, FindingClass, Report
 from artstorefs.recovery.fsck_index import check_copies, check_index, check_spool
@@ -144,7 +144,7 @@ class _Check:
             self._deep(last, start)
         self._describe(last)
         if self._options.repair:
-            roots = {e.id: Path(e.path) for e in self._configuration.elements}
+            roots = {e.id: e.path for e in self._configuration.elements if e.path is not None}
             arguments = (self.report, last.surveys, roots, last.image, self._state_dir)
             Repair(*arguments).run(self._accounts)
         return self.report
@@ -152,7 +152,7 @@ class _Check:
     def _open_elements(self) -> None:
         for element in self._configuration.elements:
             try:
-                self._elements[element.id] = LocalElement(element.id, str(element.path))
+                self._elements[element.id] = open_element(element)
             except ElementError as exc:
                 self.report.incomplete[element.id] = str(exc)
 

@@ -13,11 +13,13 @@ there, and nothing waits in the log or the spool: then the elements know all tha
 """
 
 import os
+import shutil
+import tempfile
 import time
 from pathlib import Path
 
 from artstorefs.core import naming
-from artstorefs.core.errors import ElementError
+from artstorefs.core.errors import ElementError, ObjectAbsent
 from artstorefs.core.quarantine import quarantine_keys, render_report
 from artstorefs.elements.interface import COMPONENT_BYTES_MAX, Element
 from artstorefs.recovery.fsck_deep import Throttle, hash_object
@@ -48,6 +50,9 @@ _REBUILDABLE = frozenset(
     }
 )
 """Findings with which the documents still say all that an index has to."""
+
+_COPY_BYTES = 1 << 20
+_GIVEN_UP = "given up, and its room with it"
 
 
 class Repair:
@@ -94,7 +99,7 @@ class Repair:
         for key in keys:  # the document first: an object without one is a finding of its own
             moved = self._move(survey.element, key, finding)
             if key == finding.key:
-                finding.repaired = f"quarantined as {moved}"
+                finding.repaired = moved if moved is _GIVEN_UP else f"quarantined as {moved}"
 
     def _is_needless(self, finding: Finding) -> bool:
         assert finding.element is not None
@@ -140,13 +145,35 @@ class Repair:
             raise ElementError(element.id, key, "its name is too long for a report beside it")
         kind = finding.kind
         report = render_report(self._time_ns, key, kind.label, kind.explanation, finding.detail)
-        source = str(self._roots[element.id] / key)
-        element.put(target, source, size_bytes=os.stat(source).st_size)
+        try:
+            self._copy(element, key, target)
+        except ObjectAbsent:
+            if finding.kind is not FindingClass.LEFTOVER:
+                raise
+            # The parts of an upload, which are no object and cannot be read.
+            element.remove(key)
+            element.barrier()
+            return _GIVEN_UP
         element.replace(report_key, report)
         element.barrier()
         element.remove(key)
         element.barrier()
         return target
+
+    def _copy(self, element: Element, key: str, target: str) -> None:
+        """Stage the object `key` under `target` as well."""
+        root = self._roots.get(element.id)
+        if root is not None:
+            source = str(root / key)
+            element.put(target, source, size_bytes=os.stat(source).st_size)
+            return
+        with (
+            element.open_read(key) as stream,
+            tempfile.NamedTemporaryFile(dir=self._state_dir, prefix="quarantine-") as copy,
+        ):
+            shutil.copyfileobj(stream, copy, _COPY_BYTES)
+            copy.flush()
+            element.put(target, copy.name, size_bytes=copy.tell())
 
     # --------------------------------------------------------------------------- the index
 

@@ -32,7 +32,7 @@ from artstorefs.core.modes import Operation, refusal
 from artstorefs.core.mount_options import MountOptions
 from artstorefs.elements.durable import make_directories_durably
 from artstorefs.elements.interface import Element
-from artstorefs.elements.local import LocalElement
+from artstorefs.elements.opening import open_elements
 from artstorefs.filesystem.archive import Archive, now_ns
 from artstorefs.recovery.layout import read_layout, refresh_guides
 from artstorefs.recovery.renew import open_index
@@ -242,7 +242,7 @@ def _refresh_guides(archive: Archive) -> None:
 
 def open_archive(configuration: ArchiveConfiguration, *, read_only: bool) -> Archive:
     """Open the state directory and the elements. A new archive gets its root directory."""
-    elements = open_elements(configuration)
+    elements = open_elements(configuration.elements)
     root_id = archive_id(configuration, elements)
     state = str(configuration.state_dir)
     reserve = Reserve(state)
@@ -270,14 +270,6 @@ def open_archive(configuration: ArchiveConfiguration, *, read_only: bool) -> Arc
             state, "state_dir", f"belongs to archive {UUID(bytes=root.file_id)}, not {root_id}"
         )
     return archive
-
-
-def open_elements(configuration: ArchiveConfiguration) -> dict[str, Element]:
-    """The elements by their ids. Raises ElementError for one that is not there."""
-    return {
-        element.id: LocalElement(element.id, str(element.path), capacity_bytes=element.capacity)
-        for element in configuration.elements
-    }
 
 
 def archive_id(configuration: ArchiveConfiguration, elements: dict[str, Element]) -> UUID:

@@ -350,7 +350,7 @@ class Service:
         return {
             "id": element.id,
             "kind": element.kind,
-            "path": str(element.path),
+            "path": element.place,
             "mode": element.mode,
             "priority": element.priority,
             "state": "unavailable" if error else "ok" if capacity else "unknown",

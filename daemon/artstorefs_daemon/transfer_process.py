@@ -20,7 +20,7 @@ from typing import Any
 from artstorefs.core.configuration import ArchiveConfiguration
 from artstorefs.core.errors import ElementError
 from artstorefs.elements.interface import Element
-from artstorefs.elements.local import LocalElement
+from artstorefs.elements.opening import open_elements
 from artstorefs.recovery.leftovers import remove_leftovers
 from artstorefs.recovery.survey import as_message, survey
 from artstorefs.state.reader import Reader
@@ -36,14 +36,6 @@ WORKERS = 2
 
 NICENESS = 5
 """Programs on the mount come first."""
-
-
-def open_elements(configuration: ArchiveConfiguration) -> dict[str, Element]:
-    """Element objects of one thread. An unreachable element opens and fails at its first use."""
-    return {
-        element.id: LocalElement(element.id, str(element.path), capacity_bytes=element.capacity)
-        for element in configuration.elements
-    }
 
 
 class TransferProcess:
@@ -67,13 +59,13 @@ class TransferProcess:
                 self._messages.put(decode(line))
 
     def _remove_leftovers(self) -> None:
-        elements = open_elements(self._configuration)
+        elements = open_elements(self._configuration.elements)
         remove_leftovers(elements.values())
         for element in elements.values():
             element.close()
 
     def _work(self) -> None:
-        elements = open_elements(self._configuration)
+        elements = open_elements(self._configuration.elements)
         carrier = Carrier(
             self._reader(),
             open_log_for_sync(self._database),

@@ -13,9 +13,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from artstorefs.elements import opening
 from artstorefs.elements.faults import FaultPlan, Faults, FaultyElement
 from artstorefs.elements.local import LocalElement
-from artstorefs_daemon import mount_daemon, transfer_link, transfer_process
+from artstorefs_daemon import transfer_link, transfer_process
 from artstorefs_tools.command_line import main
 
 VARIABLE = "ASFS_TEST_FAULTS"
@@ -62,10 +63,9 @@ def start_transfer(command: list[str], **options: Any) -> "subprocess.Popen[byte
 
 
 if __name__ == "__main__":
+    opening.LocalElement = faulty_element  # type: ignore[misc, assignment]
     if sys.argv[1] == "transfer":
-        transfer_process.LocalElement = faulty_element  # type: ignore[misc, assignment]
         sys.exit(transfer_process.main(sys.argv[2:]))
-    mount_daemon.LocalElement = faulty_element  # type: ignore[misc, assignment]
     transfer_link.subprocess = SimpleNamespace(  # type: ignore[assignment]
         Popen=start_transfer, DEVNULL=subprocess.DEVNULL
     )

@@ -16,6 +16,7 @@ from artstorefs.core.directories import SYSTEM_DIRECTORIES, user_directories
 from artstorefs.core.errors import ConfigurationError
 
 FILE = "/etc/artstorefs/museum.toml"
+BUCKET = '[[element]]\nid = "b"\nkind = "s3"\nbucket = "museum"\n'
 ELEMENT = '[[element]]\nid = "main"\npath = "/objects"\n'
 
 
@@ -53,6 +54,27 @@ def test_every_key_can_be_set() -> None:
 
 
 WRONG = {
+    "bucket missing": ('[[element]]\nid = "a"\nkind = "s3"', "element[a].bucket: is missing", "63"),
+    "bucket with a slash": (BUCKET.replace("museum", "m/x"), 'bucket: "m/x"', "3 to 63 letters"),
+    "path of a bucket": (BUCKET + 'path = "/x"', "element[b].path: is set", "kind s3 has no such"),
+    "key of a bucket": (ELEMENT + 'region = "x"', "element[main].region: is set", "kind local"),
+    "prefix that leads out": (BUCKET + 'prefix = "../x"', 'prefix: "../x"', "without '..'"),
+    "prefix from the root": (BUCKET + 'prefix = "/x"', 'prefix: "/x"', "empty parts"),
+    "endpoint without scheme": (BUCKET + 'endpoint = "host:1"', 'endpoint: "host:1"', "https://"),
+    "endpoint with a path": (BUCKET + 'endpoint = "http://h/x"', '"http://h/x"', "a host, and"),
+    "endpoint with a secret": (BUCKET + 'endpoint = "http://a:b@h"', '"http://a:b@h"', "a host"),
+    "endpoint with a bad port": (BUCKET + 'endpoint = "http://h:x"', '"http://h:x"', "a host"),
+    "small parts": (BUCKET + 'part_size = "1MiB"', "part_size: 1048576", '"5MiB" to "128MiB"'),
+    "no connections": (BUCKET + "concurrency = 0", "concurrency: 0", "from 1 to 64"),
+    "unknown addressing": (BUCKET + 'addressing = "dns"', 'addressing: "dns"', "path or virtual"),
+    "unknown encryption": (BUCKET + 'encryption = "rot13"', '"rot13"', '"AES256" or "aws:kms"'),
+    "key without kms": (BUCKET + 'encryption_key = "k"', "encryption_key: is set", "aws:kms"),
+    "ca without tls": (BUCKET + 'verify_tls = false\nca_bundle = "/c"', "ca_bundle", "drop one"),
+    "prefix in a prefix": (
+        BUCKET + 'prefix = "a"\n' + BUCKET.replace('"b"', '"c"') + 'prefix = "a/b"',
+        'element[b].prefix: "s3:museum/a" overlaps element[c] "s3:museum/a/b"',
+        "give each a prefix",
+    ),
     "not TOML": ("settle_s =", "museum.toml: is not TOML: "),
     "unknown key, near": ('durabilty = "log"\n' + ELEMENT, 'durabilty: "log"', "mean durability?"),
     "unknown key, far": ("color = 3\n" + ELEMENT, "color: 3", "allowed: name, mountpoint, state_d"),
@@ -63,7 +85,7 @@ WRONG = {
     "unknown key in element": (ELEMENT + "prority = 2", "element[main].prority: 2", "priority?"),
     "element without id": ('[[element]]\npath = "/a"', "element[#1].id: is missing", "1 to 64"),
     "element without path": ('[[element]]\nid = "a"', "element[a].path: is missing", "absolute"),
-    "unknown kind": (ELEMENT + 'kind = "s3"', 'element[main].kind: "s3"', '"local"'),
+    "unknown kind": (ELEMENT + 'kind = "ftp"', 'element[main].kind: "ftp"', '"s3"'),
     "unknown mode": (ELEMENT + 'mode = "edits"', 'mode: "edits"', "edit, rw, ro or ar"),
     "priority below 0": (ELEMENT + "priority = -1", "priority: -1", "from 0"),
     "priority as text": (ELEMENT + 'priority = "1"', 'priority: "1"', "a whole number"),
@@ -130,6 +152,10 @@ def test_long_value_is_cut_in_the_message() -> None:
         'mountpoint = "/m \\" ü 漢"\nsettle_s = 0.25\nspool_max = 1000\ncache_max = "2TiB"\n'
         'durability = "element"\nstate_dir = "/s"\n' + ELEMENT + 'capacity = "1.5GiB"\n'
         '[[element]]\nid = "b"\npath = "/b"\nmode = "ar"\npriority = 9\n',
+        BUCKET + 'prefix = "a/b/"\nendpoint = "https://s3.example.org"\nregion = "eu-west-1"\n'
+        'profile = "p"\ncredentials_file = "/c"\nstorage_class = "GLACIER_IR"\nconcurrency = 9\n'
+        'addressing = "virtual"\nmultipart_threshold = "64MiB"\npart_size = 6000000\n'
+        'ca_bundle = "/ca"\nencryption = "aws:kms"\nencryption_key = "k"\n',
     ],
 )
 def test_rendered_configuration_parses_back_to_the_same(text: str) -> None:
@@ -151,6 +177,28 @@ def test_element_argument_with_everything() -> None:
     )
 
 
+def test_element_argument_of_a_bucket() -> None:
+    element = parse_element_argument(
+        "a=s3:museum/old/x,y,endpoint=http://127.0.0.1:8333,concurrency=8,verify_tls=false,"
+        "credentials_file=keys,part_size=32MiB,mode=rw",
+        lambda path: f"/home/{path}",
+    )
+    assert element == ElementConfiguration(
+        id="a",
+        kind="s3",
+        bucket="museum",
+        prefix="old/x,y",
+        endpoint="http://127.0.0.1:8333",
+        concurrency=8,
+        verify_tls=False,
+        credentials_file=Path("/home/keys"),
+        part_size=32 << 20,
+        mode="rw",
+    )
+    assert element.place == "s3:museum/old/x,y"
+    assert parse_element_argument("a=s3:museum").place == "s3:museum"
+
+
 def test_element_argument_is_resolved_by_the_caller() -> None:
     element = parse_element_argument("a=local:objects", lambda path: f"/home/{path}")
     assert element.path == Path("/home/objects")
@@ -161,7 +209,11 @@ def test_element_argument_is_resolved_by_the_caller() -> None:
     [
         ("a:/x", "must look like ID=local:PATH"),
         ("a=/x", "must look like ID=local:PATH"),
-        ("a=s3:x", 'kind: "s3" is not allowed'),
+        ("a=ftp:x", 'kind: "ftp" is not allowed'),
+        ("a=s3:x", 'bucket: "x" is not allowed; it must be 3 to 63'),
+        ("a=s3:museum/../x", 'prefix: "../x" is not allowed'),
+        ("a=s3:museum,verify_tls=no", 'verify_tls: "no" is not allowed; it must be true or false'),
+        ("a=local:/x,bucket=museum", "bucket: is set, but an element of kind local has no such"),
         ("a=local:x", 'path: "x" is not allowed'),
         ("a b=local:/x", 'id: "a b" is not allowed'),
         ("a=local:/x,mod=ro", "did you mean mode?"),

@@ -36,17 +36,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "An element that carries the archive of this name already is taken as it is."
     )
     parser.epilog = (
-        "an element is ID=local:PATH[,mode=edit|rw|ro|ar][,priority=1][,capacity=1TiB]\n\n"
+        "an element is ID=local:PATH or ID=s3:BUCKET[/PREFIX], and then any of\n"
+        "  [,mode=edit|rw|ro|ar][,priority=1][,capacity=1TiB]\n"
+        "and for s3 [,endpoint=URL][,region=R][,profile=P][,credentials_file=PATH], and the other\n"
+        "keys of an [[element]] table; the bucket has to be there\n\n"
         "examples:\n"
         "  artstorefs init museum --element main=local:/srv/objects --mountpoint /srv/museum\n"
         "  artstorefs init museum --element a=local:/disk1/objects,capacity=2TiB \\\n"
-        "                         --element b=local:/disk2/objects,priority=2"
+        "                         --element b=local:/disk2/objects,priority=2\n"
+        "  artstorefs init museum --element main=s3:museum/objects,endpoint=https://s3.example.org"
     )
     parser.add_argument("name", metavar="NAME", help="name of the archive")
     parser.add_argument(
         "--element",
         dest="elements",
-        metavar="ID=local:PATH",
+        metavar="ID=KIND:PLACE",
         action="append",
         required=True,
         help="a place for the files; can be given several times",
@@ -89,15 +93,15 @@ def prepare_elements(configuration: "ArchiveConfiguration") -> None:
 
     Raises `CommandError` if one carries another archive, before anything is written on any.
     """
-    from artstorefs.elements.local import LocalElement
+    from artstorefs.elements.opening import initialize_element, open_element
     from artstorefs.recovery.layout import read_layout, write_layout
 
     with ExitStack() as opened:
         elements: list[Element] = []
         for described in configuration.elements:
-            LocalElement.initialize(str(described.path))
+            initialize_element(described)
             crash_point("init.directories_made")
-            elements.append(LocalElement(described.id, str(described.path)))
+            elements.append(open_element(described))
             opened.callback(elements[-1].close)
         carried = {element.id: read_layout(element) for element in elements}
         archive_id = choose_archive_id(configuration.name, carried)

@@ -36,10 +36,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Rebuild; the exit code."""
     from artstorefs.elements import durable
+    from artstorefs.elements.opening import open_elements
     from artstorefs.recovery.renew import describe, rebuild_index
     from artstorefs.state.lock import StateLock
     from artstorefs_daemon.accounts import account
-    from artstorefs_daemon.mount_daemon import archive_id, open_elements
+    from artstorefs_daemon.mount_daemon import archive_id
 
     configuration = read_configuration(arguments.name)
     state = str(configuration.state_dir)
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         lock = StateLock(state, configuration.name)
         lock.acquire()
         opened.callback(lock.release)
-        elements = open_elements(configuration)
+        elements = open_elements(configuration.elements)
         for element in elements.values():
             opened.callback(element.close)
         report = rebuild_index(

@@ -1,0 +1,44 @@
+"""The element that a configuration describes, by its kind: the one place that knows the classes.
+
+boto3 takes a tenth of a second to import, so it is imported where there is an S3 element, and only
+there.
+"""
+
+from collections.abc import Iterable
+
+from artstorefs.core.configuration import ElementConfiguration
+from artstorefs.elements.interface import Element
+from artstorefs.elements.local import LocalElement
+
+
+def open_element(configuration: ElementConfiguration) -> Element:
+    """One element. `ElementUnavailable` if a local one is not there; one over a network is asked
+    nothing here, and fails at its first use."""
+    if configuration.kind == "s3":
+        from artstorefs.elements.s3_opening import open_s3_element
+
+        return open_s3_element(configuration)
+    path = str(configuration.path)
+    return LocalElement(configuration.id, path, capacity_bytes=configuration.capacity)
+
+
+def open_elements(configurations: Iterable[ElementConfiguration]) -> dict[str, Element]:
+    """The elements by their ids. Raises ElementError for one that is not there."""
+    return {configuration.id: open_element(configuration) for configuration in configurations}
+
+
+def initialize_element(configuration: ElementConfiguration) -> None:
+    """Make an element of an empty directory, or check that a bucket is there and can be one.
+
+    Idempotent. `ElementDenied` where other things lie; other ElementErrors of its place.
+    """
+    if configuration.kind == "local":
+        LocalElement.initialize(str(configuration.path))
+        return
+    from artstorefs.elements.s3_opening import open_s3_element
+
+    element = open_s3_element(configuration)
+    try:
+        element.initialize()
+    finally:
+        element.close()

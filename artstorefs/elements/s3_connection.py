@@ -1,0 +1,186 @@
+"""Requests to one bucket: how it is reached, with what patience, and what its failures mean.
+
+The one place that retries: botocore's own retries are off, because they do not honour Retry-After
+and do not cover the body of an answer. Safe to use from many threads, and after a fork: each
+process has a client of its own, since two must not share a connection.
+"""
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+
+import boto3
+import botocore.session
+from botocore.config import Config
+from botocore.loaders import create_loader
+
+from artstorefs.elements.s3_errors import EXPECTED, RETRIED, S3Trouble, Trouble, trouble_of
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+_Answer = TypeVar("_Answer")
+
+PART_BYTES_MIN: Final = 5 << 20
+"""Amazon S3, "Multipart upload limits": the least size of a part but the last."""
+
+PARTS_MAX: Final = 10_000
+"""The same: parts of one object."""
+
+KEY_BYTES_MAX: Final = 1024
+"""Amazon S3, "Naming objects": UTF-8 bytes of a key, the prefix included."""
+
+DEFAULT_REGION: Final = "us-east-1"
+"""What servers of one region, which most are that are not Amazon's, take for theirs."""
+
+_MODELS: Final = create_loader()
+"""What botocore knows of S3, read from its files once: that is most of the making of a client."""
+
+
+@dataclass(frozen=True, slots=True)
+class S3Settings:
+    """Where a bucket is and how it is used; the meaning of the keys is in the README.
+
+    `prefix` is "" or ends with "/". Sizes in bytes, times in seconds. `attempts` is how often one
+    request is made until its failure is the caller's; pauses between them begin at `pause_s`.
+    """
+
+    bucket: str
+    prefix: str = ""
+    endpoint: str | None = None
+    region: str | None = None
+    profile: str | None = None
+    credentials_file: str | None = None
+    storage_class: str | None = None
+    addressing: Literal["path", "virtual"] = "virtual"
+    multipart_threshold: int = 16 << 20
+    part_size: int = 8 << 20
+    concurrency: int = 4
+    verify_tls: bool = True
+    ca_bundle: str | None = None
+    encryption: str | None = None
+    encryption_key: str | None = None
+    connect_timeout_s: float = 10.0
+    """A server that is there answers within one round trip and a few lost packets."""
+    read_timeout_s: float = 60.0
+    """Completing an upload of many parts takes a server this long at times."""
+    attempts: int = 5
+    pause_s: float = 0.2
+    pause_limit_s: float = 10.0
+    rest_s: float = 5.0
+    """How long a server is left alone that has answered none of the attempts at one request: each
+    file of a large batch would wait as long as the first, and all others behind them."""
+
+    @property
+    def where(self) -> str:
+        """The bucket, for messages."""
+        at = f" at {self.endpoint}" if self.endpoint else ""
+        return f"bucket {self.bucket}{at}"
+
+    @property
+    def new_object(self) -> dict[str, Any]:
+        """What each new object is to be, as arguments of a request."""
+        arguments = {
+            "StorageClass": self.storage_class,
+            "ServerSideEncryption": self.encryption,
+            "SSEKMSKeyId": self.encryption_key,
+        }
+        return {name: value for name, value in arguments.items() if value is not None}
+
+
+class S3Connection:
+    """Requests to the bucket of one element."""
+
+    def __init__(self, settings: S3Settings) -> None:
+        self.settings = settings
+        self._lock = threading.Lock()
+        self._client: S3Client | None = None
+        self._pid = 0
+        self._random = random.Random()
+        self._failed: S3Trouble | None = None
+        self._rest_until = 0.0
+
+    def run(self, request: Callable[["S3Client"], _Answer]) -> _Answer:
+        """The answer to a request that may be repeated; blocks. Raises `S3Trouble`.
+
+        `request` reads the body as well, if it wants one, so that a body that is cut off is asked
+        for again. Pauses grow, with as much chance in them as there is pause, so that many clients
+        that failed together do not come back together. A server that answered none is then
+        left alone for `rest_s`, and what is asked meanwhile fails in the same way.
+        """
+        settings = self.settings
+        failed = self._failed
+        if failed is not None and time.monotonic() < self._rest_until:
+            raise S3Trouble(failed.trouble, failed.reason)
+        pause_s = settings.pause_s
+        for left in range(settings.attempts - 1, -1, -1):
+            try:
+                answer = request(self._get_client())
+                self._failed = None
+                return answer
+            except EXPECTED as exc:
+                trouble = trouble_of(exc, settings.where)
+                if trouble.trouble is Trouble.CREDENTIALS:
+                    self._forget_client()  # the next request reads the credentials anew
+                if trouble.trouble not in RETRIED or left == 0:
+                    if trouble.trouble is Trouble.SILENT:
+                        self._rest_until = time.monotonic() + settings.rest_s
+                        self._failed = trouble
+                    raise trouble from exc
+            time.sleep(max(trouble.retry_after_s, pause_s * self._random.uniform(0.5, 1.0)))
+            pause_s = min(pause_s * 2, settings.pause_limit_s)
+        raise AssertionError("the last attempt returns or raises")
+
+    def close(self) -> None:
+        """Let the connections of this process go."""
+        with self._lock:
+            client, self._client = self._client, None
+            if client is not None and self._pid == os.getpid():
+                client.close()
+
+    def _forget_client(self) -> None:
+        # Not closed: other threads may be using it.
+        with self._lock:
+            self._client = None
+
+    def _get_client(self) -> "S3Client":
+        with self._lock:
+            if self._client is None or self._pid != os.getpid():
+                self._client = _make_client(self.settings)
+                self._pid = os.getpid()
+            return self._client
+
+
+def _make_client(settings: S3Settings) -> "S3Client":
+    session = botocore.session.Session(profile=settings.profile)
+    session.register_component("data_loader", _MODELS)
+    if settings.credentials_file is not None:
+        session.set_config_variable("credentials_file", settings.credentials_file)
+        if settings.profile is None:
+            # Else variables of the environment would win over the file that was asked for.
+            session.set_config_variable("profile", "default")
+    config = Config(
+        s3={"addressing_style": settings.addressing},
+        connect_timeout=settings.connect_timeout_s,
+        read_timeout=settings.read_timeout_s,
+        retries={"total_max_attempts": 1},
+        max_pool_connections=settings.concurrency + 1,
+        # We send checksums of our own; the extra ones are not understood by every server.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        user_agent_extra="artstorefs",
+    )
+    verify: bool | str = settings.verify_tls
+    if settings.verify_tls and settings.ca_bundle is not None:
+        verify = settings.ca_bundle
+    return boto3.session.Session(botocore_session=session).client(
+        "s3",
+        endpoint_url=settings.endpoint,
+        region_name=settings.region or session.get_config_variable("region") or DEFAULT_REGION,
+        verify=verify,
+        config=config,
+    )

@@ -1,0 +1,30 @@
+"""From the keys of an `[[element]]` table to an S3 element."""
+
+from artstorefs.core.configuration import ElementConfiguration
+from artstorefs.elements.s3 import S3Element
+from artstorefs.elements.s3_connection import S3Settings
+
+
+def open_s3_element(configuration: ElementConfiguration) -> S3Element:
+    """The element of a table of kind "s3". Asks nothing of the server."""
+    assert configuration.bucket is not None
+    credentials, ca_bundle = configuration.credentials_file, configuration.ca_bundle
+    settings = S3Settings(
+        bucket=configuration.bucket,
+        prefix=f"{configuration.prefix}/" if configuration.prefix else "",
+        endpoint=configuration.endpoint,
+        region=configuration.region,
+        profile=configuration.profile,
+        credentials_file=None if credentials is None else str(credentials),
+        storage_class=configuration.storage_class,
+        # Most servers but Amazon's have no name for each bucket.
+        addressing=configuration.addressing or ("path" if configuration.endpoint else "virtual"),
+        multipart_threshold=configuration.multipart_threshold,
+        part_size=configuration.part_size,
+        concurrency=configuration.concurrency,
+        verify_tls=configuration.verify_tls,
+        ca_bundle=None if ca_bundle is None else str(ca_bundle),
+        encryption=configuration.encryption,
+        encryption_key=configuration.encryption_key,
+    )
+    return S3Element(configuration.id, settings, capacity_bytes=configuration.capacity)
