@@ -184,9 +184,7 @@ async def test_flip_leaves_the_content_that_the_element_has(bench: Workbench) ->
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("under_way", [False, True])
-async def test_flip_never_becomes_new_content(
-    bench: Workbench, size: int, under_way: bool
-) -> None:
+async def test_flip_never_becomes_new_content(bench: Workbench, size: int, under_way: bool) -> None:
     """Not in place, and not by the copy of what is on its way. SEMANTICS: DATA-7"""
     node, path = await summed(bench, DATA[:size])
     if under_way:

@@ -9,7 +9,6 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import trio
@@ -232,22 +231,23 @@ async def test_sum_of_an_older_version_says_nothing(bench: Workbench) -> None:
 
 
 class Held:
-    """The flush that comes first waits until the test has done something else."""
+    """The file has been read, and whoever did it waits until the test has done something else."""
 
-    def __init__(self, bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun = trio.Event()
         self.goes_on = threading.Event()
         self.calls = 0
-        sync = bench.archive.spool.sync_content
+        add = BlockHasher.add
         token = trio.lowlevel.current_trio_token()
 
-        def held(descriptor: int) -> None:
+        def held(hasher: BlockHasher, descriptor: int, buffer: bytearray) -> int:
             self.calls += 1
+            length = add(hasher, descriptor, buffer)
             token.run_sync_soon(self.begun.set)
             assert self.goes_on.wait(30)
-            sync(descriptor)
+            return length
 
-        monkeypatch.setattr(bench.archive.spool, "sync_content", held)
+        monkeypatch.setattr(BlockHasher, "add", held)
 
 
 CHANGES = [carried, removed, cut_off, written, written_under_way]
@@ -256,6 +256,7 @@ CHANGES = [carried, removed, cut_off, written, written_under_way]
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 async def test_file_that_changes_its_state_is_given_up(
     bench: Workbench,
+    clock: MockClock,
     change: Callable[[Workbench, Node], object],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -263,16 +264,21 @@ async def test_file_that_changes_its_state_is_given_up(
     """Nothing is recorded of the content that was, and nothing is said. Of what is written in
     place the version is the same, before and after."""
     node = await bench.write(b"f", b"content")
-    held = Held(bench, monkeypatch)
+    held = Held(monkeypatch)
+    clock.jump(SUM_AFTER_S + 0.1)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(bench.sum_waiting)
+        nursery.start_soon(bench.contents.sums.sum_due)
         await held.begun.wait()
         await change(bench, node)
         held.goes_on.set()
-    assert held.calls == (2 if change in (written, written_under_way) else 1)
+    assert rows(bench) == 0
+    clock.jump(SUM_AFTER_S + 0.1)
+    await bench.contents.sums.sum_due()
     left = bench.tree.lookup(ROOT_INO, b"f")
     known = sum_of(bench, left) if left is not None else None
-    assert known == (expected(node, b"CONtent") if held.calls == 2 else None)
+    waits = change in (written, written_under_way)
+    assert known == (expected(node, b"CONtent") if waits else None)
+    assert held.calls == 1 + waits
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     await bench.drain()
 
@@ -327,14 +333,14 @@ async def test_file_that_cannot_be_summed_is_marked_and_the_others_are(
     """SEMANTICS: DATA-8"""
     bench.is_sound = False
     node = await bench.write(b"f", b"content")
-    path = Path(bench.archive.spool.path(node.ino, node.content))
+    path = bench.archive.spool.path(node.ino, node.content)
     if damage == "missing":
-        path.unlink()
+        os.unlink(path)
     elif damage == "unreadable":
         add = BlockHasher.add
 
         def unreadable(hasher: BlockHasher, descriptor: int, buffer: bytearray) -> int:
-            if os.readlink(f"/proc/self/fd/{descriptor}") == str(path):
+            if os.readlink(f"/proc/self/fd/{descriptor}") == path:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             return add(hasher, descriptor, buffer)
 
