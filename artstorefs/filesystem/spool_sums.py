@@ -108,13 +108,16 @@ class SpoolSums:
         return archive.log.assignment(node.ino) is None and archive.index.spool_sum(node) is None
 
     async def forget(self, node: Node, known: SpoolSum) -> None:
-        """Verify content that has been summed, and let it be changed in place, unless it is on its
-        way to an element. Raises ContentDamaged, so that no damage becomes the truth.
+        """Verify content that has been summed, and let it be changed in place; not if it is on its
+        way to an element: it is copied then, which verifies it too. Raises ContentDamaged, so that
+        no damage becomes the truth.
 
         In place, because a copy takes room, of which a spool that waits for long has little, and
         more time. The row is durably gone before anything is written: a power cut that took the
         record of the change, and not the change, would have good content taken for damaged.
         """
+        if self._archive.log.assignment(node.ino) is not None:
+            return
         await self._source.check_sealed(node, known)
         is_content = self._archive.index.spool_sum(node) == known
         if not is_content or self._archive.log.assignment(node.ino) is not None:

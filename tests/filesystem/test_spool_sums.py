@@ -3,7 +3,6 @@
 What the sums are good for is in `test_spool_damage.py`.
 """
 
-import errno
 import hashlib
 import logging
 import os
@@ -16,14 +15,15 @@ import trio.testing
 from trio.testing import MockClock
 
 from artstorefs.core.block_list import BLOCK_BYTES
-from artstorefs.core.errors import StateFull
 from artstorefs.elements.hashing import BlockHasher
 from artstorefs.filesystem.spool_sums import LARGE_BYTES, REST_BYTES_PER_S, SUM_AFTER_S
+from artstorefs.state import backup
 from artstorefs.state.index import ROOT_INO
 from artstorefs.state.node import ContentState, Node
 from artstorefs.state.spool_sums import SpoolSum
 
-from .large_files import DATA, error_of, write_waiting
+from .large_files import DATA, write_waiting
+from .rebuilding import kill
 from .workbench import Workbench
 
 SIZES = [1, 4096, BLOCK_BYTES, BLOCK_BYTES + 1, len(DATA)]
@@ -47,20 +47,6 @@ def expected(node: Node, data: bytes) -> SpoolSum:
     blocks = b"".join(digests) if len(digests) > 1 else None
     whole = hashlib.sha256(data).digest()
     return SpoolSum(node.ino, node.content, len(data), whole, blocks)
-
-
-@pytest.fixture
-def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Bytes of each block that is read to be summed."""
-    sizes: list[int] = []
-    add = BlockHasher.add
-
-    def counted(hasher: BlockHasher, descriptor: int, buffer: bytearray) -> int:
-        sizes.append(length := add(hasher, descriptor, buffer))
-        return length
-
-    monkeypatch.setattr(BlockHasher, "add", counted)
-    return sizes
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -284,9 +270,9 @@ async def test_file_that_changes_its_state_is_given_up(
 
 
 async def test_what_may_be_written_at_any_moment_is_summed_later(
-    bench: Workbench, clock: MockClock
+    bench: Workbench, clock: MockClock, hashed: list[int]
 ) -> None:
-    """Sealed for `durability = "element"`, while its writer goes on."""
+    """Sealed for `durability = "element"`, while its writer goes on; it is not even read."""
     node = bench.make(b"f")
     handle = await bench.open_file(node)
     await bench.contents.write(handle, 0, b"content")
@@ -296,96 +282,8 @@ async def test_what_may_be_written_at_any_moment_is_summed_later(
     clock.jump(SUM_AFTER_S + 0.1)
     await bench.contents.sums.sum_due()
     assert sum_of(bench, node) is None
+    assert hashed == []
     bench.contents.release(handle)
-    clock.jump(SUM_AFTER_S + 0.1)
-    await bench.contents.sums.sum_due()
-    assert sum_of(bench, node) == expected(node, b"content")
-
-
-# ------------------------------------------------------------------------------------ failures
-
-
-async def test_full_disk_of_the_state_directory_costs_no_second_reading(
-    bench: Workbench, clock: MockClock, hashed: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """SEMANTICS: FULL-2"""
-    node = await bench.write(b"f", b"content")
-    clock.jump(SUM_AFTER_S + 0.1)
-
-    def full(sums: object) -> None:
-        raise StateFull(bench.archive.database.path, "its disk is full")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(bench.archive.changes, "contents_summed", full)
-        for _ in range(3):
-            with pytest.raises(StateFull):
-                await bench.contents.sums.sum_due()
-    assert hashed == [7]
-    await bench.contents.sums.sum_due()
-    assert hashed == [7]
-    assert sum_of(bench, node) == expected(node, b"content")
-
-
-@pytest.mark.parametrize("damage", ["missing", "short", "long", "unreadable"])
-async def test_file_that_cannot_be_summed_is_marked_and_the_others_are(
-    bench: Workbench, damage: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """SEMANTICS: DATA-8"""
-    bench.is_sound = False
-    node = await bench.write(b"f", b"content")
-    path = bench.archive.spool.path(node.ino, node.content)
-    if damage == "missing":
-        os.unlink(path)
-    elif damage == "unreadable":
-        add = BlockHasher.add
-
-        def unreadable(hasher: BlockHasher, descriptor: int, buffer: bytearray) -> int:
-            if os.readlink(f"/proc/self/fd/{descriptor}") == path:
-                raise OSError(errno.EIO, os.strerror(errno.EIO))
-            return add(hasher, descriptor, buffer)
-
-        monkeypatch.setattr(BlockHasher, "add", unreadable)
-    else:
-        os.truncate(path, 6 if damage == "short" else 8)
-    other = await bench.write(b"other", b"content")
-    await bench.sum_waiting()
-    assert sum_of(bench, other) == expected(other, b"content")
-    assert sum_of(bench, node) is None
-    assert f"spool file {path}: " in error_of(bench, node)
-
-
-async def test_failed_flush_is_told_and_leaves_no_row(
-    bench: Workbench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A row beside content that is on no disk would refuse what a power cut has left of it.
-    SEMANTICS: DUR-8"""
-    node = await bench.write(b"f", b"content")
-
-    def failing(descriptor: int) -> None:
-        os.close(descriptor)
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    monkeypatch.setattr(bench.archive.spool, "sync_content", failing)
-    await bench.sum_waiting()
-    assert sum_of(bench, node) is None
-    assert "a flush of its content failed" in error_of(bench, node)
-    await bench.drain()
-    assert await bench.content(node) == b"content"
-
-
-async def test_no_descriptor_is_no_damage(
-    bench: Workbench, clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    node = await bench.write(b"f", b"content")
-
-    def exhausted(ino: int, version: int, *, write: bool) -> int:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
-    clock.jump(SUM_AFTER_S + 0.1)
-    with monkeypatch.context() as patch:
-        patch.setattr(bench.archive.spool, "open", exhausted)
-        await bench.contents.sums.sum_due()
-    assert bench.archive.damage.error(node) is None
     clock.jump(SUM_AFTER_S + 0.1)
     await bench.contents.sums.sum_due()
     assert sum_of(bench, node) == expected(node, b"content")
@@ -401,6 +299,49 @@ async def test_index_of_an_earlier_release_gets_the_table(bench: Workbench) -> N
     bench.restart()
     node = bench.tree.lookup(ROOT_INO, b"f") or node
     await bench.sum_waiting()
+    assert sum_of(bench, node) == expected(node, b"content")
+
+
+async def test_rows_of_a_backup_are_not_believed(bench: Workbench) -> None:
+    """The same version has been written on in place since. SEMANTICS: ELEM-11"""
+    node = await bench.write(b"f", b"content")
+    await bench.sum_waiting()
+    backup.make_backup(bench.archive.database.path, str(bench.base / "state"))
+    await written(bench, node)
+    assert node.content == 1
+    kill(bench)
+    os.truncate(bench.base / "state/state.db", 0)
+    os.truncate(bench.base / "state/state.db-wal", 0)
+    bench.open()
+    found = bench.tree.lookup(ROOT_INO, b"f")
+    assert found is not None
+    assert (found.content, found.content_state) == (1, ContentState.SEALED)
+    assert rows(bench) == 0
+    assert await bench.content(found) == b"CONtent"
+    await bench.drain()
+
+
+async def test_change_that_does_not_come_is_summed_again(
+    bench: Workbench, clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program is killed after its write has given up the sum."""
+    node = await bench.write(b"f", b"content")
+    await bench.sum_waiting()
+    handle = await bench.open_file(node)
+    drop = bench.archive.changes.sum_dropped
+    with trio.CancelScope() as scope:
+
+        def interrupted(of: Node) -> None:
+            drop(of)
+            scope.cancel()
+
+        monkeypatch.setattr(bench.archive.changes, "sum_dropped", interrupted)
+        await bench.contents.write(handle, 0, b"CON")
+    assert scope.cancelled_caught
+    bench.contents.release(handle)
+    assert sum_of(bench, node) is None
+    clock.jump(SUM_AFTER_S + 0.1)
+    await bench.contents.sums.sum_due()
     assert sum_of(bench, node) == expected(node, b"content")
 
 
