@@ -147,9 +147,13 @@ class SpoolSums:
 
     async def sum_waiting(self) -> None:
         """Sum all that waits now, however short. Raises StateError, see `sum_due`."""
-        self.load()
-        while await self._sum_some(float("inf")):
-            pass
+        self._archive.database.require_room()
+        self._record()
+        for ino, _ in self._archive.index.sealed_sizes():
+            await self._sum(ino)
+            if len(self._unrecorded) >= RECORDED_AT_ONCE:
+                self._record()
+        self._record()
 
     async def sum_due(self) -> bool:
         """Sum some of what has rested; whether there may be more of it.
@@ -157,11 +161,9 @@ class SpoolSums:
         Raises StateError when nothing can be recorded now. Then nothing more is hashed before the
         next call has recorded what has been.
         """
-        return await self._sum_some(trio.current_time())
-
-    async def _sum_some(self, now_s: float) -> bool:
         self._archive.database.require_room()
         self._record()
+        now_s = trio.current_time()
         ino = 0
         for _ in range(LOOKS_AT_ONCE):
             ino = self._take_due(now_s)
@@ -169,8 +171,6 @@ class SpoolSums:
                 await self._sum(ino)
             if not ino or len(self._unrecorded) >= RECORDED_AT_ONCE:
                 break
-        if self._unrecorded:
-            crash_point("contents.summed")
         self._record()
         return ino > 0
 
@@ -255,6 +255,7 @@ class SpoolSums:
                 sums.append((node, one))
         if not sums:
             return
+        crash_point("contents.summed")
         self._archive.changes.contents_summed([one for _, one in sums])
         self._unrecorded.clear()
         for node, one in sums:

@@ -108,11 +108,11 @@ async def test_content_that_was_carried_in_time_costs_nothing(
     assert rows(bench) == 0
 
 
-async def test_crowd_is_summed_in_handfuls(bench: Workbench) -> None:
+async def test_crowd_is_summed_in_handfuls(bench: Workbench, clock: MockClock) -> None:
     nodes = [await bench.write(b"f%d" % number, b"%d" % number) for number in range(150)]
-    bench.contents.sums.load()
+    clock.jump(SUM_AFTER_S + 0.1)
     handfuls = 0
-    while await bench.contents.sums._sum_some(float("inf")):
+    while await bench.contents.sums.sum_due():
         handfuls += 1
     assert handfuls == 2
     for number, node in enumerate(nodes):
@@ -281,6 +281,7 @@ async def test_what_may_be_written_at_any_moment_is_summed_later(
     bench.contents.sums.load()
     clock.jump(SUM_AFTER_S + 0.1)
     await bench.contents.sums.sum_due()
+    await bench.sum_waiting()
     assert sum_of(bench, node) is None
     assert hashed == []
     bench.contents.release(handle)
