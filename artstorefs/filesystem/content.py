@@ -267,15 +267,11 @@ class Contents:
     async def _make_readable(self, file: OpenFile) -> None:
         node = file.node
         is_open = file.descriptor >= 0 or file.archived is not None
-        if is_open and file.version == node.content:
-            return
-        if node.content_state == ContentState.EMPTY:
+        if (is_open and file.version == node.content) or node.content_state == ContentState.EMPTY:
             return
         file.drop_descriptor()
         if node.content_state in (ContentState.OPEN, ContentState.SEALED):
             file.descriptor, file.archived = self._source.open_spooled(node)
-            if file.descriptor < 0:
-                return
         else:
             file.archived = await self._source.open(node)
         file.version = node.content
