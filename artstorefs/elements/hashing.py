@@ -36,6 +36,35 @@ def hash_blocks(descriptor: int) -> tuple[bytes, BlockList]:
     return whole.digest(), BlockList(size, BLOCK_BYTES, bytes(digests))
 
 
+class BlockHasher:
+    """The same for whoever reads the file in pieces, to do something else between two of them."""
+
+    def __init__(self, expected_bytes: int) -> None:
+        """`expected_bytes`: size of the file; of one block it is hashed once, and not twice."""
+        self.size_bytes = 0
+        self._has_list = has_block_list(expected_bytes)
+        self._whole = hashlib.sha256()
+        self._digests = bytearray()
+
+    def add(self, descriptor: int, buffer: bytearray) -> int:
+        """Read and hash the next block. `buffer` has BLOCK_BYTES, or all that is expected. Bytes
+        read; 0 at the end of the file. Blocks."""
+        length = _read_block(descriptor, buffer, self.size_bytes)
+        with memoryview(buffer)[:length] as block:
+            self._whole.update(block)
+            if self._has_list and length:
+                self._digests += _sha256(block)
+        self.size_bytes += length
+        return length
+
+    def result(self) -> tuple[bytes, BlockList]:
+        """SHA-256 of all that was added, which is as much as was expected, and its block list."""
+        sha256 = self._whole.digest()
+        if not self._has_list:
+            return sha256, BlockList.whole(self.size_bytes, sha256)
+        return sha256, BlockList(self.size_bytes, BLOCK_BYTES, bytes(self._digests))
+
+
 def _hash_whole(descriptor: int) -> tuple[bytes, int]:
     whole = hashlib.sha256()
     size = 0

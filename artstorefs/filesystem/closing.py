@@ -34,9 +34,12 @@ class Closing:
         archive: Archive,
         files: dict[int, OpenFile],
         closed_one: Callable[[], None] | None,
+        sealed: Callable[[Node], None],
     ) -> None:
-        """`closed_one` has somebody call `seal_closed` soon; without it `close` seals."""
+        """`closed_one` has somebody call `seal_closed` soon; without it `close` seals. `sealed` is
+        told of every node whose content nobody writes any more."""
         self._archive = archive
+        self._sealed = sealed
         self._files = files
         self._closed_one = closed_one
         self._closed: dict[int, int] = {}
@@ -88,6 +91,7 @@ class Closing:
             self._archive.changes.contents_sealed([(file.node, uid) for file, uid in sealed])
         for file, _ in sealed:
             file.writable = False
+            self._sealed(file.node)
 
     def record(self) -> None:
         """Try again what could not be recorded. Raises StateError when it still cannot."""
@@ -99,6 +103,7 @@ class Closing:
                 self._archive.changes.purge(node, uid)
             elif node.content_state == ContentState.OPEN and (file is None or not file.is_busy):
                 self._archive.changes.content_sealed(node, uid)
+                self._sealed(node)
                 if file is not None:
                     file.writable = False
             del self._unrecorded[ino]

@@ -5,6 +5,7 @@ same bytes. It holds one of these, or nothing yet:
 
     a descriptor of the spool file   of content written here; also on, once an element has it
     `VerifiedContent`                of content that an element held when it was opened
+    both                             of content that waits and has been summed: reads are verified
 
 Writing needs the content OPEN in the spool (`_make_writable`). Content that has been assigned to an
 element never changes again, so a writer then gets a copy with the next version; the transfer
@@ -40,9 +41,11 @@ from artstorefs.filesystem.pages import REQUEST_BYTES
 from artstorefs.filesystem.passthrough import Kernel, NoPassthrough, Passthrough, is_written
 from artstorefs.filesystem.source import ContentSource
 from artstorefs.filesystem.spool_budget import SpoolBudget
-from artstorefs.filesystem.xattr import CAPABILITY, set_system
+from artstorefs.filesystem.spool_sums import SpoolSums
+from artstorefs.filesystem.xattr import without_privileges
 from artstorefs.state.node import ContentState, Node
 from artstorefs.state.spool import spool_name
+from artstorefs.state.spool_sums import SpoolSum
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +71,8 @@ class Contents:
         self._budget = budget
         self._files: dict[int, OpenFile] = {}
         self._passthrough = Passthrough(kernel or NoPassthrough(), budget)
-        self._closing = Closing(archive, self._files, closed_one)
+        self.sums = SpoolSums(archive, source, self.is_written, self._summed)
+        self._closing = Closing(archive, self._files, closed_one, self.sums.sealed)
 
     def is_held(self, ino: int) -> bool:
         """Whether somebody has it open, or mapped."""
@@ -130,20 +134,16 @@ class Contents:
             self._passthrough.watch(file)
 
     def _bind(self, handle: Handle) -> None:
+        """Content that is OPEN, as that of an empty file opened to be written anew becomes."""
+        state = handle.file.node.content_state
+        begins_anew = state == ContentState.EMPTY and handle.flags & os.O_TRUNC
+        if state != ContentState.OPEN and not begins_anew:
+            return
         try:
-            if self._is_in_spool(handle):
+            if self._make_writable_now(handle.file, truncate=False):
                 self._passthrough.bind(handle.file)
         except OSError as exc:  # a full disk, which the first write will speak of
             log.info("inode %d is not bound: %s", handle.file.node.ino, exc)
-
-    def _is_in_spool(self, handle: Handle) -> bool:
-        """Whether the content is OPEN, as an empty file opened to be written anew becomes."""
-        state = handle.file.node.content_state
-        if state == ContentState.OPEN or (
-            state == ContentState.EMPTY and handle.flags & os.O_TRUNC
-        ):
-            return self._make_writable_now(handle.file, truncate=False)
-        return False
 
     def _handle(self, node: Node, flags: int, uid: int) -> Handle:
         file = self._files.get(node.ino)
@@ -267,21 +267,22 @@ class Contents:
     async def _make_readable(self, file: OpenFile) -> None:
         node = file.node
         is_open = file.descriptor >= 0 or file.archived is not None
-        if is_open and file.version == node.content:
-            return
-        if node.content_state == ContentState.EMPTY:
+        if (is_open and file.version == node.content) or node.content_state == ContentState.EMPTY:
             return
         file.drop_descriptor()
         if node.content_state in (ContentState.OPEN, ContentState.SEALED):
-            try:
-                file.descriptor = self._archive.spool.open(node.ino, node.content, write=False)
-            except FileNotFoundError:
-                if node.content_state == ContentState.OPEN and node.size == 0:
-                    return  # created, nothing written yet
-                raise
+            file.descriptor, file.archived = self._source.open_spooled(node)
         else:
             file.archived = await self._source.open(node)
         file.version = node.content
+
+    def _summed(self, node: Node, known: SpoolSum) -> None:
+        """Who has content open that has just been summed reads verified blocks from now on."""
+        file = self._files.get(node.ino)
+        if file is not None and file.descriptor >= 0 and file.version == node.content:
+            file.version = -1
+            file.archived = self._source.open_sealed(node, known, file.descriptor)
+            file.version = node.content
 
     # ------------------------------------------------------------------------------- write
 
@@ -324,16 +325,9 @@ class Contents:
         return written
 
     def _drop_privileges(self, handle: Handle) -> None:
-        """A change takes away capabilities, and of anybody but root the set-user-id bit and, of an
-        executable, the set-group-id bit (inode(7)). For what goes through the page cache the
-        kernel has done so before."""
+        """For what goes through the page cache the kernel has done so before."""
         node = handle.file.node
-        mode = node.mode
-        if handle.uid != 0:
-            mode &= ~stat.S_ISUID
-            if mode & stat.S_IXGRP:
-                mode &= ~stat.S_ISGID
-        xattrs = set_system(node.xattrs, {CAPABILITY: None})
+        mode, xattrs = without_privileges(node, handle.uid)
         if (mode, xattrs) == (node.mode, node.xattrs):
             return
         with self._archive.changes.attributes(node, now_ns(), handle.uid):
@@ -399,17 +393,22 @@ class Contents:
         if not file.is_locked and self._make_writable_now(file, truncate):
             return
         async with file.lock:
+            known = self._archive.index.spool_sum(file.node)
+            if self._make_writable_now(file, truncate):
+                return
+            if known is not None:
+                await self.sums.forget(file.node, known)
             if not self._make_writable_now(file, truncate):
-                await self._copy_for_writing(file)
+                await self._copy_for_writing(file, known)
 
-    async def _copy_for_writing(self, file: OpenFile) -> None:
+    async def _copy_for_writing(self, file: OpenFile, known: SpoolSum | None) -> None:
         """A copy of content that must not change, as the next version; it needs room as well."""
         node = file.node
         size, version = node.size, node.content + 1
         if not self._budget.take(size):
             await self._budget.wait(size, node.ino)
         try:
-            descriptor = await self._source.copy_to_spool(node, version)
+            descriptor = await self._source.copy_to_spool(node, version, known)
             self._reopen(file, descriptor, version, size)
         except BaseException:
             self._archive.spool.remove(spool_name(node.ino, version))
@@ -428,7 +427,7 @@ class Contents:
             descriptor = spool.open_or_create(node.ino, node.content)
             file.unsynced_name = True
             self._replace_descriptor(file, descriptor)
-        elif state == ContentState.SEALED and self._archive.log.assignment(node.ino) is None:
+        elif state == ContentState.SEALED and self.sums.may_change(node):
             descriptor = spool.open(node.ino, node.content, write=True)
             self._reopen(file, descriptor, node.content, node.size)
             file.charged_bytes = allocated_bytes(descriptor)
@@ -436,6 +435,7 @@ class Contents:
             version = node.content + 1
             self._reopen(file, spool.create(node.ino, version), version, 0)
             file.unsynced_name = True
+            file.charged_bytes = 0  # what the version before takes goes with its spool file
         else:
             return False
         return True
@@ -449,6 +449,7 @@ class Contents:
         except BaseException:
             os.close(descriptor)
             raise
+        self.sums.content_opened(file.node.ino)
         self._replace_descriptor(file, descriptor)
 
     def _replace_descriptor(self, file: OpenFile, descriptor: int) -> None:

@@ -94,7 +94,7 @@ class SpoolFull(FilesystemError):
 
 class ContentDamaged(FilesystemError):
     errno_code = errno.EIO
-    reason = "no element holds the content with its right size and SHA-256"
+    reason = "nothing that holds the content has its right size and SHA-256"
 
 
 class CopyDamaged(FilesystemError):

@@ -1,4 +1,4 @@
-"""Where the content of an archived file comes from: the elements that hold a copy.
+"""Where the content of a file comes from: the elements that hold a copy, or the spool.
 
 Every copy is tried before a read fails. What the blocks of the content must be is learned from the
 first of these that is right:
@@ -12,6 +12,9 @@ once for each opening, and is verified there like any other copy.
 
 From then on `VerifiedContent` reads block by block. A list that took reading a whole object is kept
 in memory for the next opening of the same content, whichever element it then comes from.
+
+Content that waits in the spool is read in the same way once it has been summed (`spool_sums.py`):
+the row of the index has what its blocks must be.
 """
 
 import errno
@@ -45,6 +48,7 @@ from artstorefs.filesystem.pages import PageReader
 from artstorefs.filesystem.verified import BlockCache, VerifiedContent
 from artstorefs.state.index import Copy
 from artstorefs.state.node import ContentState, Node
+from artstorefs.state.spool_sums import SpoolSum
 
 log = logging.getLogger(__name__)
 
@@ -241,8 +245,64 @@ class ContentSource:
             return data
         return await trio.to_thread.run_sync(os.pread, descriptor, length, offset)
 
-    async def copy_to_spool(self, node: Node, version: int) -> int:
-        """Bring content that must not change any more into a new spool file, durably.
+    def open_spooled(self, node: Node) -> tuple[int, VerifiedContent | None]:
+        """A descriptor of content in the spool, -1 if nothing has been written yet, and, if it has
+        been summed, what verifies it; both to be closed by the caller. Raises as `open_sealed`."""
+        try:
+            descriptor = self._archive.spool.open(node.ino, node.content, write=False)
+        except FileNotFoundError:
+            if node.content_state == ContentState.OPEN and node.size == 0:
+                return -1, None
+            raise
+        known = self._archive.index.spool_sum(node)
+        try:
+            return descriptor, self.open_sealed(node, known, descriptor) if known else None
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def open_sealed(self, node: Node, known: SpoolSum, descriptor: int) -> VerifiedContent:
+        """The SEALED content of `node`, which has been summed; `descriptor` of its spool file stays
+        the caller's. Raises ContentDamaged where the size alone, or the sum itself, is wrong."""
+        path = self._archive.spool.path(node.ino, node.content)
+
+        def report(_: Copy, reason: str) -> None:
+            self._archive.damage.found(node, f"spool file {path}: {reason}")
+
+        # as if the spool were an element with the only copy
+        copy = Copy(
+            *(node.ino, "", path, False, node.revision, node.content),
+            *(node.size, known.sha256, None, 0, 0),
+        )
+        blocks = known.block_list()
+        found = os.fstat(descriptor).st_size
+        if blocks is None or known.size != node.size:
+            report(copy, "its sum in the index contradicts itself")
+            raise ContentDamaged(node.ino)
+        if found != node.size:
+            report(copy, f"has {found} bytes, {node.size} were written")
+            raise ContentDamaged(node.ino)
+        return VerifiedContent(
+            *(node.ino, blocks, [copy], os.dup(descriptor), self._cache, self._pages),
+            *(self._open_copy, report),
+        )
+
+    async def check_sealed(self, node: Node, known: SpoolSum) -> None:
+        """Raise ContentDamaged, after marking the file, unless the spool has what was summed."""
+        descriptor = self._archive.spool.open(node.ino, node.content, write=False)
+        try:
+            content = self.open_sealed(node, known, descriptor)
+            try:
+                for index in range(len(content)):
+                    await content.block(index, ahead=True)
+            finally:
+                content.close()
+        finally:
+            os.close(descriptor)
+
+    async def copy_to_spool(self, node: Node, version: int, known: SpoolSum | None) -> int:
+        """Bring content that must not change any more into a new spool file, durably. `known` says
+        what it must be if it waits in the spool and has been summed.
 
         Returns its descriptor, for reading and writing. The copy is verified, and synced, before
         the caller records that it is the content, so that no damage becomes the truth, and a power
@@ -251,9 +311,9 @@ class ContentSource:
         target = self._archive.spool.create(node.ino, version)
         try:
             if node.content_state == ContentState.SEALED:
-                await self._copy_sealed(node, target)
+                await self._copy_sealed(node, target, known)
             else:
-                await self._copy_archived(node, target)
+                await self._copy_verified(node, await self.open(node), target)
             await trio.to_thread.run_sync(os.fsync, target)
             await trio.to_thread.run_sync(self._archive.spool.sync_directory)
         except BaseException:
@@ -262,16 +322,19 @@ class ContentSource:
         crash_point("copy.spooled")
         return target
 
-    async def _copy_sealed(self, node: Node, target: int) -> None:
+    async def _copy_sealed(self, node: Node, target: int, known: SpoolSum | None) -> None:
         source = self._archive.spool.open(node.ino, node.content, write=False)
         try:
-            await trio.to_thread.run_sync(_copy_all, source, target, node.size)
+            if known is not None:
+                await self._copy_verified(node, self.open_sealed(node, known, source), target)
+            else:
+                await trio.to_thread.run_sync(_copy_all, source, target, node.size)
         finally:
             os.close(source)
 
-    async def _copy_archived(self, node: Node, target: int) -> None:
-        """Block by block out of the buffers that were verified; the next is hashed meanwhile."""
-        content = await self.open(node)
+    async def _copy_verified(self, node: Node, content: VerifiedContent, target: int) -> None:
+        """Block by block out of the buffers that were verified; the next is hashed meanwhile.
+        Closes `content`."""
         try:
             offset = 0
             for index in range(len(content)):

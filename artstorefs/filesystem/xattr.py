@@ -81,6 +81,17 @@ def set_system(xattrs: str | None, values: Mapping[bytes, bytes | None]) -> str 
     return _text(document)
 
 
+def without_privileges(node: Node, uid: int) -> tuple[int, str | None]:
+    """`Node.mode` and `Node.xattrs` after a change of the content by `uid`: capabilities go, and of
+    anybody but root the set-user-id bit and, of an executable, the set-group-id bit (inode(7))."""
+    mode = node.mode
+    if uid != 0:
+        mode &= ~stat.S_ISUID
+        if mode & stat.S_IXGRP:
+            mode &= ~stat.S_ISGID
+    return mode, set_system(node.xattrs, {CAPABILITY: None})
+
+
 def _text(document: dict[str, object]) -> str | None:
     if not document:
         return None

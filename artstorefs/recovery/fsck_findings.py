@@ -92,6 +92,11 @@ class FindingClass(Enum):
         "content that waits for an element is not in the spool as the index says",
         "nothing; the next mount goes back to what is there",
     )
+    SPOOL_HASH = (
+        "spool-hash",
+        "content that waits for an element has not the SHA-256 that it had before (--deep)",
+        "the file is marked as damaged",
+    )
     NOT_ORDINARY = (
         "not-ordinary",
         "a symlink, pipe or device inside the element",

@@ -1,8 +1,6 @@
-"""The index against itself, against the elements, and against the spool."""
+"""The index against itself, and against the elements."""
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from uuid import UUID
 
 from artstorefs.core import naming
@@ -10,8 +8,6 @@ from artstorefs.recovery.fsck_findings import Finding, FindingClass
 from artstorefs.recovery.fsck_survey import ElementSurvey
 from artstorefs.state.image import Image
 from artstorefs.state.index import Copy
-from artstorefs.state.node import ContentState, Node
-from artstorefs.state.spool import LOST, parse_spool_name, spool_name
 
 
 def check_index(image: Image) -> Iterator[Finding]:
@@ -72,44 +68,3 @@ def _check_link(
             concerns=frozenset([link_id, file_id]),
             seen={key: None},
         )
-
-
-def check_spool(image: Image, state_dir: Path, mounted: bool) -> Iterator[Finding]:
-    """Whether the spool has what the index says that it has. While the archive is mounted files
-    are written and removed there without the index; then only what is missing is looked for."""
-    spool = state_dir / "spool"
-    named = set(image.intents.spool)
-    for node in image.spooled():
-        name = spool_name(node.ino, node.content)
-        named.add(name)
-        problem = _spool_problem(spool / name, node, mounted)
-        if problem is not None:
-            yield Finding(FindingClass.SPOOL, problem, None, f"spool/{name}", node.file_id)
-    if mounted or not spool.is_dir():
-        return
-    for name in sorted(os.listdir(spool)):
-        if name != LOST and name not in named and _is_spool_name(name):
-            detail = "nothing in the index means this spool file"
-            yield Finding(FindingClass.LEFTOVER, detail, None, f"spool/{name}")
-
-
-def _spool_problem(path: Path, node: Node, mounted: bool) -> str | None:
-    """OPEN content is what its file has, and may have none yet; SEALED content has its size."""
-    is_open = node.content_state == ContentState.OPEN
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError:
-        if mounted or (is_open and node.size == 0):
-            return None
-        return "is not there"
-    if is_open or mounted or size == node.size:
-        return None
-    return f"has {size} bytes, {node.size} were written"
-
-
-def _is_spool_name(name: str) -> bool:
-    try:
-        parse_spool_name(name)
-    except ValueError:
-        return False
-    return True

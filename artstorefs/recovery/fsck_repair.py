@@ -36,6 +36,7 @@ _DAMAGED = frozenset(
         FindingClass.SIDECAR_WITHOUT_OBJECT,
         FindingClass.WRONG_SIZE,
         FindingClass.WRONG_HASH,
+        FindingClass.SPOOL_HASH,
     }
 )
 _REBUILDABLE = frozenset(
@@ -186,7 +187,8 @@ class Repair:
                     continue
                 if finding.kind in _DAMAGED:
                     damaged.add(finding.file_id)
-                    text = f"element {finding.element}: {finding.key} {finding.detail}"
+                    where = f"element {finding.element}: " if finding.element else ""
+                    text = f"{where}{finding.key} {finding.detail}"
                     if mending.mark_damaged(finding.file_id, text):
                         finding.repaired = finding.repaired or "marked as damaged"
                 elif self._is_to_be_written(finding) and mending.write_again(finding.file_id):

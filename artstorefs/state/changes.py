@@ -22,6 +22,7 @@ from artstorefs.state.log import Log, Removal
 from artstorefs.state.node import COLUMNS, ContentState, Node
 from artstorefs.state.reserve import makes_room
 from artstorefs.state.spool import spool_name
+from artstorefs.state.spool_sums import SpoolSum, drop_spool_sum, put_spool_sums
 
 _INSERT_NODE = f"INSERT INTO nodes VALUES ({', '.join('?' * len(COLUMNS))})"
 _UPDATE_NODE = f"UPDATE nodes SET {', '.join(f'{c} = ?' for c in COLUMNS[2:])} WHERE ino = ?"
@@ -202,6 +203,7 @@ class Changes:
                 node.file_id, Removal(ino=node.ino, remove=remove, spool=spool, after=after), uid
             )
         self._execute("DELETE FROM copies WHERE ino = ?", (node.ino,))
+        drop_spool_sum(self._execute, node.ino)
         self._execute("DELETE FROM nodes WHERE ino = ?", (node.ino,))
         if node.ino == self._last_ino:
             self._database.set_setting(_LAST_INO, str(node.ino))
@@ -309,6 +311,7 @@ class Changes:
             if version != node.content and node.content_state == ContentState.SEALED:
                 left = Removal(ino=node.ino, spool=[spool_name(node.ino, node.content)])
                 self._log.removal(node.file_id, left, node.uid)
+            drop_spool_sum(self._execute, node.ino)
             node.content = version
             node.content_state = ContentState.OPEN
             node.size = size
@@ -324,6 +327,8 @@ class Changes:
         """The same of many nodes, each with the user who has closed it, in one transaction."""
         with self._change(*(node for node, _ in closed)):
             for node, uid in closed:
+                if node.content_state == ContentState.SEALED:  # a power cut has shortened it
+                    drop_spool_sum(self._execute, node.ino)
                 node.content_state = ContentState.SEALED
                 if node.size == 0:
                     node.content_state = ContentState.EMPTY
@@ -332,12 +337,28 @@ class Changes:
                 self._changed(node, node.ctime_ns, uid)
         crash_point("content_sealed.committed")
 
+    def contents_summed(self, sums: Sequence[SpoolSum]) -> None:
+        """These are of the content, SEALED, that the nodes have now; their spool files are on the
+        disk. Nothing of it concerns an element."""
+        self._database.require_room()
+        with self._database.transaction():
+            put_spool_sums(self._execute, sums)
+        crash_point("contents_summed.committed")
+
+    def sum_dropped(self, node: Node) -> None:
+        """The SEALED content of `node` is about to be changed in place. Whoever changes it syncs
+        the log before: a power cut must not bring the row back beside other content."""
+        with self._database.transaction():
+            drop_spool_sum(self._execute, node.ino)
+        crash_point("sum_dropped.committed")
+
     @makes_room
     def content_reverted(self, node: Node, copy: Copy, now_ns: int) -> None:
         """The spool has lost what was never synced: the content is what an element has."""
         with self._change(node):
             left = Removal(ino=node.ino, spool=[spool_name(node.ino, node.content)])
             self._log.removal(node.file_id, left, node.uid)
+            drop_spool_sum(self._execute, node.ino)
             node.content = copy.content
             node.content_state = ContentState.ARCHIVED
             node.size = copy.size

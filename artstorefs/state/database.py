@@ -65,6 +65,7 @@ def create_tables(connection: sqlite3.Connection) -> None:
     _create_tree_tables(connection)
     _create_transfer_tables(connection)
     create_attribute_table(connection)
+    connection.execute(SPOOL_SUMS)
     crash_point("database.tables_written")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     connection.execute("COMMIT")
@@ -205,6 +206,18 @@ def create_attribute_table(connection: sqlite3.Connection) -> None:
     )
 
 
+SPOOL_SUMS = (
+    "CREATE TABLE IF NOT EXISTS spool_sums (ino INTEGER PRIMARY KEY, content INTEGER NOT NULL,"
+    " size INTEGER NOT NULL, sha256 BLOB NOT NULL, blocks BLOB)"
+)
+"""Checksums of content that has waited in the spool for a while, see `spool_sums.py`.
+    content        version of the content that was hashed; of another one the row says nothing
+    size           bytes of it
+    sha256         of all of it, 32 bytes
+    blocks         SHA-256 of each of its blocks of 4 MiB; NULL if it has one block
+An index of an earlier release gets the table, empty, when it is opened."""
+
+
 COPIES_BY_KEY = "CREATE INDEX IF NOT EXISTS copies_by_key ON copies (element, key)"
 """Finds the copy that a document on an element belongs to, without a table of all in memory."""
 
@@ -251,6 +264,7 @@ class Database:
             )
         _add_attribute_table(self.connection)
         self.execute(COPIES_BY_KEY)
+        self.execute(SPOOL_SUMS)
         with self.transaction():
             pass  # makes the log file if it is not there, which `sync_log` needs open
         self._log_fd = os.open(path + "-wal", os.O_RDONLY | os.O_CLOEXEC)

@@ -16,13 +16,15 @@ from typing import Any
 from artstorefs.state.database import (
     COPIES_BY_KEY,
     SCHEMA_VERSION,
+    SPOOL_SUMS,
     connect_read_only,
     create_tables,
 )
 from artstorefs.state.index import FIRST_LINK_ID, ROOT_INO, Copy, Name, copy_of_row
 from artstorefs.state.log import Assignment, Removal
-from artstorefs.state.node import COLUMNS, Node
+from artstorefs.state.node import COLUMNS, ContentState, Node
 from artstorefs.state.reader import Snapshot
+from artstorefs.state.spool_sums import SpoolSum, spool_sum
 
 DAMAGE = (sqlite3.Error, UnicodeError)
 """What comes out of a damaged database: SQLite's message about it may quote what is no text."""
@@ -30,7 +32,7 @@ DAMAGE = (sqlite3.Error, UnicodeError)
 _NODE_COLUMNS = ", ".join(COLUMNS)
 _ATIME = COLUMNS.index("atime_ns")
 _PROBLEMS_MAX = 100
-_LATER = ("changed_attributes", "copies_by_key")
+_LATER = ("changed_attributes", "copies_by_key", "spool_sums")
 """What an index of schema 1 gets when a daemon of this release opens it."""
 
 _SCHEMA = "SELECT type, name, sql FROM sqlite_schema ORDER BY type, name"
@@ -156,6 +158,7 @@ class Image:
                 raise sqlite3.DatabaseError(f"schema version {version}, not {SCHEMA_VERSION}")
             self.storage_problems = self._check_storage()
             if not self.storage_problems:
+                self._execute(SPOOL_SUMS)
                 self._execute("CREATE INDEX by_file_id ON nodes (file_id)")
                 self._execute("CREATE INDEX by_ino ON names (ino)")
                 self._execute("CREATE INDEX by_key ON copies (element, key)")
@@ -310,6 +313,25 @@ class Image:
         """Nodes whose content is in the spool."""
         rows = self._execute(f"SELECT {_NODE_COLUMNS} FROM nodes WHERE content_state IN (2, 3)")
         return (Node(*row) for row in rows)
+
+    def spool_sum(self, node: Node) -> SpoolSum | None:
+        """What the content of `node` must be, if it waits in the spool and has been summed."""
+        if node.content_state != ContentState.SEALED:
+            return None
+        return spool_sum(self._execute, node.ino, node.content)
+
+    def summed(self) -> Iterator[tuple[Node, SpoolSum]]:
+        """Nodes whose content waits in the spool and has been summed."""
+        rows = self._execute(
+            f"SELECT {', '.join(f'n.{column}' for column in COLUMNS)} FROM spool_sums s"
+            " JOIN nodes n ON n.ino = s.ino AND n.content = s.content WHERE n.content_state = ?",
+            (ContentState.SEALED,),
+        )
+        for row in rows:
+            node = Node(*row)
+            known = self.spool_sum(node)
+            assert known is not None
+            yield node, known
 
     def path(self, file_id: bytes) -> str | None:
         """Where a node stands in the tree, for messages; None if it does not."""

@@ -11,7 +11,8 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from artstorefs.state.database import Database
-from artstorefs.state.node import COLUMNS, Node
+from artstorefs.state.node import COLUMNS, ContentState, Node
+from artstorefs.state.spool_sums import SpoolSum, spool_sum
 
 ROOT_INO = 1
 
@@ -191,6 +192,21 @@ class Index:
     def all_copies(self, element: str) -> Iterator[Copy]:
         for row in self._execute("SELECT * FROM copies WHERE element = ?", (element,)):
             yield copy_of_row(row)
+
+    # ------------------------------------------------------------------------------ the spool
+
+    def sealed_sizes(self) -> list[tuple[int, int]]:
+        """Inode number and size of all content that is SEALED. Reads the whole table: for the
+        start."""
+        return self._execute(
+            "SELECT ino, size FROM nodes WHERE content_state = ?", (ContentState.SEALED,)
+        ).fetchall()
+
+    def spool_sum(self, node: Node) -> SpoolSum | None:
+        """What the content of `node` must be, if it waits in the spool and has been summed."""
+        if node.content_state != ContentState.SEALED:
+            return None
+        return spool_sum(self._execute, node.ino, node.content)
 
 
 def copy_of_row(row: tuple[Any, ...]) -> Copy:

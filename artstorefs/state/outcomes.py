@@ -29,6 +29,7 @@ from artstorefs.state.log import Assignment, Log, Removal
 from artstorefs.state.node import ContentState, Node
 from artstorefs.state.reserve import makes_room
 from artstorefs.state.spool import spool_name
+from artstorefs.state.spool_sums import drop_spool_sum
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +206,7 @@ class Outcomes:
         content_state = node.content_state
         if node.content == outcome.content and content_state == ContentState.SEALED:
             spool.append(spool_name(node.ino, node.content))
+            drop_spool_sum(self._execute, node.ino)
             content_state = ContentState.ARCHIVED
         if content_state in (ContentState.ARCHIVED, ContentState.EMPTY):
             self._execute(

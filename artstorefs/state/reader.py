@@ -11,7 +11,8 @@ from uuid import UUID
 from artstorefs.core.naming import record_key
 from artstorefs.state.database import connect_read_only
 from artstorefs.state.index import ROOT_INO, Copy, Name, copy_of_row
-from artstorefs.state.node import COLUMNS, Node
+from artstorefs.state.node import COLUMNS, ContentState, Node
+from artstorefs.state.spool_sums import SpoolSum, spool_sum
 
 _NODE = f"SELECT {', '.join(COLUMNS)} FROM nodes WHERE ino = ?"
 _NAME = "SELECT id, parent, name, ino, link_id FROM names WHERE id = ?"
@@ -39,6 +40,8 @@ class Snapshot:
     parent_file_id: bytes
     links: list[Link]
     copies: list[Copy]
+    spool_sum: SpoolSum | None = None
+    """Of content that waits in the spool and has been summed."""
 
     def copy_on(self, element: str) -> Copy | None:
         return next((copy for copy in self.copies if copy.element == element), None)
@@ -79,7 +82,10 @@ class Reader:
                 (ino,),
             ).fetchall()
             links = [Link(Name(*row), self._file_id(row[1])) for row in rows]
-        return Snapshot(node, name, parent_file_id, links, self._copies(ino))
+        known = None
+        if node.content_state == ContentState.SEALED:
+            known = spool_sum(self._execute, ino, node.content)
+        return Snapshot(node, name, parent_file_id, links, self._copies(ino), known)
 
     def _file_id(self, ino: int) -> bytes:
         row = self._execute("SELECT file_id FROM nodes WHERE ino = ?", (ino,)).fetchone()

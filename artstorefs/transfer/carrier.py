@@ -171,6 +171,10 @@ class Carrier:
         if size != node.size:
             reason = f"spool file {path} has {size} bytes, {node.size} were written"
             raise ObjectDamaged(job.element, job.key, reason)
+        known = snapshot.spool_sum
+        if known is not None and known.sha256.hex() != sha256:
+            reason = f"spool file {path} is damaged: it has not the SHA-256 that it had before"
+            raise ObjectDamaged(job.element, job.key, reason)
         element = self._elements[job.element]
         element.put(job.key, path, size_bytes=size, sha256=sha256)
         crash_point("object.staged")

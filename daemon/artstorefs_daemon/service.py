@@ -51,6 +51,10 @@ SEAL_PAUSE_S = 0.05
 """How long what was closed waits for more of it: recording that takes as long as creating a file,
 and close(2) promises nothing of it. A start after a kill finds it OPEN, and seals it."""
 
+SUM_LOOK_S, SUM_PAUSE_S = 2.0, 0.05
+"""Between two looks for content that has waited for long in the spool; while there is much of it,
+between two handfuls of files, so that programs have the disk in between."""
+
 SHOWN_ERRORS = 100
 
 UNKNOWN_SIZE = FilesystemSize(1 << 50, 1 << 50, 0, 1 << 32)
@@ -110,6 +114,7 @@ class Service:
     async def run(self) -> None:
         """The tasks beside the FUSE loop, until cancelled."""
         self.link.load()
+        self.contents.sums.load()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.link.run)
             nursery.start_soon(self.link.survey)
@@ -117,6 +122,7 @@ class Service:
             nursery.start_soon(self._invalidate)
             nursery.start_soon(self._let_go_of_unmapped)
             nursery.start_soon(self._seal_closed)
+            nursery.start_soon(self._sum_waiting)
 
     async def _keep_state(self) -> None:
         """Checkpoints, backups, what was closed on a full disk, and the reserve; every second, for
@@ -197,6 +203,23 @@ class Service:
             except Exception as exc:  # they stay OPEN until the next start, and the mount goes on
                 if not self.note_damage(exc):
                     log.exception("closed files could not be sealed")
+
+    async def _sum_waiting(self) -> None:
+        """Sum what waits in the spool for long. On a full disk that waits for room, as all does."""
+        told = ""
+        while True:
+            is_more = False
+            try:
+                is_more = await self.contents.sums.sum_due()
+                told = ""
+            except StateError as exc:
+                if str(exc) != told:
+                    log.warning("content that waits is summed later: %s", exc)
+                told = str(exc)
+            except Exception as exc:  # the mount goes on
+                if not self.note_damage(exc):
+                    log.exception("content that waits could not be summed")
+            await trio.sleep(SUM_PAUSE_S if is_more else SUM_LOOK_S)
 
     async def _let_go_of_unmapped(self) -> None:
         pause_s = UNMAPPED_PAUSE_LIMIT_S

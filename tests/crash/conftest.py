@@ -33,3 +33,17 @@ def bench() -> Iterator[Bench]:
         made.close()
         raise
     _benches.append(made)
+
+
+@pytest.fixture
+def settling_bench() -> Iterator[Bench]:
+    """An archive in which what is written waits in the spool until it is flushed."""
+    made = Bench(Path(tempfile.mkdtemp(prefix="asfs-")), settle_s=600)
+    try:
+        yield made
+        made.check_everything()
+    except BaseException:
+        print(made.archive.log()[-3000:])
+        raise
+    finally:
+        made.close()

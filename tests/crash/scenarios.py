@@ -60,6 +60,11 @@ def overwrite_one(writer: Writer, path: str) -> None:
     writer.close()
 
 
+def write_on(writer: Writer) -> None:
+    """Into what `new` has made."""
+    overwrite_one(writer, "new1")
+
+
 def truncate(writer: Writer) -> None:
     writer.call("truncate", "archived", size=0)
     writer.call("truncate", "other", size=700)

@@ -6,8 +6,10 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from artstorefs.core.crash_points import VARIABLE
@@ -26,11 +28,12 @@ REACH_LIMIT_S = 30.0
 class Bench:
     """One archive, and what is armed on it."""
 
-    def __init__(self, base: Path, *, mount: bool = True) -> None:
-        self.archive = MountedArchive(base, settings="settle_s = 0")
+    def __init__(self, base: Path, *, mount: bool = True, settle_s: int = 0) -> None:
+        self.archive = MountedArchive(base, settings=f"settle_s = {settle_s}")
         self.switch = base / "crash"
         self.reached = base / "crash.reached"
         environment = {VARIABLE: str(self.switch), "ARTSTOREFS_YIELD_LIMIT_S": "0"}
+        environment["ARTSTOREFS_SUM_AFTER_S"] = "0"
         self.starter = Starter(self.archive.toml, environment)
         if mount:
             self.starter.mount(self.archive)
@@ -79,6 +82,15 @@ class Bench:
         while not self.reached.exists():
             assert time.monotonic() < deadline, "the point was never reached: nothing is shown"
             time.sleep(0.01)
+
+    def wait_until_summed(self, count: int) -> None:
+        """Until so many files that wait in the spool have a sum."""
+        deadline = time.monotonic() + REACH_LIMIT_S
+        database = f"file:{self.archive.state / 'state.db'}?mode=ro"
+        with closing(sqlite3.connect(database, uri=True)) as connection:
+            while connection.execute("SELECT count(*) FROM spool_sums").fetchone()[0] < count:
+                assert time.monotonic() < deadline, "they were never summed: nothing is shown"
+                time.sleep(0.01)
 
     def start(self) -> None:
         self.starter.mount(self.archive)

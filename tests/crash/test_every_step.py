@@ -101,3 +101,30 @@ def test_kill_of_the_transfer_process_at_every_step(bench: Bench, point: str) ->
     bench.check_everything()
     assert bench.archive.pid == pid
     assert bench.under_way is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", ["contents.summed", "contents_summed.committed"])
+def test_kill_while_content_is_summed(settling_bench: Bench, point: str) -> None:
+    """The next start takes what waits for what it is, with a sum and without. SEMANTICS: DUR-1"""
+    bench = settling_bench
+    directory = bench.prepare()
+    bench.arm(point)
+    bench.work(directory, scenarios.new)
+    bench.wait_until_reached()
+    bench.end()
+    bench.start()
+
+
+@pytest.mark.slow
+def test_kill_while_a_sum_is_given_up(settling_bench: Bench) -> None:
+    """Somebody writes on, in place. SEMANTICS: DUR-1"""
+    bench = settling_bench
+    directory = bench.prepare()
+    bench.work(directory, scenarios.new)
+    bench.wait_until_summed(2)
+    bench.arm("sum_dropped.committed")
+    bench.work(directory, scenarios.write_on)
+    bench.wait_until_reached()
+    bench.end()
+    bench.start()

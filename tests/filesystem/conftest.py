@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from trio.testing import MockClock
 
+from artstorefs.elements.hashing import BlockHasher
+
 from .workbench import Workbench
 
 
@@ -24,3 +26,17 @@ async def bench(tmp_path: Path, clock: MockClock) -> AsyncIterator[Workbench]:
         report = bench.fsck()
         assert not report.incomplete
         assert not report.left, "\n".join(str(finding) for finding in report.left)
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Bytes of each block that is read to be summed."""
+    sizes: list[int] = []
+    add = BlockHasher.add
+
+    def counted(hasher: BlockHasher, descriptor: int, buffer: bytearray) -> int:
+        sizes.append(length := add(hasher, descriptor, buffer))
+        return length
+
+    monkeypatch.setattr(BlockHasher, "add", counted)
+    return sizes

@@ -27,13 +27,19 @@ DATA = random.Random(5).randbytes(SIZE)
 
 async def store(bench: Workbench, data: bytes, name: bytes = b"f") -> Node:
     """A file that the element has, written in requests as the kernel sends them."""
+    node = await write_waiting(bench, data, name)
+    await bench.drain()
+    return node
+
+
+async def write_waiting(bench: Workbench, data: bytes, name: bytes = b"f") -> Node:
+    """The same, in the spool only."""
     handle = bench.contents.created(
         bench.tree.create(ROOT_INO, name, FILE, ME, open_content=True), os.O_WRONLY, 0
     )
     for start in range(0, len(data), REQUEST):
         await bench.contents.write(handle, start, data[start : start + REQUEST])
     bench.contents.release(handle)
-    await bench.drain()
     return handle.file.node
 
 

@@ -9,9 +9,10 @@ Of each flip one of two things has to be so:
 
 and whatever is read after it, by file_id, is the right content or an error (of SQLite's log, also
 the content that an earlier transaction had). What is flipped: objects, block lists, attr.json,
-node records, archive.json, the index (`state.db`), and SQLite's log of a daemon that was killed.
-Left out is what nothing else knows: content in the spool, and rows of the index that no element has
-yet.
+node records, archive.json, the index (`state.db`), SQLite's log of a daemon that was killed, and
+content that waits in the spool and has been summed. Left out is what nothing else knows: content in
+the spool that is being written or has waited for some seconds only, and rows of the index that no
+element has yet.
 
 `--flips N` is how many (200), `ASFS_SEED` the seed, printed.
 """
@@ -48,7 +49,12 @@ WEIGHTS = {
     "archive.json": 1,
     "index": 6,
     "log": 3,
+    "spool": 3,
 }
+
+WAITING_BYTES = (1, 700, 100_000, BLOCK_BYTES, BLOCK_BYTES + 12_345)
+"""Sizes of the files that wait."""
+
 
 PATTERNS = {
     "attr.json": "*.attr.json",
@@ -108,7 +114,7 @@ class Flips:
         self.random = random.Random(seed)
         self.counts: Counter[str] = Counter()
         self.tree: Tree = {}
-        self.killed_tree: Tree = {}
+        self.waiting_tree: Tree = {}
 
     async def prepare(self) -> None:
         bench = Workbench(self.base)
@@ -119,8 +125,22 @@ class Flips:
             shutil.copy2(self.base / "state" / name, killed / name)
         self.tree = await tree_of(bench)
         bench.close()
+        await self.prepare_waiting()
         self.bench = self.start("state", "resident")
-        self.contents = {row[0]: row[-1] for row in self.tree.values() if row[-1]}
+        rows = [*self.tree.values(), *self.waiting_tree.values()]
+        self.contents = {row[0]: row[-1] for row in rows if row[-1]}
+
+    async def prepare_waiting(self) -> None:
+        """A state of its own, with content that no element gets: nothing else knows its rows."""
+        bench = self.start("state", "waiting")
+        for size in WAITING_BYTES:
+            await bench.write(b"waits%d" % size, self.random.randbytes(size))
+        await bench.sum_waiting()
+        rows = bench.archive.database.execute("SELECT count(*) FROM spool_sums").fetchone()
+        assert rows == (len(WAITING_BYTES),)
+        self.waiting_tree = await tree_of(bench)
+        bench.close()
+        self.waiting = Workbench(self.base / "waiting", root=self.base / "element")
 
     def target(self, kind: str) -> Path:
         root = self.base / "element"
@@ -128,6 +148,9 @@ class Flips:
             return self.base / "state/state.db"
         if kind == "log":
             return self.base / "killed/state.db-wal"
+        if kind == "spool":
+            spool = self.base / "waiting/state/spool"
+            return self.random.choice(sorted(path for path in spool.iterdir() if path.is_file()))
         if kind == "archive.json":
             return root / ".artstorefs/archive.json"
         pattern = PATTERNS[kind]
@@ -157,7 +180,7 @@ class Flips:
         path = self.target(kind)
         with self.flipped(path) as offset:
             where = f"{kind}: byte {offset} of {path}"
-            state = "killed" if kind == "log" else "state"
+            state = {"log": "killed", "spool": "waiting/state"}.get(kind, "state")
             try:
                 is_found = self.is_found(state)
             except ArtStoreFSError as exc:
@@ -165,6 +188,8 @@ class Flips:
             self.counts[f"{kind}: {'found' if is_found else 'harmless'}"] += 1
             if kind == "index":
                 await self.check_start(where)
+            elif kind == "spool":
+                await self.check_contents(self.waiting, where)
             elif kind != "log":
                 await self.check_contents(self.bench, where)
             if not is_found:
@@ -187,6 +212,8 @@ class Flips:
         if state:
             for path in (self.base / state).glob("state.db*"):
                 shutil.copy2(path, base / "state" / path.name)
+            if (self.base / state / "spool").is_dir():
+                shutil.copytree(self.base / state / "spool", base / "state" / "spool")
         return base
 
     def is_found(self, state: str) -> bool:
@@ -245,12 +272,16 @@ async def test_flipped_byte_is_found_or_harmless(
     await flips.prepare()
     assert not flips.is_found("state")
     assert not flips.is_found("killed")
+    assert not flips.is_found("waiting/state")
     kinds = [kind for kind, weight in WEIGHTS.items() for _ in range(weight)]
     for number in range(request.config.getoption("--flips")):
         await flips.flip(kinds[number % len(kinds)])
     flips.bench.close()
+    flips.waiting.close()
     print(dict(sorted(flips.counts.items())))
     assert flips.counts["object: harmless"] == 0
     assert flips.counts["block list: harmless"] == 0
+    assert flips.counts["spool: harmless"] == 0
+    assert flips.counts["spool: found"]
     assert flips.counts["log: found"]
     assert flips.counts["index: found"]

@@ -213,6 +213,10 @@ class Workbench:
             self.contents.release(handle)
         return node
 
+    async def sum_waiting(self) -> None:
+        """Have all content that waits in the spool summed now, as the daemon does after a while."""
+        await self.contents.sums.sum_waiting()
+
     async def open_file(self, node: Node, flags: int = os.O_RDWR) -> Handle:
         return await self.contents.open(node, flags, 0)
 

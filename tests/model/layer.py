@@ -372,6 +372,10 @@ class Layer:
     def wait(self, seconds: int) -> None:
         trio.lowlevel.current_clock().jump(seconds)  # type: ignore[attr-defined]
 
+    async def sum_waiting(self) -> None:
+        """What waits in the spool has waited for long."""
+        await self.bench.sum_waiting()
+
     async def transfer(self, seed: int) -> None:
         """Some of the way to the element, as the dice of `seed` have it."""
         dice = random.Random(seed)

@@ -48,6 +48,7 @@ ENVIRONMENT = {
     "calm": 2,
     "unreachable": 1,
     "wait": 2,
+    "sum_waiting": 4,
     "outside": 5,
     "rescan": 2,
     "transfer_dies": 1,

@@ -4,6 +4,8 @@ from .bug import Bug
 
 CONTENT = "tests/filesystem/test_content.py::"
 READS = "tests/filesystem/test_verified_reads.py::"
+SUMS = "tests/filesystem/test_spool_sums.py::"
+DAMAGE = "tests/filesystem/test_spool_damage.py::"
 PASSTHROUGH = "tests/mount/test_passthrough.py::"
 
 BUGS = [
@@ -60,7 +62,7 @@ BUGS = [
         what="Content is changed in place while the transfer process hashes and carries it.",
         breaks="promise 3: an object never changes once it is written",
         path="artstorefs/filesystem/content.py",
-        old="ContentState.SEALED and self._archive.log.assignment(node.ino) is None:",
+        old="ContentState.SEALED and self.sums.may_change(node):",
         new="ContentState.SEALED:",
         caught_by=(CONTENT + "test_content_that_is_being_carried_never_changes",),
     ),
@@ -126,6 +128,33 @@ BUGS = [
         old="        node.size = status.st_size\n",
         new="",
         caught_by=(PASSTHROUGH + "test_everybody_sees_one_content_while_and_after_it_is_written",),
+    ),
+    Bug(
+        name="sum-of-what-is-written-meanwhile",
+        what="A sum is recorded of content that was opened, written and closed since it was read.",
+        breaks="a file that changes its state while it is summed is given up",
+        path="artstorefs/filesystem/spool_sums.py",
+        old="        if self._under_way == ino:\n            self._under_way = 0\n",
+        new="",
+        caught_by=(SUMS + "test_file_that_changes_its_state_is_given_up[written]",),
+    ),
+    Bug(
+        name="sum-given-up-without-a-sync",
+        what="Content is written on while a power cut may still bring its sum back.",
+        breaks="promise 2: a power cut loses nothing that fsync has returned for",
+        path="artstorefs/filesystem/spool_sums.py",
+        old="            await trio.to_thread.run_sync(self._archive.database.sync_log)\n",
+        new="            await trio.lowlevel.checkpoint()\n",
+        caught_by=(DAMAGE + "test_row_is_durably_gone_before_anything_is_written",),
+    ),
+    Bug(
+        name="flip-laundered-in-place",
+        what="Content that waits is written on without being verified, and its sum is forgotten.",
+        breaks="promise 4: wrong bytes are never served as right ones",
+        path="artstorefs/filesystem/spool_sums.py",
+        old="        await self._source.check_sealed(node, known)\n",
+        new="        await trio.lowlevel.checkpoint()\n",
+        caught_by=(DAMAGE + "test_flip_never_becomes_new_content",),
     ),
     Bug(
         name="admission-always-yes",

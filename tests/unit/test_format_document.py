@@ -3,6 +3,8 @@
 import hashlib
 import json
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from uuid import UUID
 
@@ -25,6 +27,7 @@ from artstorefs.core.posix_section import PosixLink, PosixSection
 from artstorefs.core.quarantine import quarantine_keys, render_report
 from artstorefs.core.timestamps import parse_timestamp
 from artstorefs.core.xattr_values import value_to_bytes, value_to_json
+from artstorefs.state.database import SPOOL_SUMS
 
 TEXT = (Path(__file__).parents[2] / "artstorefs" / "FORMAT.md").read_text(encoding="utf-8")
 PARSERS = {
@@ -119,6 +122,17 @@ def test_the_report_in_quarantine_is_the_one_that_we_write():
     assert kept == f".artstorefs/quarantine/20250607T080910Z/{key}.kept"
     assert beside == f".artstorefs/quarantine/20250607T080910Z/{key}.report.json"
     check_key(beside)
+
+
+def test_the_table_of_sums_is_the_one_that_we_make():
+    shown = re.search(r"^```sql spool_sums\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)[1]
+    schemas = []
+    for statement in (shown, SPOOL_SUMS):
+        with closing(sqlite3.connect(":memory:")) as connection:
+            connection.execute(statement)
+            schemas.append(connection.execute("PRAGMA table_info(spool_sums)").fetchall())
+    assert schemas[0] == schemas[1]
+    assert len(schemas[0]) == 5
 
 
 def test_names_that_are_not_text():
