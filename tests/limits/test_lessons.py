@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from trio.testing import MockClock
 
+from artstorefs.elements.local import LocalElement
 from artstorefs.filesystem.attributes import AttributeChange
 from artstorefs.filesystem.errors import ContentUnreachable
 from artstorefs.state.index import ROOT_INO
@@ -28,7 +29,10 @@ def clock() -> MockClock:
 
 
 class Counted:
-    """An element of the mount process that notes every request, and answers none."""
+    """An element of the mount process that notes every request, and answers none. Whether its
+    objects are local files it need not be asked."""
+
+    capabilities = LocalElement.capabilities
 
     def __init__(self) -> None:
         self.requests: list[str] = []
