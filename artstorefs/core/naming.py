@@ -16,6 +16,7 @@ import os
 import re
 import unicodedata
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
@@ -47,6 +48,8 @@ _OBJECT: Final = re.compile(
     r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(?:\.[^/.]*)?"
 )
 
+_READABLE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+
 PART_LIMIT_BYTES: Final = 255
 """NAME_MAX of Linux, for elements that are directories."""
 
@@ -70,13 +73,23 @@ def object_key(name: bytes, username: str, created: datetime, file_id: UUID) -> 
     """
     if created.tzinfo is None:
         raise ValueError("created must know its timezone")
-    moment = created.astimezone(UTC)
-    day = f"{moment.year:04d}{moment:%m%d}"
+    hour, second = _texts_of(created.astimezone(UTC).replace(microsecond=0))
     stem, extension = _split(name)
-    user = cut_utf8(_readable(username), USERNAME_LIMIT_BYTES)
-    tail = f"_{user}_{day}T{moment:%H%M%S}_{file_id}{extension}"
+    tail = f"_{_readable_user(username)}_{second}_{file_id}{extension}"
     stem = cut_utf8(stem, OBJECT_NAME_LIMIT_BYTES - len(tail.encode("utf-8")))
-    return f"{moment.year:04d}/{moment:%m/%d/%H}/{stem}{tail}"
+    return f"{hour}/{stem}{tail}"
+
+
+@lru_cache(maxsize=64)
+def _texts_of(moment: datetime) -> tuple[str, str]:
+    """YYYY/MM/DD/HH and YYYYMMDDTHHMMSS; a crowd of new files has few of them."""
+    year = f"{moment.year:04d}"
+    return f"{year}/{moment:%m/%d/%H}", f"{year}{moment:%m%dT%H%M%S}"
+
+
+@lru_cache(maxsize=64)
+def _readable_user(username: str) -> str:
+    return cut_utf8(_readable(username), USERNAME_LIMIT_BYTES)
 
 
 def sidecar_key(key: str) -> str:
@@ -116,6 +129,8 @@ def _readable(text: str) -> str:
     NFC, because some filesystems store another normalization than they were given. No "." or "-"
     in front: hidden files and options.
     """
+    if _READABLE.fullmatch(text):  # nothing to do, as most often
+        return text
     kept = "".join(
         char if char in "-._" or unicodedata.category(char)[0] in "LMN" else "_"
         for char in unicodedata.normalize("NFC", text)

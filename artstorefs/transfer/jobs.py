@@ -14,7 +14,7 @@ cannot write. Whatever is told twice is done twice without harm.
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from artstorefs.core.errors import ArtStoreFSError
@@ -63,7 +63,11 @@ class BatchResult:
     observed: list[Observed] = field(default_factory=list)
 
     def to_message(self) -> dict[str, Any]:
-        return asdict(self)
+        return _members(self) | {
+            "stored": [_members(one) for one in self.stored],
+            "failed": [_members(one) for one in self.failed],
+            "observed": [_members(one) for one in self.observed],
+        }
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> "BatchResult":
@@ -85,9 +89,15 @@ class BatchResult:
 def batch_message(number: int, store: list[StoreJob], remove: list[RemoveJob]) -> dict[str, Any]:
     return {
         "batch": number,
-        "store": [asdict(job) for job in store],
-        "remove": [asdict(job) for job in remove],
+        "store": [_members(job) for job in store],
+        "remove": [_members(job) for job in remove],
     }
+
+
+def _members(record: Any) -> dict[str, Any]:
+    """The fields of a dataclass with slots by name. `dataclasses.asdict` copies them to the bottom,
+    which took a tenth of what a small file costs the mount process."""
+    return {name: getattr(record, name) for name in record.__slots__}
 
 
 def encode(message: dict[str, Any]) -> bytes:
