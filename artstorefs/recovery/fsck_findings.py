@@ -79,7 +79,8 @@ class FindingClass(Enum):
     )
     INDEX_DRIFT = (
         "index-drift",
-        "the index says something else than the documents, or contradicts itself",
+        "the index says something else than the documents, contradicts itself, or has a row that is"
+        " not as it was written",
         "the index is built again from the elements, if nothing waits in the log",
     )
     INDEX_DAMAGED = (

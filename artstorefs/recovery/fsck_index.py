@@ -18,6 +18,9 @@ def check_index(image: Image) -> Iterator[Finding]:
             file_ids[0] if file_ids else None,
             concerns=frozenset(file_ids),
         )
+    for ino, file_id in image.wrong_rows():  # whatever the log has for it: a row is one moment's
+        detail = f"the row of inode {ino} is not as it was written"
+        yield Finding(FindingClass.INDEX_DRIFT, detail, None, None, file_id)
 
 
 def check_copies(

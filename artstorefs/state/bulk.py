@@ -14,7 +14,8 @@ from artstorefs.state.database import create_tables
 from artstorefs.state.index import Name
 from artstorefs.state.node import COLUMNS
 
-_INSERT_NODE = f"INSERT OR REPLACE INTO nodes VALUES ({', '.join('?' * len(COLUMNS))})"
+_COLUMNS = ", ".join(COLUMNS)
+_INSERT_NODE = f"INSERT OR REPLACE INTO nodes ({_COLUMNS}) VALUES ({', '.join('?' * len(COLUMNS))})"
 _INSERT_COPY = f"INSERT OR REPLACE INTO copies VALUES ({', '.join('?' * 11)})"
 _INSERT_NAME = "INSERT INTO names (id, parent, name, ino, link_id, stored) VALUES (?,?,?,?,?,?)"
 _INSERT_INTENT = f"INSERT INTO log VALUES ({', '.join('?' * 10)})"
@@ -77,7 +78,7 @@ class NewIndex:
     def row(self, ino: int) -> tuple[Any, ...] | None:
         """The row of a node."""
         found: tuple[Any, ...] | None = self._execute(
-            "SELECT * FROM nodes WHERE ino = ?", (ino,)
+            f"SELECT {_COLUMNS} FROM nodes WHERE ino = ?", (ino,)
         ).fetchone()
         return found
 

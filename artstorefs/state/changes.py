@@ -21,14 +21,17 @@ from artstorefs.state.index import FIRST_INO, FIRST_LINK_ID, ROOT_INO, Copy, Ind
 from artstorefs.state.log import Log, Removal
 from artstorefs.state.node import COLUMNS, ContentState, Node
 from artstorefs.state.reserve import makes_room
+from artstorefs.state.row_sums import row_sum
 from artstorefs.state.spool import spool_name
 from artstorefs.state.spool_sums import SpoolSum, drop_spool_sum, put_spool_sums
 
-_INSERT_NODE = f"INSERT INTO nodes VALUES ({', '.join('?' * len(COLUMNS))})"
-_UPDATE_NODE = f"UPDATE nodes SET {', '.join(f'{c} = ?' for c in COLUMNS[2:])} WHERE ino = ?"
+_INSERT_NODE = f"INSERT INTO nodes VALUES ({', '.join('?' * len(COLUMNS))}, ?)"
+_UPDATE_NODE = (
+    f"UPDATE nodes SET {', '.join(f'{c} = ?' for c in COLUMNS[2:])}, sum = ? WHERE ino = ?"
+)
 _INSERT_NAME = "INSERT INTO names (id, parent, name, ino, link_id) VALUES (?, ?, ?, ?, ?)"
 _TOUCH_DIRECTORY = (
-    "UPDATE nodes SET mtime_ns = ?, ctime_ns = ?, nlink = ?, revision = ? WHERE ino = ?"
+    "UPDATE nodes SET mtime_ns = ?, ctime_ns = ?, nlink = ?, revision = ?, sum = ? WHERE ino = ?"
 )
 
 _LAST_INO = "last_ino"
@@ -54,7 +57,7 @@ class Changes:
         """The root directory of a new archive; its file_id is the archive's id."""
         root = self._new_node(ROOT_INO, file_id, stat.S_IFDIR | mode, uid, gid, now_ns)
         with self._change(root):
-            self._execute(_INSERT_NODE, root.values())
+            self._insert(root)
             self._log.node_changed(ROOT_INO, file_id, created=True, uid=uid)
         crash_point("root.committed")
         self._index.remember(root)
@@ -87,7 +90,7 @@ class Changes:
             node.content = 1
             node.content_state = ContentState.OPEN
         with self._change(parent):
-            self._execute(_INSERT_NODE, node.values())
+            self._insert(node)
             self._execute(_INSERT_NAME, (node.ino, parent.ino, name, node.ino, None))
             self._touch_directory(parent, now_ns, 1 if stat.S_ISDIR(mode) else 0, uid)
             self._log.node_changed(node.ino, node.file_id, created=True, uid=uid)
@@ -378,8 +381,13 @@ class Changes:
         self._save(node)
         self._log.node_changed(node.ino, node.file_id, created=False, uid=uid)
 
+    def _insert(self, node: Node) -> None:
+        values = node.values()
+        self._execute(_INSERT_NODE, (*values, row_sum(values)))
+
     def _save(self, node: Node) -> None:
-        self._execute(_UPDATE_NODE, (*node.values()[2:], node.ino))
+        values = node.values()
+        self._execute(_UPDATE_NODE, (*values[2:], row_sum(values), node.ino))
 
     def _touch_directory(self, directory: Node, now_ns: int, links: int, uid: int) -> None:
         directory.mtime_ns = directory.ctime_ns = now_ns
@@ -387,7 +395,10 @@ class Changes:
         directory.revision += 1
         self._execute(
             _TOUCH_DIRECTORY,
-            (now_ns, now_ns, directory.nlink, directory.revision, directory.ino),
+            (
+                *(now_ns, now_ns, directory.nlink, directory.revision),
+                *(row_sum(directory.values()), directory.ino),
+            ),
         )
         self._log.node_changed(directory.ino, directory.file_id, created=False, uid=uid)
 

@@ -26,6 +26,7 @@ from artstorefs.core.crash_points import crash_point
 from artstorefs.core.errors import StateError, StateFull
 from artstorefs.elements import durable
 from artstorefs.state.reserve import Reserve
+from artstorefs.state.row_sums import add_sum_column
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ def create_tables(connection: sqlite3.Connection) -> None:
     """Create every table of schema version 1, all or none; the functions below document them."""
     connection.execute("BEGIN IMMEDIATE")
     _create_tree_tables(connection)
+    add_sum_column(connection)
     _create_transfer_tables(connection)
     create_attribute_table(connection)
     connection.execute(SPOOL_SUMS)
@@ -94,6 +96,7 @@ def _create_tree_tables(connection: sqlite3.Connection) -> None:
         content        version of the content; grows when new content begins; names the spool file
         content_state  see `artstorefs.state.node.ContentState`
         element        element that holds the content, when archived
+        sum            checksum of the row, see `row_sums.py`
 
     names: one row for each directory entry.
         id             a node's first name has its inode number as id, further hard links have ids
@@ -263,6 +266,7 @@ class Database:
                 f"{path}: schema version {version}, this release knows {SCHEMA_VERSION}"
             )
         _add_attribute_table(self.connection)
+        add_sum_column(self.connection)
         self.execute(COPIES_BY_KEY)
         self.execute(SPOOL_SUMS)
         with self.transaction():

@@ -11,6 +11,7 @@ import hashlib
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from artstorefs.state.database import (
@@ -24,6 +25,7 @@ from artstorefs.state.index import FIRST_LINK_ID, ROOT_INO, Copy, Name, copy_of_
 from artstorefs.state.log import Assignment, Removal
 from artstorefs.state.node import COLUMNS, ContentState, Node
 from artstorefs.state.reader import Snapshot
+from artstorefs.state.row_sums import add_sum_column, wrong_row_sums
 from artstorefs.state.spool_sums import SpoolSum, spool_sum
 
 DAMAGE = (sqlite3.Error, UnicodeError)
@@ -156,6 +158,7 @@ class Image:
             version = self._execute("PRAGMA user_version").fetchone()[0]
             if version != SCHEMA_VERSION:
                 raise sqlite3.DatabaseError(f"schema version {version}, not {SCHEMA_VERSION}")
+            add_sum_column(self._connection)
             self.storage_problems = self._check_storage()
             if not self.storage_problems:
                 self._execute(SPOOL_SUMS)
@@ -242,6 +245,11 @@ class Image:
             yield text, []
         for text, ino in self._detached():
             yield text, self._file_ids([ino])
+
+    def wrong_rows(self) -> Iterator[tuple[int, bytes | None]]:
+        """Inode number and file_id of rows that are not as they were written."""
+        for ino in islice(wrong_row_sums(self._execute), _PROBLEMS_MAX):
+            yield ino, self.file_id(ino)
 
     def _file_ids(self, inos: Any) -> list[bytes]:
         found = (self._execute("SELECT file_id FROM nodes WHERE ino = ?", (i,)) for i in inos)

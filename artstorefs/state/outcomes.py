@@ -28,6 +28,7 @@ from artstorefs.state.index import Index
 from artstorefs.state.log import Assignment, Log, Removal
 from artstorefs.state.node import ContentState, Node
 from artstorefs.state.reserve import makes_room
+from artstorefs.state.row_sums import put_row_sum
 from artstorefs.state.spool import spool_name
 from artstorefs.state.spool_sums import drop_spool_sum
 
@@ -161,6 +162,7 @@ class Outcomes:
                 self._execute(
                     "UPDATE nodes SET custom = ?, carried = ? WHERE ino = ?", (*values, node.ino)
                 )
+                put_row_sum(self._execute, node.ino)
                 self._execute(
                     "UPDATE copies SET seen_size = ?, seen_modified_ns = ?"
                     " WHERE ino = ? AND element = ?",
@@ -213,6 +215,7 @@ class Outcomes:
                 "UPDATE nodes SET content_state = ?, element = ? WHERE ino = ?",
                 (content_state, outcome.element, node.ino),
             )
+            put_row_sum(self._execute, node.ino)
             moved.append((node, content_state, outcome.element))
         if superseded or spool:
             removal = Removal(ino=node.ino, remove=superseded, spool=spool)

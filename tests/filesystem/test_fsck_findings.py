@@ -364,7 +364,7 @@ async def test_index_is_kept_while_changes_wait(bench: Workbench) -> None:
     bench.is_sound = False
     await fill(bench)
     await bench.write(b"new", b"not yet on an element")
-    bench.archive.database.execute("UPDATE nodes SET mode = mode | 1 WHERE size = 19")
+    bench.archive.database.execute("UPDATE nodes SET mode = mode | 1, sum = NULL WHERE size = 19")
     bench.close()
     report = bench.fsck(repair=True)
     assert [finding.kind for finding in report.left] == [F.INDEX_DRIFT]
@@ -373,6 +373,25 @@ async def test_index_is_kept_while_changes_wait(bench: Workbench) -> None:
     node = bench.tree.lookup(ROOT_INO, b"new")
     assert node is not None
     assert await bench.content(node) == b"not yet on an element"
+
+
+async def test_row_that_no_element_has_tells_when_it_was_changed(bench: Workbench) -> None:
+    """SEMANTICS: FSCK-4"""
+    bench.is_sound = False
+    await fill(bench)
+    node = await bench.write(b"new", b"not yet on an element")
+    for column in ("mtime_ns = mtime_ns + 1", "uid = 9", "size = 22", "custom = '{}'", "sum = 7"):
+        before = bench.archive.database.execute(
+            "SELECT mtime_ns, uid, size, custom, sum FROM nodes WHERE ino = ?", (node.ino,)
+        ).fetchone()
+        bench.archive.database.execute(f"UPDATE nodes SET {column} WHERE ino = ?", (node.ino,))
+        details = [finding.detail for finding in bench.fsck().left]
+        assert f"the row of inode {node.ino} is not as it was written" in details, column
+        bench.archive.database.execute(
+            "UPDATE nodes SET mtime_ns = ?, uid = ?, size = ?, custom = ?, sum = ? WHERE ino = ?",
+            (*before, node.ino),
+        )
+        assert bench.fsck().left == []
 
 
 async def test_index_put_aside_is_kept(bench: Workbench) -> None:

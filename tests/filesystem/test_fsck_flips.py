@@ -10,9 +10,9 @@ Of each flip one of two things has to be so:
 and whatever is read after it, by file_id, is the right content or an error (of SQLite's log, also
 the content that an earlier transaction had). What is flipped: objects, block lists, attr.json,
 node records, archive.json, the index (`state.db`), SQLite's log of a daemon that was killed, and
-content that waits in the spool and has been summed. Left out is what nothing else knows: content in
-the spool that is being written or has waited for some seconds only, and rows of the index that no
-element has yet.
+content that waits in the spool and has been summed, with the index that alone knows it. Left out is
+what nothing else knows: content in the spool that is being written or has waited for some seconds
+only.
 
 `--flips N` is how many (200), `ASFS_SEED` the seed, printed.
 """
@@ -48,9 +48,13 @@ WEIGHTS = {
     "record": 4,
     "archive.json": 1,
     "index": 6,
+    "waiting index": 4,
     "log": 3,
     "spool": 3,
 }
+
+STATES = {"log": "killed", "spool": "waiting/state", "waiting index": "waiting/state"}
+"""The state directory, below the base, that a flip concerns; "state" otherwise."""
 
 WAITING_BYTES = (1, 700, 100_000, BLOCK_BYTES, BLOCK_BYTES + 12_345)
 """Sizes of the files that wait."""
@@ -106,6 +110,14 @@ async def tree_of(bench: Workbench) -> Tree:
     return found
 
 
+def difference(right: Tree, found: Tree) -> str:
+    return "; ".join(
+        f"{key!r}: {right.get(key)} → {found.get(key)}"
+        for key in sorted(right.keys() | found.keys())
+        if found.get(key) != right.get(key)
+    )[:2000]
+
+
 class Flips:
     """An archive at rest in `base`, with a copy of its state as a kill has left it."""
 
@@ -146,6 +158,8 @@ class Flips:
         root = self.base / "element"
         if kind == "index":
             return self.base / "state/state.db"
+        if kind == "waiting index":
+            return self.base / "waiting/state/state.db"
         if kind == "log":
             return self.base / "killed/state.db-wal"
         if kind == "spool":
@@ -180,29 +194,22 @@ class Flips:
         path = self.target(kind)
         with self.flipped(path) as offset:
             where = f"{kind}: byte {offset} of {path}"
-            state = {"log": "killed", "spool": "waiting/state"}.get(kind, "state")
+            state = STATES.get(kind, "state")
             try:
                 is_found = self.is_found(state)
             except ArtStoreFSError as exc:
                 raise AssertionError(f"{where}: {exc}") from exc
             self.counts[f"{kind}: {'found' if is_found else 'harmless'}"] += 1
-            if kind == "index":
-                await self.check_start(where)
+            if kind in ("index", "waiting index"):
+                await self.check_start(state, where)
             elif kind == "spool":
                 await self.check_contents(self.waiting, where)
             elif kind != "log":
                 await self.check_contents(self.bench, where)
             if not is_found:
-                tree = await self.seen(state if kind in ("index", "log") else "")
-                assert tree == self.tree, f"{where}: {self.difference(tree)}"
-
-    def difference(self, tree: Tree) -> str:
-        keys = tree.keys() | self.tree.keys()
-        return "; ".join(
-            f"{key!r}: {self.tree.get(key)} → {tree.get(key)}"
-            for key in sorted(keys)
-            if tree.get(key) != self.tree.get(key)
-        )[:2000]
+                right = self.waiting_tree if kind == "waiting index" else self.tree
+                tree = await self.seen(state if kind.endswith(("index", "log")) else "")
+                assert tree == right, f"{where}: {difference(right, tree)}"
 
     def scratch(self, state: str, name: str = "scratch") -> Path:
         """A copy of a state directory, which a start may change; the element is shared."""
@@ -235,10 +242,10 @@ class Flips:
         finally:
             bench.close()
 
-    async def check_start(self, where: str) -> None:
+    async def check_start(self, state: str, where: str) -> None:
         """If an index with a flip can be started with, it serves no wrong content."""
         try:
-            bench = self.start("state")
+            bench = self.start(state)
         except (ArtStoreFSError, sqlite3.Error, ValueError, AssertionError, TypeError):
             return
         try:
@@ -285,3 +292,4 @@ async def test_flipped_byte_is_found_or_harmless(
     assert flips.counts["spool: found"]
     assert flips.counts["log: found"]
     assert flips.counts["index: found"]
+    assert flips.counts["waiting index: found"]

@@ -248,7 +248,9 @@ async def test_damage_is_found_while_mounted(mounted: Workbench) -> None:
     paths = sorted(path for path in mounted.root.glob("2*/**/f*") if path.suffix != ".json")
     paths[0].write_bytes(b"CONTENT 0")
     paths[1].with_name(paths[1].name + ".attr.json").unlink()
-    mounted.archive.database.execute("UPDATE nodes SET uid = 5 WHERE size = 9 AND nlink = 2")
+    mounted.archive.database.execute(
+        "UPDATE nodes SET uid = 5, sum = NULL WHERE size = 9 AND nlink = 2"
+    )
     report = mounted.fsck(deep=True)
     assert [finding.kind for finding in report.left] == [
         *(FindingClass.OBJECT_WITHOUT_SIDECAR, FindingClass.WRONG_HASH),
@@ -268,7 +270,7 @@ async def test_change_between_index_and_element_is_no_finding(
     def listed(self: LocalElement, prefix: str = "") -> Iterator[ObjectStat]:
         number = next(names)
         mounted.archive.database.execute(
-            "UPDATE nodes SET revision = revision + 1 WHERE nlink = 2 AND size = 9"
+            "UPDATE nodes SET revision = revision + 1, sum = NULL WHERE nlink = 2 AND size = 9"
         )
         path = mounted.root / f"2025/01/01/0{number % 10}"
         path.mkdir(parents=True, exist_ok=True)

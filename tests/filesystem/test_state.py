@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from artstorefs.core.crash_points import VARIABLE
+from artstorefs.filesystem.attributes import AttributeChange
 from artstorefs.state.database import Database, connect_read_only
 from artstorefs.state.index import ROOT_INO
 from artstorefs.state.log import Assignment, Removal
 from artstorefs.state.node import Node
 from artstorefs.state.outcomes import Stored
+from artstorefs.state.row_sums import wrong_row_sums
 
 from .workbench import DIRECTORY, ME, Workbench
 
@@ -174,6 +176,22 @@ def test_database_of_another_release_is_refused(tmp_path: Any) -> None:
     connection.close()
     with pytest.raises(sqlite3.DatabaseError, match="schema version 99"):
         Database(path)
+
+
+async def test_rows_of_an_earlier_release_have_no_checksum(bench: Workbench) -> None:
+    """They are not judged, and get one with their next change."""
+    await bench.write(b"f", b"content")
+    node = await bench.write(b"g", b"content")
+    execute = bench.archive.database.execute
+    execute("ALTER TABLE nodes DROP COLUMN sum")
+    bench.close()
+    assert bench.fsck().findings == []
+    bench.open()
+    execute = bench.archive.database.execute
+    assert execute("SELECT count(*) FROM nodes WHERE sum IS NOT NULL").fetchone() == (0,)
+    await bench.attributes.change(bench.tree.node(node.ino), AttributeChange(mode=0o600), ME)
+    assert execute("SELECT ino FROM nodes WHERE sum IS NOT NULL").fetchall() == [(node.ino,)]
+    assert list(wrong_row_sums(execute)) == []
 
 
 def test_kill_while_the_tables_are_made(tmp_path: Path) -> None:

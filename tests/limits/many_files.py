@@ -56,7 +56,7 @@ def _add_files(database: Database, count: int, pending: bool) -> list[str]:
 Row = tuple[Node, Name, Copy | None]
 
 
-_INSERT_NODE = f"INSERT INTO nodes VALUES ({', '.join('?' * len(COLUMNS))})"
+_INSERT_NODE = f"INSERT INTO nodes ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 _INSERT_NAME = (
     "INSERT INTO names (id, parent, name, ino, link_id, stored) VALUES (?, ?, ?, ?, ?, 1)"
 )
