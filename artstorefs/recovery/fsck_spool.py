@@ -46,6 +46,8 @@ def _spool_problem(path: Path, node: Node, mounted: bool) -> str | None:
         if mounted or (is_open and node.size == 0):
             return None
         return "is not there"
+    except OSError as exc:  # a disk that fails, a directory without permission
+        return f"cannot be read: {exc.strerror or exc}"
     if is_open or mounted or size == node.size:
         return None
     return f"has {size} bytes, {node.size} were written"

@@ -24,6 +24,7 @@ from artstorefs.filesystem.tree import Tree
 from artstorefs.filesystem.xattr import Xattrs
 from artstorefs.state.backup import BackupFailed, make_backup, newest_age_s
 from artstorefs.state.database import CHECKPOINT_BYTES
+from artstorefs.state.mending import damage_of, damaged_inos
 from artstorefs.state.node import ContentState
 from artstorefs_daemon.callers import in_group
 from artstorefs_daemon.fuse_library import KernelPassthrough, pyfuse3
@@ -319,20 +320,28 @@ class Service:
         ]
 
     def damaged(self) -> list[dict[str, Any]]:
-        """What reading has found damaged since the mount, by file."""
+        """What reading since the mount, or a check before it, has found damaged, by file."""
+        archive = self.archive
         found: list[dict[str, Any]] = []
-        for ino, mark in self.archive.damage.marks().items():
-            node = self.archive.index.node(ino)
-            if node is not None and self.archive.damage.error(node) and len(found) < SHOWN_ERRORS:
+        for ino, mark in archive.damage.marks().items():
+            node = archive.index.node(ino)
+            if node is not None and archive.damage.error(node) and len(found) < SHOWN_ERRORS:
                 found.append(self._error(ino, mark.file_id, mark.error, mark.since_ns))
+        for ino in damaged_inos(archive.database, SHOWN_ERRORS):
+            node = archive.index.node(ino)
+            if node is None or archive.damage.error(node) or len(found) >= SHOWN_ERRORS:
+                continue
+            error = damage_of(archive.database, node)
+            if error is not None:
+                found.append(self._error(ino, node.file_id, error, None))
         return found
 
-    def _error(self, ino: int, file_id: bytes, error: str, since_ns: int) -> dict[str, Any]:
+    def _error(self, ino: int, file_id: bytes, error: str, since_ns: int | None) -> dict[str, Any]:
         return {
             "path": self.archive.index.path(ino).decode(errors="backslashreplace"),
             "file_id": str(UUID(bytes=file_id)),
             "error": error,
-            "since": _timestamp(since_ns / 1e9),
+            "since": None if since_ns is None else _timestamp(since_ns / 1e9),
         }
 
     def _state_errors(self, error: str) -> list[dict[str, Any]]:

@@ -356,6 +356,9 @@ async def test_spool_that_lost_content_is_found(bench: Workbench) -> None:
     assert [finding.kind for finding in bench.fsck().left] == [F.SPOOL]
     lose(lambda _: path)(bench)
     assert [finding.kind for finding in bench.fsck().left] == [F.SPOOL]
+    path.symlink_to(path.name)  # stat(2) is ELOOP; a failing disk says EIO
+    (finding,) = bench.fsck().left
+    assert (finding.kind, "cannot be read" in finding.detail) == (F.SPOOL, True)
 
 
 async def test_index_is_kept_while_changes_wait(bench: Workbench) -> None:

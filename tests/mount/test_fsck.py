@@ -63,6 +63,23 @@ def test_no_false_findings_beside_a_busy_daemon(fresh_archive: MountedArchive) -
     assert fsck(fresh_archive, "--deep")[1]["unsettled"] == 0
 
 
+def test_status_names_what_a_check_has_found_damaged(fresh_archive: MountedArchive) -> None:
+    """SEMANTICS: FSCK-5"""
+    (fresh_archive.mount / "d").mkdir()
+    (fresh_archive.mount / "d/f").write_bytes(b"content")
+    fresh_archive.flush()
+    fresh_archive.stop()
+    (path,) = (path for path in fresh_archive.element.glob("2*/**/f_*") if path.suffix != ".json")
+    path.write_bytes(b"c0ntent")
+    assert fsck(fresh_archive, "--deep", "--repair")[0] == exit_codes.FINDINGS_REPAIRED
+    fresh_archive.start()
+    (entry,) = fresh_archive.status()["damaged"]
+    assert (entry["path"], "SHA-256" in entry["error"]) == ("/d/f", True)
+    assert "/d/f" in fresh_archive.run("status", str(fresh_archive.toml)).stdout
+    (fresh_archive.mount / "d/f").write_bytes(b"new content")
+    assert fresh_archive.status()["damaged"] == []
+
+
 def test_found_mounted_and_repaired_unmounted(
     fresh_archive: MountedArchive,
 ) -> None:

@@ -75,7 +75,7 @@ def describe(status: dict[str, Any]) -> Iterator[str]:
     yield from format_table([list(_ELEMENT_COLUMNS), *map(_element_row, status["elements"])])
     if status["damaged"]:
         yield ""
-        yield "damaged on an element, found when it was read:"
+        yield "damaged, found when it was read or checked:"
         yield from (f"  {describe_error(error)}" for error in status["damaged"])
     if status["errors"]:
         yield ""
