@@ -243,7 +243,11 @@ class ContentSource:
         data = self._pages.read(descriptor, offset, length)
         if data is not None:
             return data
-        return await trio.to_thread.run_sync(os.pread, descriptor, length, offset)
+        own = os.dup(descriptor)  # a writer may have the caller's closed before the thread begins
+        try:
+            return await trio.to_thread.run_sync(os.pread, own, length, offset)
+        finally:
+            os.close(own)
 
     def open_spooled(self, node: Node) -> tuple[int, VerifiedContent | None]:
         """A descriptor of content in the spool, -1 if nothing has been written yet, and, if it has

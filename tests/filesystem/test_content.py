@@ -1,6 +1,7 @@
 """Content of files in every state that it can be in, and the spool's accounts of it."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import trio
 
 from artstorefs.filesystem.attributes import AttributeChange
 from artstorefs.filesystem.errors import SpoolFull
+from artstorefs.filesystem.pages import PageReader
 from artstorefs.state.index import ROOT_INO
 from artstorefs.state.node import ContentState, Node
 from artstorefs.state.spool import Spool, spool_name
@@ -380,3 +382,39 @@ async def test_times_stay_when_a_kill_comes_between_opening_and_the_first_write(
     assert found is not None
     assert (found.atime_ns, found.mtime_ns) == (1_000_000_000_123, 2_000_000_000_456)
     assert found.content_state == (ContentState.EMPTY if state == "empty" else ContentState.SEALED)
+
+
+async def test_read_that_waits_for_the_disk_keeps_its_file(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer has given the file other content meanwhile, and another file its descriptor.
+    SEMANTICS: DATA-3"""
+    node = await bring_to(bench, "in flight")
+    reading = await bench.open_file(node, os.O_RDONLY)
+    await bench.contents.read(reading, 0, 1)
+    is_reading, may_read = threading.Event(), threading.Event()
+    pread = os.pread
+
+    def slow(descriptor: int, length: int, offset: int) -> bytes:
+        is_reading.set()
+        assert may_read.wait(10)
+        return pread(descriptor, length, offset)
+
+    monkeypatch.setattr(os, "pread", slow)
+    monkeypatch.setattr(PageReader, "read", lambda *_: None)
+    number = reading.file.descriptor
+    other = os.open(bench.base, os.O_RDONLY | os.O_TMPFILE | os.O_RDWR)
+    os.write(other, b"wrong content" * 1000)
+
+    async def replace() -> None:
+        await trio.to_thread.run_sync(is_reading.wait, 10)
+        reading.file.drop_descriptor()
+        assert os.dup2(other, number) == number
+        may_read.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(replace)
+        assert bytes(await bench.contents.read(reading, 0, 100)) == OLD[:100]
+    os.close(other)
+    os.close(number)
+    bench.contents.release(reading)
