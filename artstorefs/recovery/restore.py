@@ -71,14 +71,22 @@ class Node:
         self.target = name_bytes(document["target"]) if kind == stat.S_IFLNK else b""
         self.device = 0
         if kind in (stat.S_IFCHR, stat.S_IFBLK):
-            self.device = os.makedev(document["rdev"]["major"], document["rdev"]["minor"])
-        self.parent, self.name = "", b""
+            major, minor = document["rdev"]["major"], document["rdev"]["minor"]
+            if not (0 <= major < 1 << 12 and 0 <= minor < 1 << 20):
+                raise ValueError("is no device of Linux")
+            self.device = os.makedev(major, minor)
+        self.parent, self.name, self.folder = "", b"", ""
         self.revision, self.mode, self.uid, self.gid = 0, 0o644, -1, -1  # -1: as the root has it
         self.times = (0, 0)
         self.take_place()
 
     def take_place(self) -> None:
         if self.posix is None:
+            text = self.document["original_filename"].rstrip("/").rpartition("/")[2]
+            name = text.replace("\0", "_").encode()[:255]
+            self.name = b"_" if name in (b"", b".", b"..") else name
+            folder = os.path.dirname(os.path.relpath(self.path, self.element))
+            self.folder = (self.document.get("storage_path") or folder).replace("\0", "_")
             moment = os.stat(self.path).st_mtime_ns
             if self.document.get("updated_at"):
                 when = datetime.fromisoformat(self.document["updated_at"].replace("Z", "+00:00"))
@@ -205,11 +213,19 @@ def parse(data: bytes) -> Any:
 # ------------------------------------------------------------------------- reading the elements
 
 
-def read_small(path: str, limit: int) -> bytes:
+def open_ordinary(path: str) -> int:
+    """A descriptor of an ordinary file. Nothing else is opened: a device may take it ill."""
+    if not stat.S_ISREG(os.lstat(path).st_mode):
+        raise ValueError("is no ordinary file")
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("is no ordinary file")
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # somebody else was between
+        os.close(descriptor)
+        raise ValueError("is no ordinary file")
+    return descriptor
+
+
+def read_small(path: str, limit: int) -> bytes:
+    with os.fdopen(open_ordinary(path), "rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise ValueError(f"has more than {limit} bytes")
@@ -254,12 +270,13 @@ class Archive:
         is_file = path.endswith(".attr.json")
         document = parse(read_small(path, 4096 if is_file else 16_384))
         if not is_file and document["type"] == "link":
-            known_link = self.links.get(document["file_id"])
+            link_id = str(uuid.UUID(document["file_id"]))
+            known_link = self.links.get(link_id)
             revision = int(document["posix"]["revision"])
             checked_name(name_bytes(document["posix"]["name"]))
-            uuid.UUID(document["target_id"])
+            uuid.UUID(document["target_id"]), uuid.UUID(document["posix"]["parent"])
             if known_link is None or int(known_link["posix"]["revision"]) < revision:
-                self.links[document["file_id"]] = document
+                self.links[link_id] = document
             return
         node = Node(document, stat.S_IFREG if is_file else KINDS[document["type"]], element, path)
         known = self.nodes.get(node.id)
@@ -287,13 +304,7 @@ class Archive:
             elif node.id != self.root:
                 self.enter(node.parent, node.name, node, lost)
         for node in sorted(others, key=lambda node: node.path):
-            path = node.document.get("storage_path") or os.path.dirname(
-                os.path.relpath(node.path, node.element)
-            )
-            text = node.document["original_filename"].rstrip("/").rpartition("/")[2]
-            name = text.replace("\0", "_").encode()[:255]
-            parent = self.directory_of(path)
-            self.enter(parent, b"_" if name in (b"", b".", b"..") else name, node, lost)
+            self.enter(self.directory_of(node.folder), node.name, node, lost)
         for _, document in sorted(self.links.items()):
             target = self.nodes.get(str(uuid.UUID(document["target_id"])))
             name = name_bytes(document["posix"]["name"])
@@ -335,7 +346,7 @@ class Archive:
     def directory_of(self, path: str) -> str:
         """Id of the directory of a file without `posix` section; made if no record tells of it."""
         parent, walked = self.root, ""
-        for part in path.replace("\0", "_").split("/"):
+        for part in path.split("/"):
             if part in ("", ".", "..") or len(part.encode()) > 255:
                 continue
             walked = f"{walked}/{part}" if walked else part
@@ -388,24 +399,23 @@ class Archive:
 def copy_object(path: str, node: Node, target: int | None) -> str:
     """Read an object whole, into `target` if given; "" or what is wrong with it."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as exc:
-        return f"{path}: {exc.strerror}"
-    digest, size = hashlib.sha256(), 0
+        descriptor = open_ordinary(path)
+    except (OSError, ValueError) as exc:
+        return f"{path}: {getattr(exc, 'strerror', None) or exc}"
+    digest, left = hashlib.sha256(), node.size
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return f"{path} is no ordinary file"
+        status = os.fstat(descriptor)
         try:
-            for data in iter(lambda: file.read(1 << 20), b""):
+            while data := file.read(min(left, 1 << 20)):
                 digest.update(data)
-                size += len(data)
+                left -= len(data)
                 rest = memoryview(data)
                 while target is not None and rest:
                     rest = rest[os.write(target, rest) :]
         except OSError as exc:
             return f"{path}: {exc.strerror}"
-    if size != node.size:
-        return f"{path} has {size} bytes, not {node.size}"
+    if status.st_size != node.size:
+        return f"{path} has {status.st_size} bytes, not {node.size}"
     return "" if digest.hexdigest() == node.sha256 else f"{path} has another SHA-256"
 
 
@@ -447,8 +457,8 @@ class Restore:
                 else:
                     self.make(path, node)
                     self.first[node.id] = path
-            except OSError as exc:
-                problem(b"/".join(path), exc.strerror)
+            except (OSError, ValueError, OverflowError) as exc:
+                problem(b"/".join(path), getattr(exc, "strerror", None) or exc)
         for path, node in reversed(directories):
             try:
                 self.dress(node, self.directory(path), path)

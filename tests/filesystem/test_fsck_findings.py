@@ -356,7 +356,7 @@ async def test_spool_that_lost_content_is_found(bench: Workbench) -> None:
     assert [finding.kind for finding in bench.fsck().left] == [F.SPOOL]
     lose(lambda _: path)(bench)
     assert [finding.kind for finding in bench.fsck().left] == [F.SPOOL]
-    path.symlink_to(path.name)  # stat(2) is ELOOP; a failing disk says EIO
+    os.symlink(path.name, path)  # stat(2) is ELOOP; a failing disk says EIO
     (finding,) = bench.fsck().left
     assert (finding.kind, "cannot be read" in finding.detail) == (F.SPOOL, True)
 
