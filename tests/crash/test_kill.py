@@ -202,6 +202,7 @@ def test_killed_at_any_moment_everything_acknowledged_is_there(
         try:
             run.check(journals)
             if run.kills % CHECK_EVERY == 0:
+                print(f"{run.summary()}; {time.monotonic() - started:.1f} s", flush=True)
                 run.check_elements()
                 run.start()
         except AssertionError as exc:
