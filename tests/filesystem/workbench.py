@@ -223,7 +223,10 @@ class Workbench:
     async def content(self, node: Node) -> bytes:
         handle = await self.contents.open(node, os.O_RDONLY, 0)
         try:
-            return bytes(await self.contents.read(handle, 0, node.size + 1))
+            data = bytearray()
+            while part := await self.contents.read(handle, len(data), node.size + 1 - len(data)):
+                data += part  # a request gives 1 MiB at most
+            return bytes(data)
         finally:
             self.contents.release(handle)
 
