@@ -5,6 +5,8 @@ counts only because the same tests pass in a copy without a bug, and only if the
 assert: a program that cannot even be imported proves nothing about a test.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from ..harness import REPOSITORY
 from . import bugs_elements, bugs_filesystem, bugs_recovery, bugs_state, bugs_transfer
 from .bug import Bug, BugDoesNotFit
 from .copies import Failure, Outcome, copy_source, run_tests
+from .interpreter import Interpreter
 
 BUGS: list[Bug] = [
     *bugs_elements.BUGS,
@@ -23,13 +26,29 @@ BUGS: list[Bug] = [
 ]
 
 
-def outcome_with(place: Path, bug: Bug | None, tests: list[str]) -> Outcome:
-    """What becomes of these tests in a copy of the source with the bug."""
-    tree = place / "source"
-    copy_source(tree)
-    if bug is not None:
-        bug.plant(tree)
-    return run_tests(tree, tests)
+@dataclass(frozen=True, slots=True)
+class Bed:
+    """Where bugs are planted: `pristine` is a copy of the source that all others are made from."""
+
+    pristine: Path
+    interpreter: Interpreter
+
+    def outcome_with(self, place: Path, bug: Bug | None, tests: list[str]) -> Outcome:
+        """What becomes of these tests in a copy of the source with the bug."""
+        tree = place / "source"
+        copy_source(tree, self.pristine, link=True)
+        if bug is not None:
+            bug.plant(tree)
+        return run_tests(self.interpreter, tree, tests)
+
+
+@pytest.fixture(scope="module")
+def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
+    pristine = tmp_path_factory.mktemp("pristine") / "source"
+    copy_source(pristine)
+    interpreter = Interpreter()
+    yield Bed(pristine, interpreter)
+    interpreter.close()
 
 
 def test_there_are_enough_of_them_and_each_has_a_name() -> None:
@@ -65,16 +84,17 @@ def test_a_bug_that_does_not_fit_is_refused() -> None:
 
 @pytest.mark.slow
 @pytest.mark.long
-def test_the_tests_pass_without_a_bug(tmp_path: Path) -> None:
-    outcome = outcome_with(tmp_path, None, sorted({test for bug in BUGS for test in bug.caught_by}))
+def test_the_tests_pass_without_a_bug(tmp_path: Path, bed: Bed) -> None:
+    tests = sorted({test for bug in BUGS for test in bug.caught_by})
+    outcome = bed.outcome_with(tmp_path, None, tests)
     assert not outcome.failures, outcome.output
     assert outcome.collected
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
-def test_bug_is_caught(tmp_path: Path, bug: Bug) -> None:
-    check_caught(bug, outcome_with(tmp_path, bug, list(bug.caught_by)))
+def test_bug_is_caught(tmp_path: Path, bed: Bed, bug: Bug) -> None:
+    check_caught(bug, bed.outcome_with(tmp_path, bug, list(bug.caught_by)))
 
 
 def check_caught(bug: Bug, outcome: Outcome) -> None:
