@@ -6,11 +6,13 @@ The local filesystem is the oracle.
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ..harness import MountedArchive
+from .conftest import make_archive, remove_archive
 from .errnos import refused
 from .system_calls import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, renameat2
 
@@ -184,11 +186,21 @@ def test_inode_numbers_and_types_of_a_listing_are_those_of_stat(place: Path) -> 
             assert entry.is_symlink() == stat.S_ISLNK(found.st_mode)
 
 
+@pytest.fixture
+def resting_archive() -> Iterator[MountedArchive]:
+    """One of the test's own, that carries nothing to its element while the test runs."""
+    archive = make_archive("settle_s = 600")
+    yield archive
+    remove_archive(archive)
+
+
 @pytest.mark.slow
 @pytest.mark.time_limit(400)
 @pytest.mark.long
-def test_directory_of_100_000_entries(archive: MountedArchive, directory: Path) -> None:
+def test_directory_of_100_000_entries(resting_archive: MountedArchive) -> None:
     count = 100_000
+    directory = resting_archive.mount / "directory"
+    directory.mkdir()
     descriptor = os.open(directory, os.O_RDONLY)
     for number in range(count):
         os.mknod(f"name{number:06}", 0o600, dir_fd=descriptor)
