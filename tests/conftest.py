@@ -2,6 +2,7 @@
 
 import os
 import random
+from itertools import islice
 
 import pytest
 
@@ -13,9 +14,18 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "long: takes a minute or more, and is begun first")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """So that at the end of a run that is split no process waits for one long test."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """So that at the end of a run that is split no process waits for one long test: each begins
+    with its share of them. What it is given first are neighbours in the list, as many as others."""
+    processes = int(getattr(config, "workerinput", {}).get("workercount", 1))
+    long = [item for item in items if item.get_closest_marker("long") is not None]
+    others = iter([item for item in items if item.get_closest_marker("long") is None])
+    order: list[pytest.Item] = []
+    for number in range(processes):
+        share = (len(items) - len(order)) // (processes - number)
+        first = long[number::processes]
+        order += [*first, *islice(others, max(share - len(first), 0))]
+    items[:] = [*order, *others]
 
 
 def pytest_report_header(config: pytest.Config) -> str:
