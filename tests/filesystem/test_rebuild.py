@@ -332,13 +332,14 @@ def fill_element(bench: Workbench, number: int) -> None:
         path.write_text(json.dumps(record))
         directories.append(file_id)
     posix = sample_root["posix"] | {"mode": "0640", "mtime_ns": 1_600_000_000_123_456_789}
+    root = str(bench.root)
     for index in range(number):
         file_id = str(UUID(int=(index << 64) + 7))
         folder = f"2026/01/{index % 28 + 1:02d}/{index // 28 % 24:02d}"
         name = f"file_{index}_anna_20260101T000000_{file_id}.txt"
-        directory = bench.root / folder
+        directory = f"{root}/{folder}"
         if index < 28 * 24:
-            directory.mkdir(parents=True, exist_ok=True)
+            os.makedirs(directory, exist_ok=True)
         document = {
             "schema_version": "2.0",
             "file_id": file_id,
@@ -356,7 +357,9 @@ def fill_element(bench: Workbench, number: int) -> None:
             "posix": posix
             | {"parent": directories[index % 100], "name": f"file {index}", "revision": 1},
         }
-        (directory / f"{name}.attr.json").write_text(json.dumps(document))
+        descriptor = os.open(f"{directory}/{name}.attr.json", os.O_WRONLY | os.O_CREAT)
+        os.write(descriptor, json.dumps(document).encode())
+        os.close(descriptor)
 
 
 @pytest.mark.slow
