@@ -62,17 +62,16 @@ class Node:
         self.kind, self.element, self.path = kind, element, path
         self.document, self.posix = document, document.get("posix")
         self.objects: list[str] = []
-        self.size, self.sha256 = 0, ""
+        self.size, self.sha256, self.device = 0, "", 0
         if path.endswith(".attr.json"):
             self.objects = [path[: -len(".attr.json")]]
             self.size, self.sha256 = int(document["file_size"]), document["checksum"].lower()
         self.xattrs: dict[bytes, bytes] = {}
         self.take_xattrs("user.", document.get("custom_attributes") or {})
         self.target = name_bytes(document["target"]) if kind == stat.S_IFLNK else b""
-        self.device = 0
         if kind in (stat.S_IFCHR, stat.S_IFBLK):
             major, minor = document["rdev"]["major"], document["rdev"]["minor"]
-            if not (0 <= major < 1 << 12 and 0 <= minor < 1 << 20):
+            if major not in range(1 << 12) or minor not in range(1 << 20):
                 raise ValueError("is no device of Linux")
             self.device = os.makedev(major, minor)
         self.parent, self.name, self.folder = "", b"", ""
@@ -83,8 +82,7 @@ class Node:
     def take_place(self) -> None:
         if self.posix is None:
             text = self.document["original_filename"].rstrip("/").rpartition("/")[2]
-            name = text.replace("\0", "_").encode()[:255]
-            self.name = b"_" if name in (b"", b".", b"..") else name
+            self.name = text.replace("\0", "_").encode()[:255]
             folder = os.path.dirname(os.path.relpath(self.path, self.element))
             self.folder = (self.document.get("storage_path") or folder).replace("\0", "_")
             moment = os.stat(self.path).st_mtime_ns
@@ -217,11 +215,7 @@ def open_ordinary(path: str) -> int:
     """A descriptor of an ordinary file. Nothing else is opened: a device may take it ill."""
     if not stat.S_ISREG(os.lstat(path).st_mode):
         raise ValueError("is no ordinary file")
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # somebody else was between
-        os.close(descriptor)
-        raise ValueError("is no ordinary file")
-    return descriptor
+    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def read_small(path: str, limit: int) -> bytes:
@@ -246,10 +240,8 @@ class Archive:
             for path in self.documents(element):
                 try:
                     self.read(element, path)
-                except (OSError, ValueError, LookupError, TypeError, AttributeError) as exc:
+                except Exception as exc:  # whatever one document has, the rest goes on
                     problem(path, f"cannot be used: {exc!r}")
-                except (RecursionError, OverflowError) as exc:
-                    problem(path, f"cannot be used: {exc}")
         if len(ids) != 1:
             sys.exit("restore.py: these elements belong to different archives")
         self.root = ids.pop()
@@ -304,7 +296,8 @@ class Archive:
             elif node.id != self.root:
                 self.enter(node.parent, node.name, node, lost)
         for node in sorted(others, key=lambda node: node.path):
-            self.enter(self.directory_of(node.folder), node.name, node, lost)
+            name = b"_" if node.name in (b"", b".", b"..") else node.name
+            self.enter(self.directory_of(node.folder), name, node, lost)
         for _, document in sorted(self.links.items()):
             target = self.nodes.get(str(uuid.UUID(document["target_id"])))
             name = name_bytes(document["posix"]["name"])
@@ -402,9 +395,8 @@ def copy_object(path: str, node: Node, target: int | None) -> str:
         descriptor = open_ordinary(path)
     except (OSError, ValueError) as exc:
         return f"{path}: {getattr(exc, 'strerror', None) or exc}"
-    digest, left = hashlib.sha256(), node.size
+    digest, left, size = hashlib.sha256(), node.size, os.fstat(descriptor).st_size
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
         try:
             while data := file.read(min(left, 1 << 20)):
                 digest.update(data)
@@ -414,8 +406,8 @@ def copy_object(path: str, node: Node, target: int | None) -> str:
                     rest = rest[os.write(target, rest) :]
         except OSError as exc:
             return f"{path}: {exc.strerror}"
-    if status.st_size != node.size:
-        return f"{path} has {status.st_size} bytes, not {node.size}"
+    if size != node.size:
+        return f"{path} has {size} bytes, not {node.size}"
     return "" if digest.hexdigest() == node.sha256 else f"{path} has another SHA-256"
 
 

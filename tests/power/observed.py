@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from ..crash.load import Node
 from .load import History, SyncedModel
 
-
 NAMES = "names missing or too many"
 
 
