@@ -69,6 +69,8 @@ class Machine:
         self._changed = threading.Condition()
         self.process = subprocess.Popen(
             [
+                # the machine ends with whoever has started it, also when that is killed
+                *("setpriv", "--pdeathsig", "KILL"),
                 *(KERNEL, f"mem={MEMORY}", "root=/dev/root", "rootfstype=hostfs", "rootflags=/"),
                 *("ro", f"init={GUEST}", "con=null", "con0=null,fd:1", "quiet"),
                 *(f"ASFS_PYTHON={sys.executable}", f"ASFS_REPOSITORY={REPOSITORY}", *arguments),

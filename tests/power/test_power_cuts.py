@@ -174,8 +174,12 @@ def test_power_cut_at_any_moment_everything_synced_is_there(
             pool.submit(cut_again_and_again, place / name, tmp_path / name, own_seed, share, ended)
             for name, own_seed, share in shares
         ]
-        for done in runs:
-            counts.add(done.result())
+        try:
+            for done in runs:
+                counts.add(done.result())
+        except BaseException:  # Ctrl-C too: no further cut then
+            ended.set()
+            raise
     print(f"seed {seed}: {counts}; {time.monotonic() - started:.1f} s")
     loaded = counts.cuts - counts.starting
     assert counts.syncs >= 5 * loaded, "next to nothing was synced"
