@@ -11,13 +11,13 @@ from artstorefs.elements.interface import Element
 from artstorefs.elements.local import LocalElement
 
 
-def open_element(configuration: ElementConfiguration) -> Element:
+def open_element(configuration: ElementConfiguration, *, for_readers: bool = False) -> Element:
     """One element. `ElementUnavailable` if a local one is not there; one over a network is asked
-    nothing here, and fails at its first use."""
+    nothing here, and fails at its first use; after less time `for_readers`, who wait for it."""
     if configuration.kind == "s3":
         from artstorefs.elements.s3_opening import open_s3_element
 
-        return open_s3_element(configuration)
+        return open_s3_element(configuration, for_readers=for_readers)
     path = str(configuration.path)
     return LocalElement(configuration.id, path, capacity_bytes=configuration.capacity)
 

@@ -1,12 +1,24 @@
 """From the keys of an `[[element]]` table to an S3 element."""
 
+from dataclasses import replace
+from typing import Any, Final
+
 from artstorefs.core.configuration import ElementConfiguration
 from artstorefs.elements.s3 import S3Element
 from artstorefs.elements.s3_connection import S3Settings
 
+FOR_READERS: Final[dict[str, Any]] = {
+    "connect_timeout_s": 5.0,
+    "read_timeout_s": 15.0,
+    "attempts": 3,
+}
+"""A program that reads has to be told in a bounded time: three attempts, each of which gives up a
+connection on which nothing has come for a quarter of a minute, and then a rest."""
 
-def open_s3_element(configuration: ElementConfiguration) -> S3Element:
-    """The element of a table of kind "s3". Asks nothing of the server."""
+
+def open_s3_element(configuration: ElementConfiguration, *, for_readers: bool = False) -> S3Element:
+    """The element of a table of kind "s3". Asks nothing of the server. `for_readers`: with less
+    patience."""
     assert configuration.bucket is not None
     credentials, ca_bundle = configuration.credentials_file, configuration.ca_bundle
     settings = S3Settings(
@@ -27,4 +39,6 @@ def open_s3_element(configuration: ElementConfiguration) -> S3Element:
         encryption=configuration.encryption,
         encryption_key=configuration.encryption_key,
     )
+    if for_readers:
+        settings = replace(settings, **FOR_READERS)
     return S3Element(configuration.id, settings, capacity_bytes=configuration.capacity)

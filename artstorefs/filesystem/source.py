@@ -7,8 +7,8 @@ first of these that is right:
     the block list         beside a copy, whose SHA-256 is `posix.blocks`
     the object, hashed     whole, in a thread: of objects without a list, and where it is damaged
 
-What lies on an element over a network is fetched whole into a file without a name in `cache_dir`,
-once for each opening, and is verified there like any other copy.
+What lies on an element over a network comes by way of the read cache (`read_cache.py`), lists too;
+nothing here talks to such an element.
 
 From then on `VerifiedContent` reads block by block. A list that took reading a whole object is kept
 in memory for the next opening of the same content, whichever element it then comes from.
@@ -20,13 +20,7 @@ the row of the index has what its blocks must be.
 import errno
 import logging
 import os
-import tempfile
 from collections import OrderedDict
-from contextlib import ExitStack
-from functools import partial
-from io import BufferedRandom
-from pathlib import Path
-from typing import BinaryIO
 
 import trio
 
@@ -39,13 +33,15 @@ from artstorefs.core.block_list import (
     parse_block_list,
 )
 from artstorefs.core.crash_points import crash_point
-from artstorefs.core.errors import DocumentInvalid, ElementError, ElementUnavailable, ObjectAbsent
+from artstorefs.core.errors import DocumentInvalid, ElementError, ObjectAbsent
 from artstorefs.elements.hashing import hash_blocks
-from artstorefs.elements.interface import Element
 from artstorefs.filesystem.archive import Archive
 from artstorefs.filesystem.errors import ContentDamaged, ContentUnreachable, CopyDamaged
 from artstorefs.filesystem.pages import PageReader
+from artstorefs.filesystem.read_cache import ReadCache, Send
 from artstorefs.filesystem.verified import BlockCache, VerifiedContent
+from artstorefs.state.cache import CacheFiles
+from artstorefs.state.fetch import FetchJob, Urgency
 from artstorefs.state.index import Copy
 from artstorefs.state.node import ContentState, Node
 from artstorefs.state.spool_sums import SpoolSum
@@ -58,9 +54,6 @@ QUICK_LIST_BYTES = 128 << 10
 """Block lists up to this size, of objects up to 8 GiB, are checked at once; longer ones, which are
 to be hashed and parsed and may come from the disk, in a thread."""
 
-FETCHES_MAX = 8
-"""Objects that are fetched from elements over a network at a time."""
-
 KNOWN_LISTS_BYTES = 16 << 20
 """Room for the block lists of objects that have none of their own: 2 TiB of objects."""
 
@@ -68,13 +61,22 @@ KNOWN_LISTS_BYTES = 16 << 20
 class ContentSource:
     """Opens archived content. Suspends where a disk or a large hash may take its time."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: Archive, send: Send | None = None) -> None:
+        """`send` tells the transfer process what to fetch; of no use where all elements are local
+        directories."""
         self._archive = archive
+        configuration = archive.configuration
+        self.read_cache = ReadCache(
+            CacheFiles(str(configuration.cache_dir)),
+            configuration.cache_max,
+            self._is_far,
+            send or _send_nowhere,
+            self._report_copy,
+        )
         self._pages = PageReader()
         self._cache = BlockCache()
         self._known_lists: OrderedDict[bytes, BlockList] = OrderedDict()
         self._hashing: dict[bytes, trio.Lock] = {}
-        self._fetchers = trio.CapacityLimiter(FETCHES_MAX)
         self._hashers = trio.CapacityLimiter(2)  # not those of blocks, for which programs wait less
 
     async def open(self, node: Node) -> VerifiedContent:
@@ -88,7 +90,8 @@ class ContentSource:
         while copies:
             try:
                 _check_whose(node, copies[0])
-                descriptor = await self._open_copy(copies[0])
+                far = self._is_far(copies[0])
+                descriptor = None if far else await self._open_copy(copies[0])
                 break
             except CopyDamaged as exc:
                 damaged = True
@@ -101,11 +104,13 @@ class ContentSource:
         try:
             blocks = await self._block_list(node, copies)
         except BaseException:
-            os.close(descriptor)
+            if descriptor is not None:
+                os.close(descriptor)
             raise
         return VerifiedContent(
             *(node.ino, blocks, copies, descriptor, self._cache, self._pages, self._open_copy),
             lambda copy, reason: self._report(node, copy, reason),
+            self.read_cache,
         )
 
     def _current_copies(self, node: Node) -> list[Copy]:
@@ -118,23 +123,17 @@ class ContentSource:
                 log.warning("%s: element %s is not in the configuration", copy.key, copy.element)
             elif not copies or (copy.size, copy.sha256) == (copies[0].size, copies[0].sha256):
                 copies.append(copy)
-        return copies
+        return sorted(copies, key=self._is_far)  # near ones first
+
+    def _is_far(self, copy: Copy) -> bool:
+        """Whether a copy is on an element over a network, with which only the transfer process
+        talks."""
+        return not self._archive.elements[copy.element].capabilities.local_path
 
     async def _open_copy(self, copy: Copy) -> int:
-        """A descriptor of a copy of the right size: the object, or what was fetched of it."""
-        element = self._archive.elements[copy.element]
-        if element.capabilities.local_path:
-            with element.open_read(copy.key) as stream:
-                descriptor = os.dup(stream.fileno())
-        else:
-            # Abandoned when the reader is, for a server may take minutes not to answer. Whatever
-            # the thread then makes has no name, and nobody has its descriptor.
-            with await trio.to_thread.run_sync(
-                partial(_fetch, element, copy, self._archive.configuration.cache_dir),
-                abandon_on_cancel=True,
-                limiter=self._fetchers,
-            ) as fetched:
-                descriptor = os.dup(fetched.fileno())
+        """A descriptor of a near copy of the right size."""
+        with self._archive.elements[copy.element].open_read(copy.key) as stream:
+            descriptor = os.dup(stream.fileno())
         found = os.fstat(descriptor).st_size
         if found != copy.size:
             os.close(descriptor)
@@ -143,6 +142,11 @@ class ContentSource:
 
     def _report(self, node: Node, copy: Copy, reason: str) -> None:
         self._archive.damage.found(node, f"element {copy.element}: {copy.key}: {reason}")
+
+    def _report_copy(self, copy: Copy, reason: str) -> None:
+        node = self._archive.index.node(copy.ino)
+        if node is not None:
+            self._report(node, copy, reason)
 
     # ---------------------------------------------------------------------------- block lists
 
@@ -169,11 +173,12 @@ class ContentSource:
 
     async def _stored_list(self, node: Node, copy: Copy) -> BlockList | None:
         """The list beside a copy, if it has one and it is the one that attr.json means."""
-        if copy.blocks is None:
-            return None
         try:
-            is_near = self._archive.elements[copy.element].capabilities.local_path
-            if is_near and list_size(copy.size) <= QUICK_LIST_BYTES:
+            if self._is_far(copy):
+                return await self.read_cache.block_list(copy)
+            if copy.blocks is None:
+                return None
+            if list_size(copy.size) <= QUICK_LIST_BYTES:
                 return self._read_list(copy)
             return await trio.to_thread.run_sync(self._read_list, copy)
         except ObjectAbsent:
@@ -182,7 +187,8 @@ class ContentSource:
             reason = exc.reason if isinstance(exc, DocumentInvalid) else str(exc.subject)
             self._report(node, copy, f"block list: {reason}")
         except ElementError as exc:
-            log.warning("%s", exc)
+            if not self._is_far(copy):  # else the cache has told
+                log.warning("%s", exc)
         return None
 
     def _read_list(self, copy: Copy) -> BlockList:
@@ -201,7 +207,8 @@ class ContentSource:
             try:
                 sha256, blocks = await self._hash_copy(copy)
             except ElementError as exc:
-                log.warning("%s", exc)
+                if not self._is_far(copy):
+                    log.warning("%s", exc)
                 continue
             except (CopyDamaged, OSError) as exc:
                 damaged = True
@@ -215,6 +222,9 @@ class ContentSource:
         raise ContentDamaged(node.ino) if damaged else ContentUnreachable(node.ino)
 
     async def _hash_copy(self, copy: Copy) -> tuple[bytes, BlockList]:
+        if self._is_far(copy):
+            assert copy.sha256 is not None
+            return copy.sha256, await self.read_cache.hashed_list(copy)
         descriptor = await self._open_copy(copy)
         try:
             return await trio.to_thread.run_sync(hash_blocks, descriptor, limiter=self._hashers)
@@ -358,31 +368,8 @@ def _check_whose(node: Node, copy: Copy) -> None:
         raise CopyDamaged("is the copy of another file, by the index")
 
 
-def _fetch(element: Element, copy: Copy, directory: Path) -> BufferedRandom:
-    """A file without a name, in `directory`, with what the element has of a copy; blocks.
-
-    ElementError for what the element does, OSError for the disk of `directory`. No more than one
-    byte too many is fetched of an object that is not the right one.
-    """
-    os.makedirs(directory, mode=0o700, exist_ok=True)
-    with ExitStack() as opened:
-        file = opened.enter_context(tempfile.TemporaryFile(dir=directory))
-        stream = opened.enter_context(element.open_read(copy.key))
-        left = copy.size + 1
-        while left and (data := _read_some(stream, min(left, COPY_BYTES), copy)):
-            file.write(data)
-            left -= len(data)
-        file.flush()
-        stream.close()
-        opened.pop_all()
-    return file
-
-
-def _read_some(stream: BinaryIO, length: int, copy: Copy) -> bytes:
-    try:
-        return stream.read(length)
-    except OSError as exc:
-        raise ElementUnavailable(copy.element, copy.key, exc.strerror or str(exc)) from exc
+def _send_nowhere(number: int, job: FetchJob, urgency: Urgency) -> None:
+    raise AssertionError("an element over a network, and no transfer process")
 
 
 def _reason(exc: CopyDamaged | OSError) -> str:

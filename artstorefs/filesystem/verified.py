@@ -10,16 +10,20 @@ the kernel's cache of the object's pages, which is where its bytes were hashed. 
 have to be asked again, the block is verified again: bytes from a disk are never served unhashed.
 
 A block that is wrong in one copy is taken from the next; the blocks around it are not concerned.
+
+A copy is *near*, and has a descriptor of the whole content, or it is *far*, on an element over a
+network: its blocks come one by one, and verified, by way of the read cache (`read_cache.py`).
 """
 
 import hashlib
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
 import trio
 
@@ -27,6 +31,7 @@ from artstorefs.core.block_list import BlockList
 from artstorefs.core.errors import ElementError
 from artstorefs.filesystem.errors import ContentDamaged, ContentUnreachable, CopyDamaged
 from artstorefs.filesystem.pages import PageReader
+from artstorefs.filesystem.read_ahead import ReadAhead
 from artstorefs.state.index import Copy
 
 log = logging.getLogger(__name__)
@@ -46,6 +51,30 @@ OpenCopy = Callable[[Copy], Awaitable[int]]
 
 Report = Callable[[Copy, str], None]
 """Told what is wrong with a copy."""
+
+
+class FarBlocks(Protocol):
+    """Blocks of copies on elements over a network; the read cache."""
+
+    def is_far(self, copy: Copy) -> bool:
+        """Whether the element of a copy is one over a network."""
+
+    def has(self, copy: Copy, blocks: BlockList, index: int) -> bool:
+        """Whether a block is on this machine, right or wrong."""
+
+    async def block(self, copy: Copy, blocks: BlockList, index: int) -> bytes:
+        """A verified block. Raises CopyDamaged, ElementError."""
+
+    def from_pages(
+        self, copy: Copy, blocks: BlockList, index: int, start: int, length: int
+    ) -> bytes | memoryview | None:
+        """A part of a verified block, as `PageReader.read` has it."""
+
+    def fetch_ahead(self, copy: Copy, blocks: BlockList, indexes: Iterable[int]) -> None:
+        """Have blocks brought to this machine."""
+
+    def ahead_bytes(self) -> int:
+        """How far ahead of a reader at most."""
 
 
 class BlockCache:
@@ -102,14 +131,15 @@ class VerifiedContent:
         ino: int,
         blocks: BlockList,
         copies: list[Copy],
-        descriptor: int,
+        descriptor: int | None,
         cache: BlockCache,
         pages: PageReader,
         open_copy: OpenCopy,
         report: Report,
+        far: FarBlocks | None = None,
     ) -> None:
-        """`descriptor` is that of the first copy; it is closed with this. The others are opened
-        when they are needed."""
+        """`descriptor` is that of the first copy, None if it is far; it is closed with this. The
+        others are opened when they are needed. `far`: where there may be far copies."""
         self._ino = ino
         self._blocks = blocks
         self._copies = copies
@@ -117,7 +147,11 @@ class VerifiedContent:
         self._pages = pages
         self._open_copy = open_copy
         self._report = report
-        self._descriptors = {0: descriptor}
+        self._descriptors = {} if descriptor is None else {0: descriptor}
+        self._far = far
+        self._read_ahead: ReadAhead | None = None
+        if far is not None and far.is_far(copies[0]):
+            self._read_ahead = ReadAhead(blocks.block_bytes, len(blocks), far.ahead_bytes())
         self._verified = bytearray(-(-len(blocks) // 8))  # a bit for each block of the first copy
         self._running: dict[tuple[int, int], _Verification] = {}
         self._reported: set[tuple[int, int]] = set()
@@ -166,6 +200,7 @@ class VerifiedContent:
         """A whole verified block; `ahead`: the next one will be wanted too."""
         block = self._cache.get(id(self), index)
         if ahead:
+            self._fetch_ahead(index, self._blocks.block_bytes, is_sequential=True)
             self._verify_ahead(index + 1)
         if block is not None:
             return block
@@ -180,7 +215,8 @@ class VerifiedContent:
                 damaged = True
                 self._report_once(position, index, exc.strerror or str(exc))
             except ElementError as exc:
-                log.warning("%s", exc)
+                if not self._is_far(position):  # else the cache has told
+                    log.warning("%s", exc)
         raise ContentDamaged(self._ino) if damaged else ContentUnreachable(self._ino)
 
     # ------------------------------------------------------------------------------- parts
@@ -192,11 +228,16 @@ class VerifiedContent:
             view = self._from_pages(index, start, length)
             if view is not None:
                 return view
-        block = await self.block(index, ahead=is_sequential)
+        self._fetch_ahead(index, length, is_sequential=is_sequential)
+        if is_sequential:
+            self._verify_ahead(index + 1)
+        block = await self.block(index)
         return memoryview(block)[start : start + length]
 
     def _from_pages(self, index: int, start: int, length: int) -> bytes | memoryview | None:
         """Of a block that has been verified; None if the disk would have to be asked."""
+        if self._far is not None and self._is_far(0):
+            return self._far.from_pages(self._copies[0], self._blocks, index, start, length)
         offset = self._blocks.span(index)[0] + start
         with suppress(OSError):  # the verification meets it again, and has other copies
             return self._pages.read(self._descriptors[0], offset, length)
@@ -211,16 +252,31 @@ class VerifiedContent:
         """Begin with a block that will be wanted, as far as it can be done at once."""
         if index >= len(self._blocks) or self._is_verified(index):
             return
+        if self._far is not None and self._is_far(0):
+            if not self._far.has(self._copies[0], self._blocks, index):
+                return
+        elif 0 not in self._descriptors:
+            return
         if self._cache.get(id(self), index) is None:
             self._verification(0, index)
 
+    def _fetch_ahead(self, index: int, length: int, *, is_sequential: bool) -> None:
+        """Have the blocks of a far copy fetched that will be wanted."""
+        if self._far is not None and self._read_ahead is not None:
+            wanted = self._read_ahead.wanted(index, length, is_sequential=is_sequential)
+            self._far.fetch_ahead(self._copies[0], self._blocks, wanted)
+
+    def _is_far(self, position: int) -> bool:
+        return self._far is not None and self._far.is_far(self._copies[position])
+
     async def _from_copy(self, position: int, index: int) -> bytes:
         """The block out of one copy, verified; shared with whoever wants the same now."""
-        await self._see_to_open(position)
+        if not self._is_far(position):
+            await self._see_to_open(position)
         if position == 0:  # what is read now is in the kernel's pages, also if it proves wrong
             self._verified[index >> 3] &= ~(1 << (index & 7))
         offset, length = self._blocks.span(index)
-        if length <= QUICK_BYTES:
+        if length <= QUICK_BYTES and position in self._descriptors:
             descriptor = self._descriptors[position]
             block = read_verified(descriptor, offset, length, self._blocks.digest(index))
             self._keep(position, index, block)
@@ -236,29 +292,36 @@ class VerifiedContent:
     def _verification(self, position: int, index: int) -> _Verification:
         running = self._running.get((position, index))
         if running is None:
-            descriptor = os.dup(self._descriptors[position])  # it may outlive this object
+            descriptor = None
+            if not self._is_far(position):
+                descriptor = os.dup(self._descriptors[position])  # it may outlive this object
             running = self._running[position, index] = _Verification()
             trio.lowlevel.spawn_system_task(self._verify, position, index, descriptor, running)
         return running
 
     async def _verify(
-        self, position: int, index: int, descriptor: int, running: _Verification
+        self, position: int, index: int, descriptor: int | None, running: _Verification
     ) -> None:
         """In a task of its own, so that it goes on for the others when one of its waiters is
         interrupted. Ends by itself: it reads one block."""
         offset, length = self._blocks.span(index)
         digest = self._blocks.digest(index)
         try:
-            block = await trio.to_thread.run_sync(
-                partial(read_verified, descriptor, offset, length, digest),
-                limiter=self._cache.hashers,
-            )
+            if descriptor is None:
+                assert self._far is not None
+                block = await self._far.block(self._copies[position], self._blocks, index)
+            else:
+                block = await trio.to_thread.run_sync(
+                    partial(read_verified, descriptor, offset, length, digest),
+                    limiter=self._cache.hashers,
+                )
             self._keep(position, index, block)
             running.block = block
         except Exception as exc:
             running.error = exc
         finally:
-            os.close(descriptor)
+            if descriptor is not None:
+                os.close(descriptor)
             del self._running[position, index]
             running.done.set()
 

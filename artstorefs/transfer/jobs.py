@@ -4,10 +4,15 @@ mount → transfer
     {"batch": n, "store": [StoreJob…], "remove": [RemoveJob…]}     carry these out
     {"capacity": true}                                              ask every element for its room
     {"survey": true}                                                look for changes by others
+    {"fetch": n, "job": FetchJob, "urgency": Urgency}               bring this into the read cache
 transfer → mount
     {"batch": n, "stored": […], "removed": […], "failed": […], "dropped": […], "observed": […], …}
     {"capacity": {element: {total_bytes, free_bytes, …} | {"error": text}}}
     {"survey": {"seen": n, "added": n, "observed": […], "unreadable": […], "errors": […]}}
+    {"fetched": n, "answer": FetchAnswer}                           (state/fetch.py)
+
+Fetches have threads of their own, and are answered in any order; the same number told again, before
+its fetch has begun, gives it another urgency.
 
 The transfer process reads everything else it needs from the database, through a connection that
 cannot write. Whatever is told twice is done twice without harm.
@@ -18,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from artstorefs.core.errors import ArtStoreFSError
+from artstorefs.state.fetch import FetchAnswer, FetchJob, Urgency
 from artstorefs.state.outcomes import Failed, Observed, Stored
 
 
@@ -98,6 +104,31 @@ def _members(record: Any) -> dict[str, Any]:
     """The fields of a dataclass with slots by name. `dataclasses.asdict` copies them to the bottom,
     which took a tenth of what a small file costs the mount process."""
     return {name: getattr(record, name) for name in record.__slots__}
+
+
+def fetch_message(number: int, job: FetchJob, urgency: Urgency) -> dict[str, Any]:
+    return {"fetch": number, "job": job.to_message(), "urgency": int(urgency)}
+
+
+def fetch_of(message: dict[str, Any]) -> tuple[int, FetchJob, int]:
+    """Number, job and urgency. Raises MessageInvalid."""
+    try:
+        job = FetchJob.from_message(message["job"])
+        return int(message["fetch"]), job, int(message["urgency"])
+    except (KeyError, TypeError, ValueError) as exc:
+        raise MessageInvalid(f"no fetch: {exc!r}") from exc
+
+
+def answer_message(number: int, answer: FetchAnswer) -> dict[str, Any]:
+    return {"fetched": number, "answer": answer.to_message()}
+
+
+def answer_of(message: dict[str, Any]) -> tuple[int, FetchAnswer]:
+    """Number and answer of a fetch. Raises MessageInvalid."""
+    try:
+        return int(message["fetched"]), FetchAnswer.from_message(message["answer"])
+    except (KeyError, TypeError, ValueError) as exc:
+        raise MessageInvalid(f"no answer to a fetch: {exc!r}") from exc
 
 
 def encode(message: dict[str, Any]) -> bytes:

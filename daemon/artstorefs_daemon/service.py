@@ -77,9 +77,12 @@ class Service:
             wait_s=configuration.spool_wait_s if configuration.spool_full == "wait" else 0.0,
             disk_is_full=self._state_is_full,
         )
+        self.link = TransferLink(archive, self.budget, lock_descriptor)
+        source = ContentSource(archive, self.link.fetches.send)
+        self.read_cache = self.link.fetches.cache = source.read_cache
         self.contents = Contents(
             archive,
-            ContentSource(archive),
+            source,
             self.budget,
             self._attributes_changed,
             self._kernel(),
@@ -92,7 +95,6 @@ class Service:
         self.tree = Tree(archive, self.contents.is_held)
         self.attributes = Attributes(archive, self.contents)
         self.xattrs = Xattrs(archive, in_group, self.contents.is_written)
-        self.link = TransferLink(archive, self.budget, lock_descriptor)
         self.state_error = ""
         self._damage_told = False
         self._backed_up: tuple[int, ...] | None = None
@@ -118,6 +120,7 @@ class Service:
         self.contents.sums.load()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.link.run)
+            nursery.start_soon(self.read_cache.load)
             nursery.start_soon(self.link.survey)
             nursery.start_soon(self._keep_state)
             nursery.start_soon(self._invalidate)

@@ -32,6 +32,7 @@ from artstorefs.transfer.jobs import BatchResult, RemoveJob, StoreJob, batch_mes
 from artstorefs.transfer.placement import choose_element
 from artstorefs.transfer.schedule import Schedule
 from artstorefs_daemon.accounts import account
+from artstorefs_daemon.fetch_link import FetchLink
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ class TransferLink:
         self._inherited = [] if lock_descriptor is None else [lock_descriptor]
         self._archive = archive
         self._budget = budget
+        self.fetches = FetchLink()
         self.schedule = Schedule(archive.configuration.settle_s)
         self.capacities: dict[str, Capacity] = {}
         self.element_errors: dict[str, str] = {}
@@ -138,6 +140,7 @@ class TransferLink:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._send_due)
                     nursery.start_soon(self._ask_capacity)
+                    nursery.start_soon(self.fetches.run, self._tell)
                     await self._receive()
                     nursery.cancel_scope.cancel()
             except* (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -355,16 +358,23 @@ class TransferLink:
 
     async def _receive(self) -> None:
         assert self._stream is not None
-        unread = bytearray()
-        try:
-            while data := await self._stream.receive_some(1 << 20):
-                unread += data
-                *lines, rest = unread.split(b"\n")
-                for line in lines:
-                    await self._take_when_it_can_be_kept(decode(line))
-                unread = rest
-        except trio.BrokenResourceError:
-            return
+        results, waiting = trio.open_memory_channel[dict[str, Any]](math.inf)
+        async with trio.open_nursery() as nursery, results:
+            nursery.start_soon(self._take_results, waiting)
+            unread = bytearray()
+            with contextlib.suppress(trio.BrokenResourceError):
+                while data := await self._stream.receive_some(1 << 20):
+                    unread += data
+                    *lines, unread = unread.split(b"\n") if b"\n" in data else [unread]
+                    for message in map(decode, lines):
+                        if "fetched" in message:  # readers do not wait for a disk that is full
+                            self.fetches.take(message)
+                        else:
+                            results.send_nowait(message)
+
+    async def _take_results(self, waiting: "trio.MemoryReceiveChannel[dict[str, Any]]") -> None:
+        async for message in waiting:
+            await self._take_when_it_can_be_kept(message)
 
     async def _take_when_it_can_be_kept(self, message: dict[str, Any]) -> None:
         """What the elements have done is recorded before anything else is heard of it."""

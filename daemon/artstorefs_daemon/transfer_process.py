@@ -20,13 +20,23 @@ from typing import Any
 from artstorefs.core.configuration import ArchiveConfiguration
 from artstorefs.core.errors import ElementError
 from artstorefs.elements.interface import Element
-from artstorefs.elements.opening import open_elements
+from artstorefs.elements.opening import open_element, open_elements
 from artstorefs.recovery.leftovers import remove_leftovers
 from artstorefs.recovery.survey import as_message, survey
+from artstorefs.state.cache import CacheFiles
+from artstorefs.state.fetch import FetchAnswer
 from artstorefs.state.reader import Reader
 from artstorefs.state.spool import Spool
 from artstorefs.transfer.carrier import Carrier, open_log_for_sync
-from artstorefs.transfer.jobs import RemoveJob, StoreJob, decode, encode
+from artstorefs.transfer.fetching import Fetching
+from artstorefs.transfer.jobs import (
+    RemoveJob,
+    StoreJob,
+    answer_message,
+    decode,
+    encode,
+    fetch_of,
+)
 from artstorefs_daemon.accounts import account
 
 log = logging.getLogger(__name__)
@@ -39,7 +49,8 @@ NICENESS = 5
 
 
 class TransferProcess:
-    """Reads messages on one thread and carries them out on `WORKERS` others."""
+    """Reads messages on one thread and carries them out on `WORKERS` others; fetches for readers on
+    threads of their own."""
 
     def __init__(self, connection: socket.socket, configuration: ArchiveConfiguration) -> None:
         self._connection = connection
@@ -47,6 +58,9 @@ class TransferProcess:
         self._database = os.path.join(str(configuration.state_dir), "state.db")
         self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._sending = threading.Lock()
+        self._fetching = Fetching(
+            self._open_for_readers, CacheFiles(str(configuration.cache_dir)), self._fetched
+        )
 
     def run(self) -> None:
         """Until the mount process closes its end."""
@@ -56,7 +70,21 @@ class TransferProcess:
             worker.start()
         with suppress(ConnectionError), self._connection.makefile("rb") as lines:
             for line in lines:
-                self._messages.put(decode(line))
+                message = decode(line)
+                if "fetch" in message:
+                    self._fetching.request(*fetch_of(message))
+                else:
+                    self._messages.put(message)
+
+    def _open_for_readers(self, element_id: str) -> Element:
+        configurations = {one.id: one for one in self._configuration.elements}
+        return open_element(configurations[element_id], for_readers=True)
+
+    def _fetched(self, number: int, answer: FetchAnswer) -> None:
+        try:
+            self._send(answer_message(number, answer))
+        except ConnectionError:
+            os._exit(0)
 
     def _remove_leftovers(self) -> None:
         elements = open_elements(self._configuration.elements)
