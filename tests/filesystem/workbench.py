@@ -103,7 +103,7 @@ class Workbench:
         self.budget = SpoolBudget(self.configuration.spool_max, used, wait_s=0.05)
         self.contents = Contents(
             self.archive,
-            ContentSource(self.archive),
+            self.make_source(),
             self.budget,
             attributes_changed=lambda ino: None,
             closed_one=closed_one,
@@ -118,6 +118,10 @@ class Workbench:
         self.sent: deque[dict[str, Any]] = deque()
         self.link._stream = self  # the wire: `send_all` is below
         self.start_carrier()
+
+    def make_source(self) -> ContentSource:
+        """Where contents come from; a bench with an element over a network has its own."""
+        return ContentSource(self.archive)
 
     def start_carrier(self) -> None:
         """A new transfer process, so to speak."""
