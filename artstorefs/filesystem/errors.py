@@ -109,6 +109,13 @@ class ContentUnreachable(FilesystemError):
     reason = "no element that holds the content can be reached"
 
 
+class CacheFull(FilesystemError):
+    """Of what people order; a read does without the cache."""
+
+    errno_code = errno.ENOSPC
+    reason = "there is no room in the cache; raise cache_max, or --unpin something"
+
+
 class ForbiddenByMode(FilesystemError):
     """What the mode of the element, or of the whole archive, does not allow (EROFS or EPERM)."""
 

@@ -25,7 +25,7 @@ import trio
 
 from artstorefs.core.block_list import BlockList
 from artstorefs.core.errors import ElementError, ElementUnavailable, ObjectAbsent
-from artstorefs.filesystem.errors import CopyDamaged
+from artstorefs.filesystem.errors import CacheFull, CopyDamaged
 from artstorefs.filesystem.pages import PageReader
 from artstorefs.filesystem.verified import QUICK_BYTES, read_verified
 from artstorefs.state.cache import (
@@ -46,6 +46,10 @@ FETCH_LIMIT_S = 90.0
 """How long a reader waits for a fetch: an element that is there, and slow, brings a block in less;
 one that does not answer is given up by the transfer process after about a minute."""
 
+LOAD_WAIT_S = 2.0
+"""How long the first fetches wait until the cache is counted; in a cache of millions of files that
+takes longer, and they do without it."""
+
 AHEAD_FETCHES_MAX = 32
 """Fetches that nobody waits for yet, of all files together: more would only be in the way."""
 
@@ -56,8 +60,8 @@ READ_ATTEMPTS = 3
 """A block may be evicted, or thrown away, between its fetch and its reading. The last attempt does
 without the cache."""
 
-Send = Callable[[int, FetchJob, Urgency], None]
-"""Tell the transfer process of a job under a number; the same number again makes it urgent."""
+Send = Callable[[int, FetchJob | None, Urgency], None]
+"""Tell the transfer process of a job under a number, or, without a job, that it is more urgent."""
 
 Report = Callable[[Copy, str], None]
 """Told what is wrong with a copy."""
@@ -77,7 +81,7 @@ class _Fetch:
 
 
 class ReadCache:
-    """Of one mount. `load` is awaited once; nothing is fetched before it has ended."""
+    """Of one mount. `load` is awaited once; nothing is put into the cache before it has ended."""
 
     def __init__(
         self,
@@ -157,6 +161,31 @@ class ReadCache:
                 return
             if not self.has(copy, blocks, index):
                 self._begin(_block_job(copy, blocks, index), Urgency.AHEAD)
+
+    async def bring(self, copy: Copy, blocks: BlockList, index: int) -> int:
+        """Have a block in the cache; bytes that were fetched for it, 0 if it was there. Raises as
+        `block`, and CacheFull; waits as long as it takes."""
+        if self.has(copy, blocks, index):
+            return 0
+        job = _block_job(copy, blocks, index)
+        try:
+            answer = await self._fetched(job, Urgency.WARM)
+        except CopyDamaged as exc:
+            self._report(copy, f"block {index + 1} of {len(blocks)}: {exc.subject!s}")
+            raise
+        if answer.data is not None:
+            raise CacheFull(copy.key)
+        self._check_if_complete(copy, blocks)
+        return job.length
+
+    @property
+    def fetching(self) -> int:
+        """How much is being fetched now."""
+        return len(self._fetches)
+
+    def place(self, copy: Copy, blocks: BlockList, index: int) -> Place:
+        """Where the cache has a block."""
+        return _place(copy, blocks, index)
 
     def ahead_bytes(self) -> int:
         """How far ahead of its readers a cache of this size may be filled: so that it does not
@@ -251,9 +280,14 @@ class ReadCache:
 
     async def _fetched(self, job: FetchJob, urgency: Urgency) -> FetchAnswer:
         """What became of a job, one's own or the same of somebody else. Raises its failure."""
-        running = self._begin(job, urgency)
-        await running.done.wait()
-        answer = running.answer
+        while True:
+            running = self._begin(job, urgency)
+            await running.done.wait()
+            answer = running.answer
+            if answer is None or answer.failure is not Failure.NO_ROOM:
+                break
+            if urgency is not Urgency.READ:  # else it was begun for somebody who does not wait
+                raise CacheFull(job.key)
         if answer is None:
             raise ElementUnavailable(job.element, job.key, "the mount is ending")
         if answer.failure is None:
@@ -275,15 +309,19 @@ class ReadCache:
         elif urgency < running.urgency:
             running.urgency = urgency
             if running.is_sent:
-                self._send(running.number, running.job, urgency)
+                self._send(running.number, None, urgency)
         return running
 
     async def _carry_out(self, running: _Fetch) -> None:
         """In a task of its own, which ends with the answer."""
         taken = 0
         try:
-            await self._loaded.wait()
+            with trio.move_on_after(LOAD_WAIT_S):
+                await self._loaded.wait()
             taken = await self._take_room(running)
+            if running.urgency is not Urgency.READ and not running.job.keep:
+                running.answer = FetchAnswer(failure=Failure.NO_ROOM)
+                return
             self._by_number[running.number] = running
             self.requests += 1
             running.is_sent = True
@@ -304,6 +342,9 @@ class ReadCache:
         """Room for what a job stores; without any it is answered from memory."""
         job = running.job
         if not job.keep or job.kind is FetchKind.CHECK:
+            return 0
+        if not self._loaded.is_set():
+            running.job = replace(job, keep=False)
             return 0
         if job.kind is FetchKind.HASH and job.size > self.room.limit_bytes // 2:
             job = running.job = replace(job, length=0)  # the list alone
@@ -345,7 +386,7 @@ class ReadCache:
         if job.name in self._fetches:
             return
         try:
-            await self._fetched(job, Urgency.WARM)
+            await self._fetched(job, Urgency.READ)
         except CopyDamaged as exc:
             self._damaged.add((copy.element, copy.key))
             self._report(copy, str(exc.subject))

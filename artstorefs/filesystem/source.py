@@ -85,7 +85,7 @@ class ContentSource:
         Raises ContentDamaged when copies were read and none was right, ContentUnreachable when
         none could be read at all; both are EIO to the program that reads.
         """
-        copies = self._current_copies(node)
+        copies = self.current_copies(node)
         damaged = False
         while copies:
             try:
@@ -102,7 +102,7 @@ class ContentSource:
         else:
             raise ContentDamaged(node.ino) if damaged else ContentUnreachable(node.ino)
         try:
-            blocks = await self._block_list(node, copies)
+            blocks = await self.block_list(node, copies)
         except BaseException:
             if descriptor is not None:
                 os.close(descriptor)
@@ -113,7 +113,7 @@ class ContentSource:
             self.read_cache,
         )
 
-    def _current_copies(self, node: Node) -> list[Copy]:
+    def current_copies(self, node: Node) -> list[Copy]:
         """What holds the content of `node`, by the index: same version, same size and SHA-256."""
         copies: list[Copy] = []
         for copy in self._archive.index.copies(node.ino):
@@ -150,7 +150,7 @@ class ContentSource:
 
     # ---------------------------------------------------------------------------- block lists
 
-    async def _block_list(self, node: Node, copies: list[Copy]) -> BlockList:
+    async def block_list(self, node: Node, copies: list[Copy]) -> BlockList:
         """What the blocks of the content must be. ContentDamaged when no copy tells."""
         size, sha256 = copies[0].size, copies[0].sha256
         assert sha256 is not None
@@ -368,7 +368,7 @@ def _check_whose(node: Node, copy: Copy) -> None:
         raise CopyDamaged("is the copy of another file, by the index")
 
 
-def _send_nowhere(number: int, job: FetchJob, urgency: Urgency) -> None:
+def _send_nowhere(number: int, job: FetchJob | None, urgency: Urgency) -> None:
     raise AssertionError("an element over a network, and no transfer process")
 
 

@@ -6,9 +6,9 @@
     incoming/TOKEN               what is being written; emptied at every start
 
 The names are the whole catalogue: a file that is there is a block that is there. It is written
-under `incoming` and then linked to its name, so it is there whole, or not at all, whenever a
-process dies; what a power cut leaves is found wrong, like any damage, because nothing here is
-believed before it is hashed. Everything may be removed by anybody at any time.
+under `incoming` and then renamed, so it is there whole, or not at all, whenever a process dies;
+what a power cut leaves is found wrong, like any damage, because nothing here is believed before it
+is hashed. Everything may be removed by anybody at any time.
 
 The time of change of a file is when it was used last. Two permission bits, which mean nothing else
 on a file of ours, are its other properties: `PINNED`, and `WHOLE` on a list.
@@ -21,6 +21,7 @@ import os
 import re
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ from artstorefs.core.block_list import (
     render_block_list,
 )
 from artstorefs.core.errors import DocumentInvalid
-from artstorefs.elements.durable import write_all
+from artstorefs.elements.durable import rename_new, write_all
 
 PINNED: Final = stat.S_IXUSR
 """Permission bit of what is never evicted."""
@@ -50,6 +51,7 @@ PAGE_BYTES: Final = 4096
 
 _CONTENT = re.compile(r"[0-9a-f]{64}")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,9}")
+_HERE: Final = -100  # AT_FDCWD of <fcntl.h>
 _ATTEMPTS: Final = 3
 """At storing: an eviction may remove an empty directory just when it is needed."""
 
@@ -118,7 +120,7 @@ class CacheFiles:
     def mark_used(self, descriptor: int) -> None:
         """Now is its last use. A disk that takes no times leaves the order of writing."""
         with suppress(OSError):
-            os.utime(descriptor)
+            _touch(descriptor)
 
     def store(self, place: Place, data: bytes) -> None:
         """Put a file there, whole or not at all; one that is there is left. Raises OSError."""
@@ -131,7 +133,7 @@ class CacheFiles:
                 os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
                 _write_new(temporary, data)
                 with suppress(FileExistsError):
-                    os.link(temporary, target)
+                    rename_new(temporary, _HERE, target, _HERE)
                 return
             except FileNotFoundError:  # somebody has removed a directory
                 if not left:
@@ -177,6 +179,23 @@ class CacheFiles:
             os.close(descriptor)
         return True
 
+    def mark_pinned(self, place: Place) -> None:
+        """Have a file stay, and be used now; nothing if it is not there."""
+        descriptor = self.open(place)
+        if descriptor is not None:
+            with os.fdopen(descriptor, "rb"), suppress(OSError):
+                os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) | PINNED)
+                _touch(descriptor)
+
+    def remove_content(self, content: bytes) -> int:
+        """Remove whatever there is of a content, unless it is pinned; what it has counted with."""
+        several = Place(content, None, False)
+        places = [Place(content, 0, True), several]
+        with suppress(OSError):
+            names = os.listdir(os.path.dirname(self.path(several)))
+            places += [Place(content, int(name), False) for name in names if name != LIST]
+        return sum(self.remove(place) for place in places if not self.has_mark(place, PINNED))
+
     def has_mark(self, place: Place, mark: int) -> bool:
         try:
             return bool(os.lstat(self.path(place)).st_mode & mark)
@@ -214,6 +233,14 @@ class CacheFiles:
             pass
         self.remove(place)
         return None
+
+    def free_bytes(self) -> tuple[int, int] | None:
+        """Room on the disk for us, and its size; None where it cannot be asked."""
+        try:
+            status = os.statvfs(self.directory)
+        except OSError:
+            return None
+        return status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
 
     # ------------------------------------------------------------------------------- start
 
@@ -282,6 +309,12 @@ def _write_new(path: str, data: bytes) -> None:
         write_all(descriptor, data)
     finally:
         os.close(descriptor)
+
+
+def _touch(descriptor: int) -> None:
+    """By the clock that a program reads: the kernel's own times are up to 10 ms behind it."""
+    now_ns = time.time_ns()
+    os.utime(descriptor, ns=(now_ns, now_ns))
 
 
 def _subdirectories(directory: str) -> Iterator[str]:

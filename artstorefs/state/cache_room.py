@@ -16,6 +16,11 @@ from artstorefs.state.cache import CachedFile, CacheFiles, Place
 CANDIDATES_MAX: Final = 4096
 """Files that a scan remembers for eviction: a MiB of memory, and one scan for so many evictions."""
 
+LEFT_FREE_BYTES: Final = 1 << 30
+LEFT_FREE_PART: Final = 20
+"""What the cache leaves free on its disk for others, the spool among them: a GiB, or the twentieth
+part of a small disk."""
+
 FULL_DISK_S: Final = 60.0
 """How long the cache stays smaller after its disk was found full: others need that room."""
 
@@ -64,8 +69,17 @@ class CacheRoom:
             limit = self._ceiling_bytes if self.disk_is_full else self.limit_bytes
             if self.used_bytes + self.taken_bytes + size_bytes > limit:
                 return False
+            if not self._is_room_on_disk(self.taken_bytes + size_bytes):
+                return False
             self.taken_bytes += size_bytes
             return True
+
+    def _is_room_on_disk(self, size_bytes: int) -> bool:
+        found = self.files.free_bytes()
+        if found is None:
+            return True  # storing makes the directory, or says what is wrong
+        free_bytes, disk_bytes = found
+        return free_bytes - size_bytes >= min(LEFT_FREE_BYTES, disk_bytes // LEFT_FREE_PART)
 
     def make_room(self, size_bytes: int) -> tuple[bool, list[Place]]:
         """Take room by evicting. Whether there was enough to evict, and what is gone. Blocks."""

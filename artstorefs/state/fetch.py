@@ -79,6 +79,8 @@ class Failure(enum.StrEnum):
     """The element says that it has no such object."""
     DAMAGED = "damaged"
     """What the element has is not right."""
+    NO_ROOM = "no room"
+    """The cache has no room for what nobody waits for; the element was not asked."""
 
 
 @dataclass(frozen=True, slots=True)

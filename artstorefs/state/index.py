@@ -117,6 +117,11 @@ class Index:
         rows = self._execute("SELECT ino FROM nodes WHERE nlink = 0")
         return [row[0] for row in rows]
 
+    def ino_of(self, file_id: bytes) -> int | None:
+        """The inode number of a file id. Reads the whole table: for what is rarely asked."""
+        row = self._execute("SELECT ino FROM nodes WHERE file_id = ?", (file_id,)).fetchone()
+        return None if row is None else int(row[0])
+
     # -------------------------------------------------------------------------------- names
 
     def child(self, parent: int, name: bytes) -> Node | None:

@@ -70,9 +70,15 @@ class Fetching:
         self._queues: dict[str, queue.PriorityQueue[tuple[int, int, int]]] = {}
         self._order = itertools.count()
 
-    def request(self, number: int, job: FetchJob, urgency: int) -> None:
-        """Have a job carried out; the same number again, before it is begun, makes it urgent."""
-        self._jobs[number] = job
+    def request(self, number: int, job: FetchJob | None, urgency: int) -> None:
+        """Have a job carried out. Without a job: that of this number is so urgent; nothing if it
+        has been begun."""
+        if job is None:
+            job = self._jobs.get(number)
+            if job is None:
+                return
+        else:
+            self._jobs[number] = job
         if job.element not in self._queues:
             self._queues[job.element] = self._begin(job.element)
         self._queues[job.element].put((urgency, next(self._order), number))

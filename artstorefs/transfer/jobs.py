@@ -5,14 +5,14 @@ mount → transfer
     {"capacity": true}                                              ask every element for its room
     {"survey": true}                                                look for changes by others
     {"fetch": n, "job": FetchJob, "urgency": Urgency}               bring this into the read cache
+    {"fetch": n, "job": null, "urgency": Urgency}                   it is more urgent by now
 transfer → mount
     {"batch": n, "stored": […], "removed": […], "failed": […], "dropped": […], "observed": […], …}
     {"capacity": {element: {total_bytes, free_bytes, …} | {"error": text}}}
     {"survey": {"seen": n, "added": n, "observed": […], "unreadable": […], "errors": […]}}
     {"fetched": n, "answer": FetchAnswer}                           (state/fetch.py)
 
-Fetches have threads of their own, and are answered in any order; the same number told again, before
-its fetch has begun, gives it another urgency.
+Fetches have threads of their own, and are answered in any order.
 
 The transfer process reads everything else it needs from the database, through a connection that
 cannot write. Whatever is told twice is done twice without harm.
@@ -106,14 +106,16 @@ def _members(record: Any) -> dict[str, Any]:
     return {name: getattr(record, name) for name in record.__slots__}
 
 
-def fetch_message(number: int, job: FetchJob, urgency: Urgency) -> dict[str, Any]:
-    return {"fetch": number, "job": job.to_message(), "urgency": int(urgency)}
+def fetch_message(number: int, job: FetchJob | None, urgency: Urgency) -> dict[str, Any]:
+    told = None if job is None else job.to_message()
+    return {"fetch": number, "job": told, "urgency": int(urgency)}
 
 
-def fetch_of(message: dict[str, Any]) -> tuple[int, FetchJob, int]:
-    """Number, job and urgency. Raises MessageInvalid."""
+def fetch_of(message: dict[str, Any]) -> tuple[int, FetchJob | None, int]:
+    """Number, job and urgency; no job where only the urgency is news. Raises MessageInvalid."""
     try:
-        job = FetchJob.from_message(message["job"])
+        told = message["job"]
+        job = None if told is None else FetchJob.from_message(told)
         return int(message["fetch"]), job, int(message["urgency"])
     except (KeyError, TypeError, ValueError) as exc:
         raise MessageInvalid(f"no fetch: {exc!r}") from exc

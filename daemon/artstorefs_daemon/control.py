@@ -12,11 +12,13 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any, NoReturn
 
 import trio
 
 from artstorefs.core.errors import ArtStoreFSError
+from artstorefs.filesystem.cache_orders import Outcome
 from artstorefs_daemon.service import Service
 
 log = logging.getLogger(__name__)
@@ -24,6 +26,11 @@ log = logging.getLogger(__name__)
 LINE_LIMIT_BYTES = 1 << 20
 CLIENT_LIMIT = 64
 SEND_LIMIT_S = 10.0
+
+PROGRESS_INTERVAL_S = 0.25
+
+CACHE_ORDERS = ("warm", "pin", "unpin", "drop")
+"""Methods `cache_…`, by the names of those of `CacheOrders`."""
 
 ACCEPT_PAUSE_S = 0.1
 """After a connection that could not be accepted: what is missing may be there again."""
@@ -35,7 +42,8 @@ PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32600,
 INTERNAL_ERROR, REFUSED, FAILED = -32603, -32001, -32000
 
 Notify = Callable[[dict[str, Any]], Awaitable[None]]
-Method = Callable[[Notify], Awaitable[dict[str, Any]]]
+Params = dict[str, Any]
+Method = Callable[[Notify, Params], Awaitable[dict[str, Any]]]
 
 
 class ControlError(ArtStoreFSError):
@@ -53,11 +61,12 @@ class ControlSocket:
         self._service = service
         self._shutdown = shutdown
         self._clients = 0
-        self._reading: dict[str, Method] = {"status": self._status}
+        self._reading: dict[str, Method] = {"status": self._status, "cache": self._cache}
         self._changing: dict[str, Method] = {
             "flush": self._flush,
             "rescan": self._rescan,
             "shutdown": self._stop,
+            **{f"cache_{order}": partial(self._order, order) for order in CACHE_ORDERS},
         }
 
     async def serve(self, path: str) -> None:
@@ -122,7 +131,8 @@ class ControlSocket:
             request = _request(line)
             identifier = request.get("id")
             method = self._method(request["method"], uid)
-            result = await method(notify)
+            params = request.get("params")
+            result = await method(notify, params if isinstance(params, dict) else {})
             answer = {"jsonrpc": "2.0", "id": identifier, "result": result}
         except ControlError as exc:
             answer = _error(identifier, exc.code, str(exc))
@@ -146,10 +156,10 @@ class ControlSocket:
 
     # ----------------------------------------------------------------------------- methods
 
-    async def _status(self, notify: Notify) -> dict[str, Any]:
+    async def _status(self, notify: Notify, params: Params) -> dict[str, Any]:
         return self._service.status()
 
-    async def _flush(self, notify: Notify) -> dict[str, Any]:
+    async def _flush(self, notify: Notify, params: Params) -> dict[str, Any]:
         async with aclosing(self._service.flush()) as steps:  # also when the client goes away
             async for progress in steps:
                 await notify(progress)
@@ -160,12 +170,48 @@ class ControlSocket:
             "errors": self._service.errors(),
         }
 
-    async def _rescan(self, notify: Notify) -> dict[str, Any]:
+    async def _rescan(self, notify: Notify, params: Params) -> dict[str, Any]:
         return await self._service.link.survey()
 
-    async def _stop(self, notify: Notify) -> dict[str, Any]:
+    async def _cache(self, notify: Notify, params: Params) -> dict[str, Any]:
+        return await self._service.cache_orders.summary()
+
+    async def _order(self, order: str, notify: Notify, params: Params) -> dict[str, Any]:
+        """Of the node with inode number `ino`; ends when the client goes away."""
+        node = self._service.node(params.get("ino"))
+        if node is None:
+            raise ControlError(INVALID_PARAMS, "ino is no file or directory of this archive")
+        outcome = Outcome()
+        carry_out = getattr(self._service.cache_orders, order)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_tell_progress, outcome, notify)
+                await carry_out(node, outcome)
+                nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            error = _only(group)
+            if error is group:
+                raise
+            raise error from None
+        return outcome.to_message()
+
+    async def _stop(self, notify: Notify, params: Params) -> dict[str, Any]:
         self._shutdown()
         return {}
+
+
+async def _tell_progress(outcome: Outcome, notify: Notify) -> None:
+    while True:
+        await trio.sleep(PROGRESS_INTERVAL_S)
+        await notify({"files": outcome.files, "bytes": outcome.bytes})
+
+
+def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The exception in a group, where there is one: what ended the work."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup) and len(found.exceptions) == 1:
+        found = found.exceptions[0]
+    return found
 
 
 async def _listen(listener: trio.socket.SocketType, path: str) -> None:

@@ -28,7 +28,7 @@ class FetchLink:
         # not bounded here: whoever waits for a block has one request under way
         self._sending, self._waiting = trio.open_memory_channel[dict[str, Any]](math.inf)
 
-    def send(self, number: int, job: FetchJob, urgency: Urgency) -> None:
+    def send(self, number: int, job: FetchJob | None, urgency: Urgency) -> None:
         """Tell the transfer process, this one or the next."""
         self._sending.send_nowait(fetch_message(number, job, urgency))
 

@@ -18,6 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 from artstorefs.core.errors import ArtStoreFSError, errno_of
 from artstorefs.filesystem.archive import Caller
 from artstorefs.filesystem.attributes import AttributeChange, stat_blocks, stat_size
+from artstorefs.filesystem.errors import ContentUnreachable
 from artstorefs.filesystem.open_file import Handle
 from artstorefs.filesystem.xattr import CAPABILITY
 from artstorefs.state.node import ContentState, Node
@@ -57,7 +58,7 @@ def answers(
             raise
         except (ArtStoreFSError, OSError) as exc:
             code = errno_of(exc)
-            if code == errno.EIO:
+            if code == errno.EIO and not isinstance(exc, ContentUnreachable):  # told, and once
                 log.error("%s: %s", handler.__name__, exc)
             raise pyfuse3.FUSEError(code) from None
         except Exception as exc:

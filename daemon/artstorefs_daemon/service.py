@@ -15,6 +15,7 @@ from artstorefs import __version__
 from artstorefs.core.errors import StateError, StateFull
 from artstorefs.filesystem.archive import Archive
 from artstorefs.filesystem.attributes import Attributes, FilesystemSize
+from artstorefs.filesystem.cache_orders import CacheOrders, Outcome
 from artstorefs.filesystem.content import Contents
 from artstorefs.filesystem.open_file import Handle
 from artstorefs.filesystem.passthrough import Kernel, NoPassthrough, supports_leases
@@ -25,7 +26,7 @@ from artstorefs.filesystem.xattr import Xattrs
 from artstorefs.state.backup import BackupFailed, make_backup, newest_age_s
 from artstorefs.state.database import CHECKPOINT_BYTES
 from artstorefs.state.mending import damage_of, damaged_inos
-from artstorefs.state.node import ContentState
+from artstorefs.state.node import ContentState, Node
 from artstorefs_daemon.callers import in_group
 from artstorefs_daemon.fuse_library import KernelPassthrough, pyfuse3
 from artstorefs_daemon.transfer_link import TransferLink
@@ -56,6 +57,10 @@ SUM_LOOK_S, SUM_PAUSE_S = 2.0, 0.05
 """Between two looks for content that has waited for long in the spool; while there is much of it,
 between two handfuls of files, so that programs have the disk in between."""
 
+PIN_INTERVAL_S = 300.0
+"""Between two looks for what is new below a pin: a thousand files take a few hundredths of a
+second, and who is in a hurry orders it again."""
+
 SHOWN_ERRORS = 100
 
 UNKNOWN_SIZE = FilesystemSize(1 << 50, 1 << 50, 0, 1 << 32)
@@ -80,6 +85,7 @@ class Service:
         self.link = TransferLink(archive, self.budget, lock_descriptor)
         source = ContentSource(archive, self.link.fetches.send)
         self.read_cache = self.link.fetches.cache = source.read_cache
+        self.cache_orders = CacheOrders(archive, source)
         self.contents = Contents(
             archive,
             source,
@@ -120,7 +126,7 @@ class Service:
         self.contents.sums.load()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.link.run)
-            nursery.start_soon(self.read_cache.load)
+            nursery.start_soon(self._keep_cache)
             nursery.start_soon(self.link.survey)
             nursery.start_soon(self._keep_state)
             nursery.start_soon(self._invalidate)
@@ -225,6 +231,24 @@ class Service:
                     log.exception("content that waits could not be summed")
             await trio.sleep(SUM_PAUSE_S if is_more else SUM_LOOK_S)
 
+    async def _keep_cache(self) -> None:
+        """Count what the cache holds, and then, now and then, bring what is pinned."""
+        await self.read_cache.load()
+        while True:
+            if self.cache_orders.pins.inos:
+                outcome = Outcome()
+                try:
+                    await self.cache_orders.keep_pinned(outcome)
+                except Exception as exc:  # the mount goes on
+                    if not self.note_damage(exc):
+                        log.exception("what is pinned could not be looked through")
+                for error in outcome.errors[:1]:
+                    log.warning(
+                        "%d files that are pinned are not in the cache now, among them %s: %s",
+                        *(outcome.failed, error["path"], error["error"]),
+                    )
+            await trio.sleep(PIN_INTERVAL_S)
+
     async def _let_go_of_unmapped(self) -> None:
         pause_s = UNMAPPED_PAUSE_LIMIT_S
         while True:
@@ -314,6 +338,10 @@ class Service:
 
     def pending(self) -> dict[str, Any]:
         return self.archive.log.summary()
+
+    def node(self, ino: Any) -> Node | None:
+        """The node with this inode number, if it is one."""
+        return self.archive.index.node(ino) if type(ino) is int and 0 < ino < 1 << 63 else None
 
     def errors(self) -> list[dict[str, Any]]:
         """What an element did not take so far, by file."""

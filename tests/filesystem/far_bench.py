@@ -40,10 +40,12 @@ class FarElement:
 
 
 class FarBench(Workbench):
-    """`told` has every job that the transfer process was told of, with its urgency."""
+    """`told` has every job that the transfer process was told of, with its urgency; `hurried` the
+    numbers of those that became urgent."""
 
     def __init__(self, base: Path, **settings: Any) -> None:
         self.told: list[tuple[int, FetchJob, Urgency]] = []
+        self.hurried: list[int] = []
         self._held: trio.Event | None = None
         super().__init__(base, **settings)
 
@@ -66,9 +68,11 @@ class FarBench(Workbench):
         self._held.set()
         self._held = None
 
-    def _send(self, number: int, job: FetchJob, urgency: Urgency) -> None:
-        if number not in [told for told, _, _ in self.told]:
-            trio.lowlevel.spawn_system_task(self._carry_out, number, job)
+    def _send(self, number: int, job: FetchJob | None, urgency: Urgency) -> None:
+        if job is None:
+            self.hurried.append(number)
+            return
+        trio.lowlevel.spawn_system_task(self._carry_out, number, job)
         self.told.append((number, job, urgency))
 
     async def _carry_out(self, number: int, job: FetchJob) -> None:

@@ -1,11 +1,14 @@
-"""S3 servers for the tests of this folder: one of each kind for each process of a test run."""
+"""S3 servers for the tests of this folder: one of each kind for each process of a test run, and
+archives that are mounted on the real one."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from ..harness import MountedArchive
 from .proxy import Proxy
-from .servers import Server, moto, seaweedfs
+from .servers import BUCKET, Server, moto, seaweedfs
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +36,42 @@ def proxy(server: Server) -> Iterator[Proxy]:
     made = Proxy(server.url)
     yield made
     made.close()
+
+
+@pytest.fixture
+def prefix(seaweedfs_server: Server) -> str:
+    return seaweedfs_server.new_prefix()
+
+
+@pytest.fixture
+def bucket_proxy(seaweedfs_server: Server) -> Iterator[Proxy]:
+    proxy = Proxy(seaweedfs_server.url)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def archive(
+    seaweedfs_server: Server,
+    prefix: str,
+    bucket_proxy: Proxy,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[MountedArchive]:
+    """Mounted, with nothing in it. Its path is short: that of a socket has 107 bytes at most."""
+    made = MountedArchive(
+        tmp_path_factory.mktemp("s3m"),
+        settings="settle_s = 0.2",
+        place=f"s3:{BUCKET}/{prefix}",
+        element_arguments=f",endpoint={bucket_proxy.url},credentials_file="
+        f"{seaweedfs_server.credentials},multipart_threshold=5MiB,part_size=5MiB",
+    )
+    yield made.start()
+    bucket_proxy.rule = None
+    made.clean_up()
+
+
+def wait_until(is_so: Callable[[], bool], limit_s: float = 60) -> None:
+    deadline = time.monotonic() + limit_s
+    while not is_so():
+        assert time.monotonic() < deadline, "it does not get there"
+        time.sleep(0.01)

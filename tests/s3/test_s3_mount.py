@@ -4,9 +4,7 @@ import os
 import shutil
 import signal
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ import pytest
 from ..harness import MountedArchive, children, wait_for_end
 from ..mount.awkward_tree import make_awkward_tree
 from ..mount.whole_tree import restore, tree_of
+from .conftest import wait_until
 from .proxy import Hang, Proxy, Request, Spoil
 from .servers import BUCKET, Server
 
@@ -21,45 +20,6 @@ pytestmark = pytest.mark.slow
 
 LARGE_BYTES = 23_000_000
 """More than two blocks, and five parts."""
-
-
-@pytest.fixture
-def prefix(seaweedfs_server: Server) -> str:
-    return seaweedfs_server.new_prefix()
-
-
-@pytest.fixture
-def bucket_proxy(seaweedfs_server: Server) -> Iterator[Proxy]:
-    proxy = Proxy(seaweedfs_server.url)
-    yield proxy
-    proxy.close()
-
-
-@pytest.fixture
-def archive(
-    seaweedfs_server: Server,
-    prefix: str,
-    bucket_proxy: Proxy,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[MountedArchive]:
-    """Mounted, with nothing in it. Its path is short: that of a socket has 107 bytes at most."""
-    made = MountedArchive(
-        tmp_path_factory.mktemp("s3m"),
-        settings="settle_s = 0.2",
-        place=f"s3:{BUCKET}/{prefix}",
-        element_arguments=f",endpoint={bucket_proxy.url},credentials_file="
-        f"{seaweedfs_server.credentials},multipart_threshold=5MiB,part_size=5MiB",
-    )
-    yield made.start()
-    bucket_proxy.rule = None
-    made.clean_up()
-
-
-def wait_until(is_so: Callable[[], bool], limit_s: float = 60) -> None:
-    deadline = time.monotonic() + limit_s
-    while not is_so():
-        assert time.monotonic() < deadline, "it does not get there"
-        time.sleep(0.01)
 
 
 def download(server: Server, prefix: str, target: Path) -> None:

@@ -25,6 +25,7 @@ COMMANDS: Final[dict[str, str]] = {
     "status": "show what a mounted archive does, and what no element has yet",
     "flush": "wait until the elements have everything",
     "attr": "show and change the attributes of files",
+    "cache": "show what the read cache holds, and say what shall be in it",
     "fsck": "check an archive, and repair it where that is safe",
     "rescan": "take in what others changed on the elements",
     "rebuild": "make the index anew from what the elements hold",
