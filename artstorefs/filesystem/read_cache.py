@@ -18,6 +18,7 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -53,8 +54,9 @@ takes longer, and they do without it."""
 AHEAD_FETCHES_MAX = 32
 """Fetches that nobody waits for yet, of all files together: more would only be in the way."""
 
-OPEN_FILES_MAX = 64
-"""Files of the cache that stay open, because their pages have been verified."""
+OPEN_FILES_MAX = 256
+"""Files of the cache that stay open, because their pages have been verified: a GiB that can be read
+at random without being hashed again; a process has 1,024 descriptors, often."""
 
 READ_ATTEMPTS = 3
 """A block may be evicted, or thrown away, between its fetch and its reading. The last attempt does
@@ -132,8 +134,14 @@ class ReadCache:
     ) -> bytes | memoryview | None:
         """A part of a block that was verified and is in the kernel's memory; None if it may not be.
         A memoryview is good until the next suspension of the caller."""
-        descriptor = self._open.get(_place(copy, blocks, index))
-        return None if descriptor is None else self._pages.read(descriptor, start, length)
+        place = _place(copy, blocks, index)
+        descriptor = self._open.get(place)
+        if descriptor is None:
+            return None
+        self._open.move_to_end(place)
+        with suppress(OSError):  # the verification meets it again, and can fetch
+            return self._pages.read(descriptor, start, length)
+        return None
 
     async def block(
         self, copy: Copy, blocks: BlockList, index: int, urgency: Urgency = Urgency.READ

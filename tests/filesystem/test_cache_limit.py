@@ -25,8 +25,9 @@ PAGE = 4096
 
 @pytest.fixture
 async def bench(tmp_path: Path, clock: MockClock) -> AsyncIterator[FarBench]:
-    """With room for two blocks and a half, of a file that has three."""
-    bench = FarBench(tmp_path, cache_max=2 * BLOCK_BYTES + BLOCK_BYTES // 2)
+    """With room for two blocks and a list, of a file that has three."""
+    bench = FarBench(tmp_path, cache_max=2 * BLOCK_BYTES + 100_000)
+    assert SIZE > bench.configuration.cache_max
     await bench.cache.load()
     yield bench
     await bench.settled()
@@ -148,7 +149,7 @@ def test_pinned_files_stay_whatever_is_asked_for(files: CacheFiles) -> None:
     room.load()
     for number in range(9):
         assert files.set_mark(place_of(number), PINNED)
-    assert room.make_room(PAGE)[0]
+    assert room.make_room(PAGE)[0], "of the one that was not pinned after it was found"
     assert not room.make_room(PAGE)[0]
     assert numbers(files) == set(range(9))
     assert room.scan().pinned_bytes == 9 * PAGE

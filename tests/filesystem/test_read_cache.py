@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from artstorefs.core.block_list import BLOCK_BYTES
 from artstorefs.core.errors import ArtStoreFSError, ElementUnavailable, errno_of
 from artstorefs.filesystem import read_cache
 from artstorefs.state.cache import WHOLE, CacheFiles, Place
-from artstorefs.state.fetch import FetchKind, Urgency
+from artstorefs.state.fetch import FetchAnswer, FetchKind, Urgency
 from artstorefs.state.node import Node
 
 from .far_bench import FarBench, read_all, read_at
@@ -402,6 +403,20 @@ async def test_full_disk_of_the_cache_serves_from_memory(
     bench.cache.room._ceiling_until_s = 0.0
     assert await read_all(bench, node) == DATA
     assert len(bench.cached()) == BLOCKS + 1
+
+
+async def test_block_that_is_served_from_memory_is_verified(
+    bench: FarBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SEMANTICS: DATA-3"""
+    node = await store(bench, DATA[:1000])
+    real = bench.cache.answered
+
+    def spoilt(number: int, answer: FetchAnswer) -> None:
+        real(number, replace(answer, stored=0, data=b"x" * 1000))
+
+    monkeypatch.setattr(bench.cache, "answered", spoilt)
+    await fails(bench, node, 0)
 
 
 async def test_written_file_is_brought_back_through_the_cache(bench: FarBench) -> None:

@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from ..harness import REPOSITORY
-from . import bugs_elements, bugs_filesystem, bugs_recovery, bugs_state, bugs_transfer
+from . import (
+    bugs_cache,
+    bugs_elements,
+    bugs_filesystem,
+    bugs_recovery,
+    bugs_state,
+    bugs_transfer,
+)
 from .bug import Bug, BugDoesNotFit
 from .copies import Failure, Outcome, copy_source, run_tests
 from .interpreter import Interpreter
@@ -22,6 +29,7 @@ BUGS: list[Bug] = [
     *bugs_state.BUGS,
     *bugs_transfer.BUGS,
     *bugs_filesystem.BUGS,
+    *bugs_cache.BUGS,
     *bugs_recovery.BUGS,
 ]
 
