@@ -21,6 +21,7 @@ from typing import Any
 import trio
 
 from artstorefs.core.errors import ArtStoreFSError, StateError
+from artstorefs.core.modes import Operation
 from artstorefs.filesystem.archive import Archive
 from artstorefs.filesystem.errors import CacheFull, FilesystemError
 from artstorefs.filesystem.read_cache import ReadCache
@@ -199,6 +200,7 @@ class CacheOrders:
     ) -> None:
         if not pinned and outcome.bytes > self._cache.room.limit_bytes:
             raise CacheFull(node.ino)  # it would throw out what it has brought itself
+        self._archive.require(Operation.READ, node)
         copy, blocks = copies[0], await self._source.block_list(node, copies)
         indexes = iter(range(len(blocks)))
 

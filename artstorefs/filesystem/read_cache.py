@@ -164,8 +164,9 @@ class ReadCache:
 
     def fetch_ahead(self, copy: Copy, blocks: BlockList, indexes: Iterable[int]) -> None:
         """Have blocks fetched that will be wanted soon, as far as there are not too many."""
-        for index in indexes:
-            if self.room.disk_is_full or len(self._fetches) >= AHEAD_FETCHES_MAX:
+        ahead = sum(one.urgency is Urgency.AHEAD for one in self._fetches.values())
+        for index in itertools.islice(indexes, max(0, AHEAD_FETCHES_MAX - ahead)):
+            if self.room.disk_is_full:
                 return
             if not self.has(copy, blocks, index):
                 self._begin(_block_job(copy, blocks, index), Urgency.AHEAD)
@@ -327,7 +328,7 @@ class ReadCache:
             with trio.move_on_after(LOAD_WAIT_S):
                 await self._loaded.wait()
             taken = await self._take_room(running)
-            if running.urgency is not Urgency.READ and not running.job.keep:
+            if running.urgency is not Urgency.READ and _needs_room(running.job):
                 running.answer = FetchAnswer(failure=Failure.NO_ROOM)
                 return
             self._by_number[running.number] = running
@@ -394,7 +395,7 @@ class ReadCache:
         if job.name in self._fetches:
             return
         try:
-            await self._fetched(job, Urgency.READ)
+            await self._fetched(job, Urgency.WARM)
         except CopyDamaged as exc:
             self._damaged.add((copy.element, copy.key))
             self._report(copy, str(exc.subject))
@@ -416,6 +417,11 @@ class ReadCache:
     def _works_again(self, element: str) -> None:
         if self._told.pop(element, None) is not None:
             log.info("element %s answers again", element)
+
+
+def _needs_room(job: FetchJob) -> bool:
+    """Whether a job has found no room, without which it is worth nothing unless somebody waits."""
+    return job.kind is FetchKind.BLOCK and not job.keep
 
 
 def _place(copy: Copy, blocks: BlockList, index: int) -> Place:

@@ -28,7 +28,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from artstorefs.core.block_list import (
-    BLOCK_BYTES,
     BLOCK_BYTES_LIMIT,
     BlockList,
     list_size,
@@ -277,10 +276,9 @@ class CacheFiles:
             status = entry.stat(follow_symlinks=False)
         except OSError:
             return
-        limit = BLOCK_BYTES if place.is_single else BLOCK_BYTES_LIMIT
         if not stat.S_ISREG(status.st_mode) or entry.path != self.path(place):
             return
-        if status.st_size == 0 or (place.index is not None and status.st_size > limit):
+        if status.st_size == 0 or (place.index is not None and status.st_size > BLOCK_BYTES_LIMIT):
             self.remove(place)
             return
         charged = charged_bytes(status.st_size)

@@ -80,7 +80,11 @@ class Fetching:
         else:
             self._jobs[number] = job
         if job.element not in self._queues:
-            self._queues[job.element] = self._begin(job.element)
+            try:
+                self._queues[job.element] = self._begin(job.element)
+            except ElementError as exc:
+                self._answered(number, FetchAnswer(failure=Failure.UNAVAILABLE, reason=exc.reason))
+                return
         self._queues[job.element].put((urgency, next(self._order), number))
 
     def _begin(self, element_id: str) -> "queue.PriorityQueue[tuple[int, int, int]]":
@@ -94,8 +98,15 @@ class Fetching:
         while True:
             _, _, number = waiting.get()
             job = self._jobs.pop(number, None)
-            if job is not None:
-                self._answered(number, fetch(element, job, self._files))
+            if job is None:
+                continue
+            try:
+                answer = fetch(element, job, self._files)
+            except Exception:  # the other readers go on
+                log.exception("a fetch of %s failed", job.key)
+                reason = "internal error, see the daemon's log"
+                answer = FetchAnswer(failure=Failure.UNAVAILABLE, reason=reason)
+            self._answered(number, answer)
 
 
 def fetch(element: Element, job: FetchJob, files: CacheFiles) -> FetchAnswer:

@@ -36,6 +36,7 @@ class FetchLink:
         """Tell a transfer process that has just begun, for as long as it lives."""
         if self.cache is None:
             return
+        await trio.to_thread.run_sync(self.cache.files.remove_incoming)  # of the one before
         self._open_channel()  # what is in the other one is unanswered
         for number, job, urgency in self.cache.unanswered():
             self.send(number, job, urgency)

@@ -403,6 +403,10 @@ class Service:
                 "bytes": self.budget.used_bytes,
                 "limit_bytes": self.budget.limit_bytes,
             },
+            "cache": {
+                "bytes": self.read_cache.room.used_bytes,
+                "limit_bytes": self.read_cache.room.limit_bytes,
+            },
             "survey": self.link.last_survey or {"seen": 0},
             "elements": [self._element_status(element) for element in configuration.elements],
         }

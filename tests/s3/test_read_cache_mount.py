@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from ..harness import MountedArchive, children, wait_for_end
+from ..limits.disks import Disk
 from .conftest import wait_until
 from .proxy import Drop, Hang, Proxy, Request, Spoil
 
@@ -250,6 +251,35 @@ def test_cache_that_is_deleted_while_mounted(archive: MountedArchive, bucket_pro
         (archive.base / "cache").unlink()
     assert path.read_bytes() == DATA
     assert cached(archive)
+
+
+@pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
+def test_full_disk_of_the_cache_does_not_fail_reads(
+    archive: MountedArchive, bucket_proxy: Proxy, kind: str
+) -> None:
+    """SEMANTICS: FULL-5, ELEM-15"""
+    path = store(archive)
+    archive.stop()
+    disk = Disk(kind, archive.base / "cache", archive.base / "cache.image", 40)
+    try:
+        archive.start()
+        assert path.read_bytes() == DATA
+        assert disk_bytes(archive) > SIZE
+        shutil.rmtree(archive.base / "cache" / "objects")
+        disk.fill()
+        forget(archive, bucket_proxy)
+        assert path.read_bytes() == DATA
+        assert pread(path, 5 * BLOCK, 100) == DATA[5 * BLOCK :][:100]
+        disk.empty()
+        forget(archive, bucket_proxy)
+        assert path.read_bytes() == DATA
+        bucket_proxy.requests.clear()
+        archive.remount()
+        assert path.read_bytes() == DATA
+        assert not blocks_of(bucket_proxy), "it is kept again"
+        archive.stop()
+    finally:
+        disk.clean_up()
 
 
 def test_daemon_killed_in_the_middle_of_fetching(
