@@ -159,8 +159,10 @@ class ReadCache:
                     await self._require_right(answer.data, job)
                     return answer.data
                 self._check_if_complete(copy, blocks)
-        self._tell(copy.element, f"{copy.key}: has not arrived within {FETCH_LIMIT_S:.0f} s")
-        raise ElementUnavailable(copy.element, copy.key, "has not arrived in time")
+        reason = f"has not arrived within {FETCH_LIMIT_S:.0f} s"
+        late = ElementUnavailable(copy.element, copy.key, reason)
+        self._tell(copy.element, str(late))
+        raise late
 
     def fetch_ahead(self, copy: Copy, blocks: BlockList, indexes: Iterable[int]) -> None:
         """Have blocks fetched that will be wanted soon, as far as there are not too many."""
@@ -298,7 +300,8 @@ class ReadCache:
             if urgency is not Urgency.READ:  # else it was begun for somebody who does not wait
                 raise CacheFull(job.key)
         if answer is None:
-            raise ElementUnavailable(job.element, job.key, "the mount is ending")
+            reason = "was not fetched: the mount is ending, or its log says why"
+            raise ElementUnavailable(job.element, job.key, reason)
         if answer.failure is None:
             self._works_again(running.job.element)
             return answer

@@ -63,6 +63,7 @@ def describe(status: dict[str, Any]) -> Iterator[str]:
             ["nodes", f"{status['nodes']:,}"],
             ["pending", _describe_pending(pending)],
             ["spool", f"{format_size(spool['bytes'])} of {format_size(spool['limit_bytes'])}"],
+            *_cache_row(status.get("cache")),
             ["durability", status["durability"]],
             [
                 "process",
@@ -86,6 +87,12 @@ def describe(status: dict[str, Any]) -> Iterator[str]:
         yield ""
         yield f"cannot be used, and left where they are: {quarantined['documents']:,} documents"
         yield from (f"  {error}" for error in quarantined["errors"])
+
+
+def _cache_row(cache: dict[str, Any] | None) -> Iterator[list[str]]:
+    """None where there is nothing in it, as with local elements alone."""
+    if cache is not None and cache["bytes"]:
+        yield ["cache", f"{format_size(cache['bytes'])} of {format_size(cache['limit_bytes'])}"]
 
 
 def _describe_pending(pending: dict[str, Any]) -> str:
