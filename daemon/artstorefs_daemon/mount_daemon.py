@@ -69,6 +69,11 @@ SURVEY_WAIT_S = 3.0
 """How long a mount waits for the first look at the elements: 30,000 files on a local one. A larger
 archive is mounted at once, and what others changed shows a little later."""
 
+REQUESTS_MAX = 1000
+"""Requests under way at a time; each has a worker of pyfuse3, whose buffer takes memory as far as
+it was written to. While a server does not answer each reader of what only it has takes one for a
+minute, and with pyfuse3's 99 the hundredth would have names and attributes wait as well."""
+
 EXIT_MOUNT_FAILURE = 32
 """mount(8): "mount failure"."""
 
@@ -316,7 +321,7 @@ async def _serve(
             tasks.start_soon(control.serve, socket_path)
             tasks.start_soon(_unmount_on_signal, mountpoint)
             tasks.start_soon(_tell_ready, service, ready)
-            await pyfuse3.main()
+            await pyfuse3.main(max_tasks=REQUESTS_MAX)
             log.info("%s is unmounted", mountpoint)
             await service.drain()
             tasks.cancel_scope.cancel()

@@ -390,3 +390,39 @@ def test_interrupted_reader_ends_at_once(archive: MountedArchive, bucket_proxy: 
     bucket_proxy.rule = lambda request: Drop() if is_content(request) else None
     bucket_proxy.rule = None
     assert path.read_bytes() == DATA
+
+
+def test_reads_that_hang_hold_up_nobody_else(archive: MountedArchive, bucket_proxy: Proxy) -> None:
+    """Names, attributes, what is cached, and what waits in the spool. More of them than pyfuse3
+    has workers, unless it is told otherwise."""
+    hanging = 120
+    for number in range(hanging):
+        (archive.mount / f"hang{number}").write_bytes(os.urandom(5000))
+    path = store(archive)
+    assert path.read_bytes() == DATA
+    forget(archive, bucket_proxy)
+    bucket_proxy.rule = lambda request: Hang() if "/hang" in request.path else None
+    readers = [
+        subprocess.Popen(["cat", archive.mount / f"hang{number}"], stderr=subprocess.DEVNULL)
+        for number in range(hanging)
+    ]
+    wait_until(lambda: any("/hang" in one.path for one in bucket_proxy.requests))
+    time.sleep(1)
+    try:
+        check_others(archive, path, hanging)
+        assert all(reader.poll() is None for reader in readers), "they did not hang"
+    finally:
+        bucket_proxy.rule = None
+        for reader in readers:
+            reader.kill()
+            reader.wait(60)
+
+
+def check_others(archive: MountedArchive, path: Path, hanging: int) -> None:
+    started = time.monotonic()
+    assert path.read_bytes() == DATA
+    (archive.mount / "new").write_bytes(b"content")
+    assert (archive.mount / "new").read_bytes() == b"content"
+    assert len(os.listdir(archive.mount)) == hanging + 2
+    assert all(os.stat(archive.mount / f"hang{number}").st_size for number in range(hanging))
+    assert time.monotonic() - started < 14, "they waited for the first attempts to end"

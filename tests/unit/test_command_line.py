@@ -15,6 +15,7 @@ from artstorefs.core.directories import SYSTEM_DIRECTORIES
 from artstorefs.core.errors import ConfigurationError
 from artstorefs_tools import exit_codes
 from artstorefs_tools.command_line import COMMANDS, build_parser, main
+from artstorefs_tools.commands import cache
 from artstorefs_tools.commands.init import choose_archive_id
 from artstorefs_tools.commands.status import describe
 from artstorefs_tools.configuration_files import Person, configuration_path, locate_archive
@@ -87,7 +88,7 @@ def test_wrong_usage_has_its_exit_code(argv: list[str], capsys: pytest.CaptureFi
     assert "usage: artstorefs" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["status", "flush", "rescan"])
+@pytest.mark.parametrize("command", ["status", "flush", "rescan", "cache"])
 def test_not_mounted_is_one_line_with_the_next_step(
     command: str, archive: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -145,7 +146,7 @@ def test_flags_of_mount_are_accepted() -> None:
     assert arguments.options == ["ro", "x"]
 
 
-@pytest.mark.parametrize("command", ["status", "flush", "rescan"])
+@pytest.mark.parametrize("command", ["status", "flush", "rescan", "cache"])
 def test_commands_that_ask_the_daemon_load_nothing_heavy(command: str, archive: Path) -> None:
     program = (
         "import sys; from artstorefs_tools.command_line import main; "
@@ -168,6 +169,29 @@ def test_status_for_people() -> None:
     assert re.search(r"main +local +edit +1 +ok +unknown +/objects\n", text)
     assert "  /a: no room (since 2026-01-02)\n" in text
     assert "left where they are: 1,200 documents\n  main: a.attr.json: is not usable" in text
+
+
+def test_cache_for_people() -> None:
+    assert "cache" not in "\n".join(describe(STATUS))
+    with_cache = {**STATUS, "cache": {"bytes": 7 << 20, "limit_bytes": 50 << 30}}
+    assert re.search(r"\n +cache +7MiB of 50GiB\n", "\n".join(describe(with_cache)))
+    state = {
+        "path": "/var/cache/artstorefs/museum",
+        "bytes": 7 << 20,
+        "limit_bytes": 50 << 30,
+        "files": 1234,
+        "blocks": 2345,
+        "pinned_bytes": 1 << 20,
+        "fetching": 2,
+        "fetched": 3000,
+        "pins": ["/catalogue"],
+    }
+    text = "\n".join(cache.describe(state))
+    assert text.startswith("cache /var/cache/artstorefs/museum\n")
+    assert re.search(r"holds +7MiB of 50GiB\n", text)
+    assert re.search(r"files +1,234, in 2,345 blocks\n", text)
+    assert re.search(r"fetching +2 now, 3,000 since the mount\n", text)
+    assert text.endswith("pinned:\n  /catalogue")
 
 
 def test_names_are_looked_for_in_the_folder_of_the_person(tmp_path: Path) -> None:
