@@ -34,6 +34,9 @@ from artstorefs.state.pins import Pins
 AT_ONCE = 8
 """Files that an order brings at a time, and blocks of each; readers come before it."""
 
+PIN_ATTEMPTS = 3
+"""A block may be evicted for another one between its fetch and its mark."""
+
 PAGE = 256
 """Directory entries that are looked at before others have their turn."""
 
@@ -206,10 +209,14 @@ class CacheOrders:
 
         async def bring() -> None:
             for index in indexes:
-                brought = await self._cache.bring(copy, blocks, index)
-                outcome.bytes += brought
-                if pinned:
-                    await self._mark(self._cache.place(copy, blocks, index))
+                place = self._cache.place(copy, blocks, index)
+                for _ in range(PIN_ATTEMPTS):
+                    brought = await self._cache.bring(copy, blocks, index)
+                    outcome.bytes += brought
+                    if not pinned or await self._mark(place):
+                        break
+                else:
+                    raise CacheFull(node.ino)
 
         async with trio.open_nursery() as nursery:
             for _ in range(min(AT_ONCE, len(blocks))):
@@ -218,8 +225,8 @@ class CacheOrders:
             assert copy.sha256 is not None
             await self._mark(Place(copy.sha256, None, False))
 
-    async def _mark(self, place: Place) -> None:
-        await trio.to_thread.run_sync(self._cache.files.mark_pinned, place)
+    async def _mark(self, place: Place) -> bool:
+        return await trio.to_thread.run_sync(self._cache.room.pin, place)
 
     def _drop_one(self, copy: Copy) -> int:
         assert copy.sha256 is not None

@@ -178,13 +178,18 @@ class CacheFiles:
             os.close(descriptor)
         return True
 
-    def mark_pinned(self, place: Place) -> None:
-        """Have a file stay, and be used now; nothing if it is not there."""
+    def mark_pinned(self, place: Place) -> bool:
+        """Have a file stay, and be used now; whether it is there."""
         descriptor = self.open(place)
-        if descriptor is not None:
-            with os.fdopen(descriptor, "rb"), suppress(OSError):
+        if descriptor is None:
+            return False
+        with os.fdopen(descriptor, "rb"):
+            try:
                 os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) | PINNED)
                 _touch(descriptor)
+            except OSError:
+                return False
+        return True
 
     def remove_content(self, content: bytes) -> int:
         """Remove whatever there is of a content, unless it is pinned; what it has counted with."""

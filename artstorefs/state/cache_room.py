@@ -43,7 +43,8 @@ class CacheRoom:
         self.files = files
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
-        """Of files that are there, by the last scan and what came and went since."""
+        """Of files that are there, by the last scan and what came and went since. What is stored
+        while a scan runs may be counted twice until the next: too much, and never too little."""
         self.taken_bytes = 0
         """Of files that are being fetched."""
         self.use = CacheUse()
@@ -103,6 +104,11 @@ class CacheRoom:
                     self._scan()
                     has_scanned = True
         return True, gone
+
+    def pin(self, place: Place) -> bool:
+        """Have a file stay; whether it is there, and not just being evicted. Blocks."""
+        with self._evicting:
+            return self.files.mark_pinned(place)
 
     def settle(self, taken_bytes: int, stored_bytes: int) -> None:
         """What was taken has become a file of so many bytes, 0 if none."""

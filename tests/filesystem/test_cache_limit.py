@@ -79,7 +79,9 @@ async def test_cache_never_grows_beyond_its_limit(bench: FarBench) -> None:
     finally:
         stopped.set()
         watching.join()
+    await bench.settled()
     room = bench.cache.room
+    room.scan()
     assert highest[0] <= limit
     assert room.used_bytes + room.taken_bytes <= limit
     assert room.used_bytes == sum(map(charged_bytes, bench.cached().values()))

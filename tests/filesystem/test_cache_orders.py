@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from trio.testing import MockClock
 
-from artstorefs.core.block_list import BLOCK_BYTES
+from artstorefs.core.block_list import BLOCK_BYTES, BlockList
 from artstorefs.core.errors import ArtStoreFSError, ElementUnavailable
 from artstorefs.filesystem.cache_orders import CacheOrders, NotPinned, Outcome, StillPinned
-from artstorefs.state.index import ROOT_INO
+from artstorefs.state.index import ROOT_INO, Copy
 from artstorefs.state.node import Node
 
 from .far_bench import FarBench, read_all
@@ -123,7 +123,9 @@ async def test_warming_more_than_there_is_room_for_says_so(
     await orders.pin(root, outcome)
     assert outcome.failed >= 1
     assert "raise cache_max" in outcome.errors[0]["error"]
+    await bench.settled()
     room = bench.cache.room
+    room.scan()
     assert room.used_bytes + room.taken_bytes <= bench.configuration.cache_max
 
 
@@ -139,6 +141,33 @@ async def test_pinned_content_stays_and_others_are_read_all_the_same(
     assert bench.fetched() == []
     assert (await orders.summary())["pins"] == ["/f"]
     assert (await orders.summary())["pinned_bytes"] >= SIZE
+
+
+@pytest.mark.parametrize(("times", "failed"), [(1, 0), (99, 1)])
+async def test_block_that_is_evicted_before_it_is_pinned_is_brought_again(
+    bench: FarBench,
+    orders: CacheOrders,
+    monkeypatch: pytest.MonkeyPatch,
+    times: int,
+    failed: int,
+) -> None:
+    """It was missing without a word."""
+    node = await store(bench, DATA)
+    evictions = []
+    bring = bench.cache.bring
+
+    async def brought_and_evicted(copy: Copy, blocks: BlockList, index: int) -> int:
+        length = await bring(copy, blocks, index)
+        if index == 1 and len(evictions) < times:
+            evictions.append(index)
+            bench.cache.forget(bench.cache.place(copy, blocks, index))
+        return length
+
+    monkeypatch.setattr(bench.cache, "bring", brought_and_evicted)
+    outcome = Outcome()
+    await orders.pin(node, outcome)
+    assert outcome.failed == failed
+    assert bool((await orders.summary())["pinned_bytes"] >= SIZE) is not bool(failed)
 
 
 async def test_unpinned_content_may_be_evicted(bench: FarBench, orders: CacheOrders) -> None:
