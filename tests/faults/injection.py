@@ -13,6 +13,8 @@ from pathlib import Path
 
 ATTACH_LIMIT_S = 20
 
+MAIN = " in the main thread"
+
 _LINE = re.compile(r"^(\d+) +(\w+)\(")
 
 
@@ -22,6 +24,7 @@ class Tracer:
     def __init__(self, pid: int, output: Path, *arguments: str) -> None:
         assert shutil.which("strace"), "strace is missing"
         self.output = output
+        self._pid = str(pid)
         output.write_bytes(b"")
         self._process = subprocess.Popen(
             ["strace", "-f", "-p", str(pid), "-o", str(output), *arguments],
@@ -46,10 +49,10 @@ class Tracer:
         self._attached.set()
 
     def injected(self) -> list[str]:
-        """Names of the calls that have been failed so far."""
+        """Names of the calls that have been failed so far, those of the main thread with `MAIN`."""
         lines = self.output.read_text(errors="replace").splitlines()
         found = [_LINE.match(line) for line in lines if "(INJECTED)" in line]
-        return [match[2] for match in found if match]
+        return [match[2] + (MAIN if match[1] == self._pid else "") for match in found if match]
 
     def counts(self) -> dict[str, int]:
         """The most calls of each name that any one thread has made."""

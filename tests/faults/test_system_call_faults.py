@@ -136,7 +136,9 @@ class Run:
             allowed.add(getattr(errno, name))
         if fault.call == "pwrite64" and kind == "retval":
             allowed.add(errno.ENOSPC)  # SQLite takes a write that writes nothing for a full disk
-        # a checkpoint, which comes from this size of the log on, syncs for no program
+        # A checkpoint, which comes from this size of the log on, syncs for no program; nor does
+        # what SQLite syncs in the main thread, for files that were closed a moment ago perhaps:
+        # the flush of an fsync is made in another one.
         log_bytes = (self.archive.state / "state.db-wal").stat().st_size
         is_of_a_program = (
             kind == "error" and fault.process == "mount" and log_bytes < CHECKPOINT_BYTES

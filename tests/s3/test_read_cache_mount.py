@@ -392,6 +392,7 @@ def test_interrupted_reader_ends_at_once(archive: MountedArchive, bucket_proxy: 
     assert path.read_bytes() == DATA
 
 
+@pytest.mark.long
 def test_reads_that_hang_hold_up_nobody_else(archive: MountedArchive, bucket_proxy: Proxy) -> None:
     """Names, attributes, what is cached, and what waits in the spool. More of them than pyfuse3
     has workers, unless it is told otherwise."""
