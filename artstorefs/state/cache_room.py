@@ -48,6 +48,8 @@ class CacheRoom:
         self.taken_bytes = 0
         """Of files that are being fetched."""
         self.use = CacheUse()
+        self._stored_since_scan_bytes = 0
+        """Of a scan that is under way: it may or may not have seen them."""
         self._ceiling_bytes = limit_bytes
         self._ceiling_until_s = 0.0
         self._candidates: list[CachedFile] = []
@@ -115,6 +117,7 @@ class CacheRoom:
         with self._counting:
             self.taken_bytes -= taken_bytes
             self.used_bytes += stored_bytes
+            self._stored_since_scan_bytes += stored_bytes
 
     def dropped(self, size_bytes: int) -> None:
         """Files are gone that counted with so much."""
@@ -138,6 +141,8 @@ class CacheRoom:
         total = 0
         last_content = b""
         oldest: list[tuple[int, int, CachedFile]] = []  # a heap with the youngest of them first
+        with self._counting:
+            self._stored_since_scan_bytes = 0
         for number, found in enumerate(self.files.scan()):
             total += found.charged_bytes
             use.files += found.place.content != last_content
@@ -151,5 +156,5 @@ class CacheRoom:
                 heapq.heappop(oldest)
         self._candidates = [found for _, _, found in sorted(oldest, key=lambda one: one[:2])]
         with self._counting:
-            self.used_bytes = total
+            self.used_bytes = total + self._stored_since_scan_bytes  # too much, never too little
         self.use = use

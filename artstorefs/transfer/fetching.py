@@ -198,8 +198,11 @@ def _hash_stream(
 
 def _check(element: Element, job: FetchJob, files: CacheFiles) -> FetchAnswer:
     """Hash all blocks that the cache has of a content, one after the other. What is missing by now
-    is nothing to say about."""
+    is nothing to say about, nor is a block that the disk of the cache has damaged."""
     content = bytes.fromhex(job.content)
+    blocks = files.read_list(content, job.size)
+    if blocks is None:
+        return FetchAnswer()
     whole = hashlib.sha256()
     size = 0
     for index in itertools.count():
@@ -209,9 +212,11 @@ def _check(element: Element, job: FetchJob, files: CacheFiles) -> FetchAnswer:
         if descriptor is None:
             return FetchAnswer()
         with os.fdopen(descriptor, "rb") as file:
-            while data := file.read(1 << 20):
-                whole.update(data)
-                size += len(data)
+            block = file.read(blocks.block_bytes + 1)
+        if hashlib.sha256(block).digest() != blocks.digest(index):
+            return FetchAnswer()
+        whole.update(block)
+        size += len(block)
     if whole.digest() != content:
         raise _Damaged("has the blocks of its list, and not its SHA-256")
     files.set_mark(Place(content, None, False), WHOLE)

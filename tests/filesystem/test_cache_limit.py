@@ -3,7 +3,7 @@
 import os
 import random
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from trio.testing import MockClock
 from artstorefs.core.block_list import BLOCK_BYTES, BLOCK_BYTES_LIMIT
 from artstorefs.filesystem.read_ahead import SETTLED_BYTES, ReadAhead
 from artstorefs.state import cache_room
-from artstorefs.state.cache import PINNED, CacheFiles, Place, charged_bytes
+from artstorefs.state.cache import PINNED, CachedFile, CacheFiles, Place, charged_bytes
 from artstorefs.state.cache_room import CacheRoom
 
 from .far_bench import FarBench, read_all, read_at
@@ -144,6 +144,23 @@ def test_what_was_used_least_recently_goes_first(files: CacheFiles) -> None:
     assert numbers(files) == {0, 3, 4, 5, 6, 7, 8, 9}
     room.settle(2 * PAGE, PAGE)
     assert (room.used_bytes, room.taken_bytes) == (9 * PAGE, 0)
+
+
+def test_what_is_stored_while_it_is_counted_counts(
+    files: CacheFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = CacheRoom(files, 20 * PAGE)
+    scan = CacheFiles.scan
+
+    def beside_a_fetch(self: CacheFiles) -> Iterator[CachedFile]:
+        yield from scan(self)
+        assert room.take(PAGE)
+        self.store(place_of(10), bytes(PAGE))
+        room.settle(PAGE, PAGE)
+
+    monkeypatch.setattr(CacheFiles, "scan", beside_a_fetch)
+    room.scan()
+    assert room.used_bytes == 11 * PAGE
 
 
 def test_pinned_files_stay_whatever_is_asked_for(files: CacheFiles) -> None:

@@ -311,6 +311,19 @@ async def test_content_that_is_complete_is_hashed_whole_once(bench: FarBench) ->
     assert bench.fetched(FetchKind.CHECK) == [0]
 
 
+async def test_damage_of_the_cache_is_no_damage_of_the_content(bench: FarBench) -> None:
+    """Also where it is met while all of it is hashed. SEMANTICS: ELEM-15"""
+    node = await store(bench, DATA)
+    await read_at(bench, node, 0, 10)
+    await bench.settled()
+    flip(bench.cached_path(".d/0"), 7)
+    for start in range(BLOCK_BYTES, len(DATA), REQUEST):
+        assert await read_at(bench, node, start, REQUEST) == DATA[start : start + REQUEST]
+    await bench.settled()
+    assert bench.archive.damage.marks() == {}
+    assert await read_all(bench, node) == DATA
+
+
 async def test_list_of_a_lie_is_found_when_the_content_is_complete(bench: FarBench) -> None:
     """The blocks fit their list, and their whole does not fit the checksum."""
     node = await store(bench, DATA)
