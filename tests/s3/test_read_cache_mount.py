@@ -17,7 +17,7 @@ import pytest
 from ..harness import MountedArchive, children, wait_for_end
 from ..limits.disks import Disk
 from .conftest import wait_until
-from .proxy import Drop, Hang, Proxy, Request, Spoil
+from .proxy import Hang, Proxy, Request, Spoil
 
 pytestmark = pytest.mark.slow
 
@@ -31,6 +31,20 @@ def is_content(request: Request) -> bool:
     """A GET of an object, or of a part of one."""
     is_other = request.path.endswith((".json", ".blocks"))
     return request.method == "GET" and "/20" in request.path and not is_other
+
+
+def content_hangs(bucket_proxy: Proxy) -> threading.Event:
+    """No content is answered from now on; set once some has been asked for."""
+    asked = threading.Event()
+
+    def hang(request: Request) -> Hang | None:
+        if not is_content(request):
+            return None
+        asked.set()
+        return Hang()
+
+    bucket_proxy.rule = hang
+    return asked
 
 
 def blocks_of(proxy: Proxy) -> Counter[int]:
@@ -321,15 +335,7 @@ def test_transfer_process_killed_in_the_middle_of_fetching(
     archive: MountedArchive, bucket_proxy: Proxy
 ) -> None:
     path = store(archive)
-    seen = threading.Event()
-
-    def hang(request: Request) -> Hang | None:
-        if is_content(request):
-            seen.set()
-            return Hang()
-        return None
-
-    bucket_proxy.rule = hang
+    seen = content_hangs(bucket_proxy)
     reader = subprocess.Popen(["sha256sum", path], stdout=subprocess.PIPE)
     assert seen.wait(30)
     (transfer,) = children(archive.pid)
@@ -372,22 +378,13 @@ def test_content_is_changed_by_way_of_the_cache(
 
 def test_interrupted_reader_ends_at_once(archive: MountedArchive, bucket_proxy: Proxy) -> None:
     path = store(archive)
-    seen = threading.Event()
-
-    def hang(request: Request) -> Hang | None:
-        if is_content(request):
-            seen.set()
-            return Hang()
-        return None
-
-    bucket_proxy.rule = hang
+    seen = content_hangs(bucket_proxy)
     reader = subprocess.Popen(["cat", path], stdout=subprocess.DEVNULL)
     assert seen.wait(30)
     started = time.monotonic()
     reader.kill()
     reader.wait(10)
     assert time.monotonic() - started < 5
-    bucket_proxy.rule = lambda request: Drop() if is_content(request) else None
     bucket_proxy.rule = None
     assert path.read_bytes() == DATA
 
