@@ -395,7 +395,7 @@ def copy_object(path: str, node: Node, target: int | None) -> str:
         descriptor = open_ordinary(path)
     except (OSError, ValueError) as exc:
         return f"{path}: {getattr(exc, 'strerror', None) or exc}"
-    digest, left, size = hashlib.sha256(), node.size, os.fstat(descriptor).st_size
+    digest, left, size = hashlib.sha256(), max(node.size, 0), os.fstat(descriptor).st_size
     with os.fdopen(descriptor, "rb") as file:
         try:
             while data := file.read(min(left, 1 << 20)):

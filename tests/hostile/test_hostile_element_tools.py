@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from .hostile_element import STRACE, Hostile, age, assert_nothing_outside, fill, spoil
+from .planting import Planter
 
 pytestmark = pytest.mark.slow
 
@@ -47,8 +48,14 @@ def test_restore_gives_back_what_is_good(hostile: Hostile) -> None:
     """SEMANTICS: ELEM-7, ELEM-8"""
     contents = fill(hostile)
     spoil(hostile)
-    before = age(hostile)
     element = hostile.archive.element
+    endless = element / "2025/01/01/00/endless"
+    record = json.loads((element / ".artstorefs/archive.json").read_bytes())
+    planter = Planter(element, record["archive_id"])
+    planter.file("of less than nothing", planter.root_id, "2025/01/01/00/endless", file_size=-1)
+    with open(endless, "wb") as file:
+        file.truncate(1 << 43)
+    before = age(hostile)
     planted = listing(element)
     target = hostile.archive.base / "restored"
     done = watched(
