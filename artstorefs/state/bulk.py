@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from artstorefs.state.database import create_tables
+from artstorefs.state.database import PAGE_BYTES, create_tables
 from artstorefs.state.index import Name
 from artstorefs.state.node import COLUMNS
 
@@ -31,6 +31,7 @@ class NewIndex:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         self._connection = sqlite3.connect(path, isolation_level=None)
         self._execute = self._connection.execute
+        self._execute(f"PRAGMA page_size = {PAGE_BYTES}")
         self._execute("PRAGMA journal_mode = OFF").fetchone()
         self._execute("PRAGMA synchronous = OFF")
         self._execute("PRAGMA cache_size = -131072")

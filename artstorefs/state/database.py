@@ -32,6 +32,11 @@ log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 
+PAGE_BYTES = 2048
+"""A change writes six or seven pages, whole, into the log. With 4 KiB a file that is made takes
+25 KB of it, and 1.15 times as long; with 1 KiB the tables are deeper, and it takes longer again. An
+index of an earlier release keeps its 4 KiB."""
+
 CHECKPOINT_BYTES = 8 << 20
 """Size of the SQLite log from which a checkpoint is worth its fsyncs."""
 
@@ -435,6 +440,7 @@ def _connect(path: str) -> sqlite3.Connection:
         path, isolation_level=None, timeout=BUSY_TIMEOUT_S, cached_statements=256
     )
     execute: Any = connection.execute
+    execute(f"PRAGMA page_size = {PAGE_BYTES}")  # of a database that is made now
     execute("PRAGMA journal_mode = WAL").fetchone()
     execute("PRAGMA synchronous = NORMAL")
     execute("PRAGMA wal_autocheckpoint = 0")

@@ -12,6 +12,8 @@
  *    go past us. It is the one moment at which a writer can be held, so this is where the spool's
  *    limit is kept: within its allowance, a file in the table below is answered at once, without the
  *    interpreter; beyond it the question goes on under the name ADMISSION, see content.py.
+ * 4. LOOKUP of what is surely not there is answered at once too, see fuse_names.c, and GETATTR of a
+ *    directory in which a file was made, see fuse_directory.c.
  *
  * Everything here runs in the thread that holds the interpreter.
  */
@@ -45,6 +47,12 @@ struct init_out_6_9 {
 };
 
 #define CAPABILITY "security.capability"
+
+#define ABSENT_S 86400		/* CACHE_S of operations.py */
+
+/* After a request that was answered here; see fuse_loop.py. */
+#define STREAK 16
+#define SPIN_NS 30000
 
 /* Set by fuse_library.py right before the handler of OPEN or CREATE returns; taken by its reply. */
 int32_t artstorefs_reply_backing;
@@ -146,20 +154,15 @@ enum admission admission_of(uint64_t inode)
 	return entry->without_capability ? WITHOUT_CAPABILITY : UNKNOWN_TO_US;
 }
 
-/* Answer a question for a capability that nobody has; whether that was it. */
-static int answered(int device, const char *request, size_t size)
+/* Whether the request asks for a capability that nobody has. */
+static int asks_in_vain(const char *request, size_t size)
 {
 	const struct fuse_in_header *header = (const void *)request;
 	const size_t start = sizeof *header + sizeof(struct fuse_getxattr_in);
-	struct fuse_out_header reply = { .len = sizeof reply, .error = -ENODATA };
 
-	if (header->opcode != FUSE_GETXATTR || size != start + sizeof CAPABILITY ||
-	    memcmp(request + start, CAPABILITY, sizeof CAPABILITY) != 0 ||
-	    admission_of(header->nodeid) != WITHOUT_CAPABILITY)
-		return 0;
-	reply.unique = header->unique;
-	/* A writer that was killed meanwhile is ENOENT, and nobody waits for this any more. */
-	return write(device, &reply, sizeof reply) == sizeof reply || errno == ENOENT;
+	return header->opcode == FUSE_GETXATTR && size == start + sizeof CAPABILITY &&
+	       memcmp(request + start, CAPABILITY, sizeof CAPABILITY) == 0 &&
+	       admission_of(header->nodeid) == WITHOUT_CAPABILITY;
 }
 
 /* ---------------------------------------------------------------------------------- device */
@@ -173,23 +176,6 @@ static void read_init(const char *request, size_t size)
 	artstorefs_has_passthrough =
 		size >= sizeof *header + offsetof(struct fuse_init_in, flags2) + sizeof init->flags2 &&
 		(init->flags & FLAG_INIT_EXTENDED) && (init->flags2 & FLAG2_PASSTHROUGH);
-}
-
-static ssize_t read_request(int device, void *buffer, size_t size, void *userdata)
-{
-	const struct fuse_in_header *header = buffer;
-	ssize_t length = read(device, buffer, size);
-
-	(void)userdata;
-	if (length < (ssize_t)sizeof *header)
-		return length;
-	if (header->opcode == FUSE_INIT)
-		read_init(buffer, (size_t)length);
-	else if (answered(device, buffer, (size_t)length)) {
-		errno = EINTR;	/* pyfuse3 waits for the next one */
-		return -1;
-	}
-	return length;
 }
 
 static int64_t monotonic_ns(void)
@@ -215,6 +201,64 @@ int artstorefs_poll(int device, int64_t spin_ns)
 			return 1;
 	} while (monotonic_ns() < end_ns);
 	return 0;
+}
+
+/* Answer what needs no interpreter; whether that was it. */
+static int answered(int device, const char *request, size_t size)
+{
+	const struct fuse_in_header *header = (const void *)request;
+	const struct fuse_attr_out *attributes;
+	struct {
+		struct fuse_out_header header;
+		union {
+			struct fuse_entry_out entry;
+			struct fuse_attr_out attributes;
+		};
+	} reply = { .header = { .len = sizeof reply.header, .unique = header->unique } };
+
+	if (asks_in_vain(request, size)) {
+		reply.header.error = -ENODATA;
+	} else if (is_surely_absent(request, size)) {
+		reply.header.len += sizeof reply.entry;
+		reply.entry.entry_valid = ABSENT_S;	/* without an inode: remember that it is absent */
+	} else if ((attributes = attributes_asked_for(header)) != NULL) {
+		reply.header.len += sizeof reply.attributes;
+		reply.attributes = *attributes;
+	} else {
+		return 0;
+	}
+	/* Who asked and was killed meanwhile is ENOENT, and nobody waits for this any more. */
+	return write(device, &reply, reply.header.len) == reply.header.len || errno == ENOENT;
+}
+
+/* The next request that is for the filesystem. What comes right after one that was answered here
+ * is read here too: the question whether a name is there, and the order to make it, for example. */
+static ssize_t read_request(int device, void *buffer, size_t size, void *userdata)
+{
+	const struct fuse_in_header *header = buffer;
+	int streak;
+
+	(void)userdata;
+	for (streak = 0; streak < STREAK; streak++) {
+		ssize_t length;
+
+		if (streak && !artstorefs_poll(device, SPIN_NS))
+			break;
+		length = read(device, buffer, size);
+		if (length < (ssize_t)sizeof *header) {
+			if (streak && length < 0 && errno == EAGAIN)
+				break;
+			return length;
+		}
+		if (header->opcode == FUSE_INIT)
+			read_init(buffer, (size_t)length);
+		names_of_request(buffer, (size_t)length);
+		directory_of_request(header);
+		if (!answered(device, buffer, (size_t)length))
+			return length;
+	}
+	errno = EINTR;	/* pyfuse3 waits for the next one */
+	return -1;
 }
 
 static void accept_passthrough(struct iovec *part, int count)
@@ -259,6 +303,8 @@ static ssize_t write_reply(int device, struct iovec *part, int count, void *user
 	} else if (backing_of_this_reply && header->error == 0) {
 		name_backing(&part[count - 1], backing_of_this_reply);
 	}
+	names_of_reply(header->unique, count > 1 ? part[1].iov_base : NULL,
+		       count > 1 ? part[1].iov_len : 0);
 	return writev(device, part, count);
 }
 

@@ -1,4 +1,4 @@
-/* What fuse_session.c takes from fuse_device.c. */
+/* What the fuse_*.c take from one another. */
 #ifndef ARTSTOREFS_FUSE_DEVICE_H
 #define ARTSTOREFS_FUSE_DEVICE_H
 
@@ -20,5 +20,16 @@ enum admission {
 };
 
 enum admission admission_of(uint64_t inode);
+
+/* fuse_names.c: each request and each reply comes by; whether a LOOKUP asks for what is not there. */
+void names_of_request(const char *request, size_t size);
+void names_of_reply(uint64_t unique, const void *reply, size_t size);
+int is_surely_absent(const char *request, size_t size);
+
+/* fuse_directory.c: each request comes by; the reply to a GETATTR, or NULL. */
+struct fuse_in_header;
+struct fuse_attr_out;
+void directory_of_request(const struct fuse_in_header *header);
+const struct fuse_attr_out *attributes_asked_for(const struct fuse_in_header *header);
 
 #endif

@@ -19,6 +19,7 @@ _extension = ctypes.CDLL(str(_EXTENSION), mode=ctypes.RTLD_GLOBAL)
 
 import pyfuse3  # noqa: E402
 
+from artstorefs.state.node import Node  # noqa: E402
 from artstorefs_daemon import fuse_loop  # noqa: E402
 
 _extension.artstorefs_poll.argtypes = [ctypes.c_int, ctypes.c_int64]
@@ -42,6 +43,11 @@ _dismiss.restype = None
 _reply_backing = ctypes.c_int32.in_dll(_extension, "artstorefs_reply_backing")
 _has_passthrough = ctypes.c_int.in_dll(_extension, "artstorefs_has_passthrough")
 _device = ctypes.c_int.in_dll(_extension, "artstorefs_device")
+
+_ATTRIBUTES = struct.Struct("=Q8x 3Q 3q 3I 4I4x I4x")
+"""fuse_attr_out of linux/fuse.h: seconds for which it is valid; inode, size, blocks; the times in
+seconds, and what is over in nanoseconds; mode, nlink, uid, gid; block size."""
+_directory = (ctypes.c_char * _ATTRIBUTES.size).in_dll(_extension, "artstorefs_directory")
 
 _BACKING_MAP = struct.Struct("=iIQ")  # fuse_backing_map: descriptor, flags, padding
 _BACKING_OPEN = 0x4010E501  # FUSE_DEV_IOC_BACKING_OPEN, linux/fuse.h of 6.9
@@ -84,6 +90,25 @@ def reply_with_backing(backing: int) -> None:
     _reply_backing.value = backing
 
 
+def leave_attributes(
+    directory: Node, size: int, blocks: int, block_bytes: int, valid_s: int
+) -> None:
+    """Of a directory that has just changed: the kernel is about to ask for them."""
+    accessed_s, accessed_ns = divmod(directory.atime_ns, 10**9)
+    modified_s, modified_ns = divmod(directory.mtime_ns, 10**9)
+    changed_s, changed_ns = divmod(directory.ctime_ns, 10**9)
+    _ATTRIBUTES.pack_into(
+        *(_directory, 0, valid_s, directory.ino, size, blocks),
+        *(accessed_s, modified_s, changed_s, accessed_ns, modified_ns, changed_ns),
+        *(directory.mode, directory.nlink, directory.uid, directory.gid, block_bytes),
+    )
+
+
+def drop_attributes() -> None:
+    """What was left last may not be so any more."""
+    ctypes.memset(_directory, 0, _ATTRIBUTES.size)
+
+
 def set_fallocate(handler: Callable[[int, int, int, int], int]) -> None:
     """Have FALLOCATE requests answered by `handler(handle, mode, offset, length)`: an errno or 0.
     It must not raise and cannot suspend."""
@@ -106,4 +131,12 @@ def keep_buffers() -> None:
             raise OSError("mallopt refused a parameter")
 
 
-__all__ = ["KernelPassthrough", "keep_buffers", "pyfuse3", "reply_with_backing", "set_fallocate"]
+__all__ = [
+    "KernelPassthrough",
+    "drop_attributes",
+    "keep_buffers",
+    "leave_attributes",
+    "pyfuse3",
+    "reply_with_backing",
+    "set_fallocate",
+]

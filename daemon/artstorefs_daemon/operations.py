@@ -22,7 +22,12 @@ from artstorefs.filesystem.errors import ContentUnreachable
 from artstorefs.filesystem.open_file import Handle
 from artstorefs.filesystem.xattr import CAPABILITY
 from artstorefs.state.node import ContentState, Node
-from artstorefs_daemon.fuse_library import pyfuse3, reply_with_backing, set_fallocate
+from artstorefs_daemon.fuse_library import (
+    leave_attributes,
+    pyfuse3,
+    reply_with_backing,
+    set_fallocate,
+)
 from artstorefs_daemon.service import Service
 
 log = logging.getLogger(__name__)
@@ -288,7 +293,12 @@ class Operations(pyfuse3.Operations):
         caller = _caller(context)
         node = self._tree.create(parent, name, mode, caller, open_content=True)
         handle = self._contents.created(node, flags | os.O_WRONLY, caller.uid)
+        self._leave_attributes(parent)
         return self._file_info(handle), entry_attributes(node)  # nobody can have written yet
+
+    def _leave_attributes(self, directory: int) -> None:
+        node = self._tree.node(directory)
+        leave_attributes(node, stat_size(node), stat_blocks(node), BLOCK_BYTES, int(CACHE_S))
 
     @answers
     async def open(self, inode: int, flags: int, context: Any) -> pyfuse3.FileInfo:

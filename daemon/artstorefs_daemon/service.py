@@ -28,7 +28,7 @@ from artstorefs.state.database import CHECKPOINT_BYTES
 from artstorefs.state.mending import damage_of, damaged_inos
 from artstorefs.state.node import ContentState, Node
 from artstorefs_daemon.callers import in_group
-from artstorefs_daemon.fuse_library import KernelPassthrough, pyfuse3
+from artstorefs_daemon.fuse_library import KernelPassthrough, drop_attributes, pyfuse3
 from artstorefs_daemon.transfer_link import TransferLink
 
 log = logging.getLogger(__name__)
@@ -261,6 +261,7 @@ class Service:
 
     def _attributes_changed(self, ino: int) -> None:
         """Let the kernel ask again; from a thread, because the call waits for the kernel."""
+        drop_attributes()
         self._stale.append(ino)
         self._stale_added.set()
 

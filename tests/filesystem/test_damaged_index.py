@@ -15,7 +15,7 @@ from artstorefs.elements.local import LocalElement
 from artstorefs.recovery.layout import refresh_guides
 from artstorefs.recovery.renew import open_index
 from artstorefs.state import backup, files
-from artstorefs.state.database import Database
+from artstorefs.state.database import PAGE_BYTES, Database
 from artstorefs.state.index import ROOT_INO
 
 from .rebuilding import (
@@ -40,7 +40,7 @@ def zeroed(path: Path) -> None:
 
 def pages_flipped(path: Path) -> None:
     data = bytearray(path.read_bytes())
-    for page in range(4096, len(data), 4096):
+    for page in range(PAGE_BYTES, len(data), PAGE_BYTES):
         data[page] ^= 0xFF
         data[page + 3] ^= 0xFF
     path.write_bytes(data)

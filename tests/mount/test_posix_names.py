@@ -408,3 +408,38 @@ def test_regular_file_is_made_by_mknod(place: Path) -> None:
     os.mknod(place / "f", stat.S_IFREG | 0o600)
     (place / "f").write_text("content")
     assert (place / "f").read_text() == "content"
+
+
+def test_what_is_made_in_a_new_directory_is_found_when_the_kernel_has_forgotten(
+    place: Path,
+) -> None:
+    """LOOKUP of what is surely absent is answered without the index; see fuse_names.c."""
+    made = place / "made"
+    made.mkdir()
+    outside = place / "outside"
+    for name in ("moved", "exchanged", "replacing"):
+        (place / name).touch()
+    assert not (made / "created").exists()
+    (made / "created").touch()
+    (made / "directory").mkdir()
+    (made / "symlink").symlink_to("created")
+    os.mkfifo(made / "fifo")
+    os.link(made / "created", made / "linked")
+    os.rename(place / "moved", made / "moved")
+    (made / "replaced").touch()
+    os.rename(place / "replacing", made / "replaced")
+    renameat2(place / "exchanged", made / "created", RENAME_EXCHANGE)
+    os.rename(made, outside)
+    (outside / "after").touch()
+    (outside / "gone").touch()
+    (outside / "gone").unlink()
+    there = ["created", "directory", "symlink", "fifo", "linked", "moved", "replaced", "after"]
+    if os.geteuid() == 0:  # others have to hope that the kernel forgets
+        Path("/proc/sys/vm/drop_caches").write_text("2")
+    assert sorted(os.listdir(outside)) == sorted(there)
+    if os.geteuid() == 0:
+        Path("/proc/sys/vm/drop_caches").write_text("2")
+    for name in there:
+        os.lstat(outside / name)
+    for name in ("gone", "absent", "directory/absent"):
+        assert not (outside / name).exists()

@@ -131,3 +131,45 @@ def test_times_set_on_an_open_file_stay_when_it_is_closed(place: Path) -> None:
         file.flush()
         os.utime(file.fileno(), ns=(11, 22))
     assert (place / "f").stat().st_mtime_ns == 22
+
+
+def _change_of_directory() -> list[tuple[str, Callable[[Path], object]]]:
+    return [
+        ("chmod", lambda path: path.chmod(0o3751)),
+        ("chown", lambda path: os.chown(path, os.geteuid(), os.getegid())),
+        ("utime", lambda path: os.utime(path, ns=(5, -7))),
+        ("setxattr", lambda path: os.setxattr(path, "user.artist", b"Rembrandt")),
+        ("removexattr", lambda path: os.removexattr(path, "user.artist")),
+        ("mkdir", lambda path: (path / "deeper").mkdir()),
+        ("listing", lambda path: (os.utime(path, ns=(5, -7)), os.listdir(path))),
+        ("rename", lambda path: os.rename(path / "deeper", path / "deeper2")),
+        ("rmdir", lambda path: (path / "deeper2").rmdir()),
+        ("mknod", lambda path: os.mkfifo(path / "fifo")),
+        ("link", lambda path: os.link(path / "fifo", path / "fifo2")),
+        ("unlink", lambda path: (path / "fifo").unlink()),
+        ("move out", lambda path: os.rename(path / "fifo2", path.parent / "fifo2")),
+        ("symlink", lambda path: (path / "symlink").symlink_to("fifo")),
+        ("rename over", lambda path: os.rename(path / "symlink", path / "chmod.made")),
+    ]
+
+
+def test_directory_shows_each_change_right_after_a_file_was_made_in_it(place: Path) -> None:
+    """What it has then may be told without the index; see fuse_directory.c."""
+    path = place / "d"
+    path.mkdir()
+    for name, change in _change_of_directory():
+        (path / f"{name}.made").touch()
+        made = os.lstat(path)
+        assert (path / f"{name}.made").stat().st_ctime_ns - made.st_ctime_ns < 10**9
+        moved = _moved(path, lambda change=change: change(path))
+        (path / f"{name}2").touch()
+        now = os.lstat(path)
+        assert now.st_mtime_ns == now.st_ctime_ns > made.st_ctime_ns
+        assert "c" in moved or name == "listing", name
+        assert now.st_nlink == 2 + ("deeper" in os.listdir(path)) + ("deeper2" in os.listdir(path))
+        if name == "chmod":
+            assert now.st_mode & 0o7777 == 0o3751
+        if name == "utime":
+            assert now.st_atime_ns == 5
+        if name == "listing":
+            assert now.st_atime_ns > made.st_ctime_ns
