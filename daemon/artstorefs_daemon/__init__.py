@@ -3,7 +3,7 @@
 mount_daemon      starts, daemonizes, mounts, stops: the order of everything
 service           the trio tasks of the mount process and what they share
 operations        FUSE requests to filesystem calls, and errors to errnos: a thin adapter
-fuse_library      pyfuse3, with what fuse_session.c adds to it
+fuse_library      pyfuse3, with what the fuse_*.c beside it add to it
 transfer_link     the mount process's end: drains the log through the transfer process
 transfer_process  the other end, a process of its own
 control           the control socket (CONTROL.md)

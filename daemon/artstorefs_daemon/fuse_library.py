@@ -1,5 +1,5 @@
-"""pyfuse3, bound to libfuse through `fuse_session.c` and `fuse_device.c`. Import pyfuse3 from here,
-never directly."""
+"""pyfuse3, bound to libfuse through the `fuse_*.c` beside this file. Each says what it is for.
+Import pyfuse3 from here, never directly."""
 
 import ctypes
 import errno
