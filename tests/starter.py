@@ -1,15 +1,16 @@
 """Runs commands of `artstorefs` in processes that are forked from one which has all of it loaded.
 
 Loading takes longer than mounting, and the tests start more than a thousand commands. `python
-starter.py DESCRIPTOR` reads requests from that socket: arguments, environment, working directory,
-and where the output goes. It answers with the process id, and with the exit code at the end. What
-is forked has no more than a new process has, and a daemon that it leaves behind is as any other.
+starter.py DESCRIPTOR [PROGRAM]` reads requests from that socket: arguments, working directory, and
+where the output goes. It answers with the process id, and with the exit code at the end. What is
+forked has no more than a new process has, and a daemon that it leaves behind is as any other.
 """
 
 import gc
 import importlib
 import json
 import os
+import runpy
 import signal
 import socket
 import subprocess
@@ -45,15 +46,18 @@ PER_TEST = "PYTEST_CURRENT_TEST"
 class Starter:
     """One command at a time. Ended by `close`, and with the process that has made it."""
 
-    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
-        """Of `environment` is what every command has beside our own."""
-        self.environment = {**_own_environment(), **(environment or {})}
+    def __init__(
+        self, environment: Mapping[str, str] | None = None, program: str | None = None
+    ) -> None:
+        """Every command has `environment` beside our own. `program`: the path of what is run in the
+        place of the command line."""
+        self._environment = _own_environment()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, str(Path(__file__)), str(theirs.fileno())],
+                [sys.executable, __file__, str(theirs.fileno()), *([program] if program else [])],
                 pass_fds=[theirs.fileno()],
-                env=self.environment,
+                env={**self._environment, **(environment or {})},
             )
         self._pid = 0
         self._using = threading.Lock()
@@ -96,7 +100,7 @@ class Starter:
     ) -> subprocess.CompletedProcess[str] | None:
         """As `subprocess.run`, with what the command says. None: it has to be a new process, for
         the environment has become another one since, or another thread has a command running."""
-        if self.environment != _own_environment() or self._owner != os.getpid():
+        if self._environment != _own_environment() or self._owner != os.getpid():
             return None
         if not self._using.acquire(blocking=False):
             return None
@@ -146,7 +150,7 @@ def _own_environment() -> dict[str, str]:
 # -------------------------------------------------------------------- the process that is loaded
 
 
-def main(descriptor: int) -> int:
+def main(descriptor: int, program: str | None = None) -> int:
     from artstorefs_tools.command_line import COMMANDS
 
     for name in (*LOADED, *(f"artstorefs_tools.commands.{name}" for name in COMMANDS)):
@@ -165,7 +169,7 @@ def main(descriptor: int) -> int:
             child = os.fork()
             if child == 0:
                 requests.close()
-                run_command(wanted, output)
+                run_command(wanted, output, program)
             for one in output:
                 os.close(one)
             requests.send(b"%d" % child)
@@ -173,7 +177,7 @@ def main(descriptor: int) -> int:
     return 0
 
 
-def run_command(request: dict[str, Any], output: list[int]) -> NoReturn:
+def run_command(request: dict[str, Any], output: list[int], program: str | None) -> NoReturn:
     """In the process that was forked for it; ends as an interpreter does."""
     from artstorefs_tools.command_line import main as command_line
 
@@ -184,8 +188,12 @@ def run_command(request: dict[str, Any], output: list[int]) -> NoReturn:
             os.dup2(one, target)
             os.close(one)
         os.chdir(request["directory"])
-        code = command_line(request["arguments"])
-    except SystemExit as exc:  # from argparse, with a code
+        if program is None:
+            code = command_line(request["arguments"])
+        else:
+            sys.argv = [program, *request["arguments"]]
+            runpy.run_path(program, run_name="__main__")
+    except SystemExit as exc:  # with a code: of argparse, or of a whole program
         code = int(exc.code or 0)
     except BaseException:
         traceback.print_exc()
@@ -196,4 +204,4 @@ def run_command(request: dict[str, Any], output: list[int]) -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))
+    sys.exit(main(int(sys.argv[1]), *sys.argv[2:]))
