@@ -60,6 +60,8 @@ class Starter:
                 env={**self._environment, **(environment or {})},
             )
         self._pid = 0
+        self._is_certain = True
+        """Not if a test was interrupted while it waited for the number of a process."""
         self._using = threading.Lock()
         self._owner = os.getpid()
 
@@ -71,8 +73,10 @@ class Starter:
             {"arguments": arguments, "directory": os.getcwd(), "load": [LOADED_FOR_S3][: int(s3)]}
         ).encode()
         assert len(request) <= REQUEST_BYTES, "too many arguments for one command"
+        self._is_certain = False
         socket.send_fds(self._socket, [request], output)
         self._pid = self._answer()
+        self._is_certain = True
 
     def finish(self, limit_s: float | None = None) -> int:
         """Wait for the command; its exit code, 0 if there is none. TimeoutError: it is killed."""
@@ -81,8 +85,9 @@ class Starter:
         self._socket.settimeout(limit_s)
         try:
             return self._answer()
-        except TimeoutError:
-            os.kill(self._pid, signal.SIGKILL)
+        except BaseException:  # the time limit of a test, too: the next answer is the next one's
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
             self._socket.settimeout(None)
             self._answer()
             raise
@@ -101,6 +106,8 @@ class Starter:
         """As `subprocess.run`, with what the command says. None: it has to be a new process, for
         the environment has become another one since, or another thread has a command running."""
         if self._environment != _own_environment() or self._owner != os.getpid():
+            return None
+        if not self._is_certain:
             return None
         if not self._using.acquire(blocking=False):
             return None
@@ -157,7 +164,7 @@ def main(descriptor: int, program: str | None = None) -> int:
         importlib.import_module(name)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends with whoever asks it
     requests = socket.socket(fileno=descriptor)
-    with suppress(BrokenPipeError):
+    with suppress(ConnectionError):  # whoever asks has ended
         while True:
             request, output, _, _ = socket.recv_fds(requests, REQUEST_BYTES, 2)
             if not request:
