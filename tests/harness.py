@@ -4,6 +4,7 @@ Everything lies below one directory of the test. Daemons are ended by their proc
 still mounted at the end is detached, also after a failure.
 """
 
+import atexit
 import json
 import os
 import signal
@@ -16,6 +17,8 @@ from typing import Any
 from artstorefs_tools.control_client import ControlClient
 from artstorefs_tools.errors import NotMounted
 
+from .starter import Starter
+
 COMMAND_LIMIT_S = 60
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -24,7 +27,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 class MountedArchive:
     """`element`, `state` and `mount` are directories below `base`; `toml` is the configuration.
 
-    With `place`, such as "s3:BUCKET/PREFIX", the element is there instead.
+    With `place`, such as "s3:BUCKET/PREFIX", the element is there instead. `new_processes`: its
+    commands are processes from the start, for tests of what that takes, and some of each kind.
     """
 
     def __init__(
@@ -34,8 +38,11 @@ class MountedArchive:
         settings: str = "",
         element_arguments: str = "",
         place: str | None = None,
+        new_processes: bool = False,
     ) -> None:
         self.base = base
+        self.new_processes = new_processes
+        self.on_s3 = (place or "").startswith("s3:")
         self.element = base / "element"
         self.mount = base / "mount"
         self.state = base / "state"
@@ -62,13 +69,15 @@ class MountedArchive:
         self, *arguments: str, check: bool = True, limit_s: float = COMMAND_LIMIT_S
     ) -> subprocess.CompletedProcess[str]:
         """Run `artstorefs`; its output is in the result, and in the error if it fails."""
-        done = subprocess.run(
-            [sys.executable, "-m", "artstorefs_tools.command_line", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=limit_s,
-            check=False,
-        )
+        done = None if self.new_processes else _loaded().run(arguments, limit_s, s3=self.on_s3)
+        if done is None:
+            done = subprocess.run(
+                [sys.executable, "-m", "artstorefs_tools.command_line", *arguments],
+                capture_output=True,
+                text=True,
+                timeout=limit_s,
+                check=False,
+            )
         if check and done.returncode:
             raise AssertionError(f"artstorefs {arguments}: {done.returncode}: {done.stderr}")
         return done
@@ -130,11 +139,20 @@ class MountedArchive:
             pid = self.pid
         except (OSError, ValueError):
             return
-        if str(self.toml) in _command_line(pid):
+        if self._is_locked_by(pid):
             others = children(pid)  # the transfer process finishes what it has begun
             os.kill(pid, signal.SIGKILL)
             for process in (pid, *others):
                 wait_for_end(process)
+
+    def _is_locked_by(self, pid: int) -> bool:
+        """Whether a process has our lock file open: the number may be another's by now."""
+        lock = os.path.realpath(self.state / "lock")
+        try:
+            descriptors = list(Path(f"/proc/{pid}/fd").iterdir())
+        except OSError:
+            return False
+        return any(_target(descriptor) == lock for descriptor in descriptors)
 
     # ------------------------------------------------------------------------------ elements
 
@@ -177,8 +195,19 @@ def children(pid: int) -> list[int]:
         return []
 
 
-def _command_line(pid: int) -> str:
+def _target(link: Path) -> str:
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except OSError:
+        return os.readlink(link)
+    except OSError:  # closed meanwhile
         return ""
+
+
+_starters: list[Starter] = []
+
+
+def _loaded() -> Starter:
+    """What the commands of this process are forked from."""
+    if not _starters:
+        _starters.append(Starter())
+        atexit.register(_starters[0].close)
+    return _starters[0]

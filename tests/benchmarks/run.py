@@ -118,7 +118,7 @@ class Benchmark:
         self.local.mkdir()
         source = collect_source(base, min(files, COPIED_FILES))
         self.rows = [Row(workload) for workload in workloads(files, size_bytes, source)]
-        self.archive = MountedArchive(base / "archive")
+        self.archive = MountedArchive(base / "archive", new_processes=True)
         self.files = files
         self.rounds = rounds
         self.patience_s = patience_s

@@ -34,7 +34,7 @@ class Bench:
         self.reached = base / "crash.reached"
         environment = {VARIABLE: str(self.switch), "ARTSTOREFS_YIELD_LIMIT_S": "0"}
         environment["ARTSTOREFS_SUM_AFTER_S"] = "0"
-        self.starter = Starter(self.archive.toml, environment)
+        self.starter = Starter(environment)
         if mount:
             self.starter.mount(self.archive)
         self.models: dict[str, Model] = {}

@@ -54,7 +54,7 @@ def archive(tmp_path: Path) -> Iterator[MountedArchive]:
 
 @pytest.fixture
 def starter(archive: MountedArchive) -> Iterator[Starter]:
-    made = Starter(archive.toml, ENVIRONMENT)
+    made = Starter(ENVIRONMENT)
     yield made
     archive.clean_up()
     made.close()

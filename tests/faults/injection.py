@@ -36,7 +36,9 @@ class Tracer:
         self._attached = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        if not self._attached.wait(ATTACH_LIMIT_S) or self._process.poll() is not None:
+        self._attached.wait(ATTACH_LIMIT_S)
+        # It may have ended since: with a process that the fault has killed at once.
+        if not any("attached" in line for line in self._stderr):
             self.__exit__()
             raise AssertionError(f"strace did not attach: {self._stderr}")
 

@@ -39,9 +39,16 @@ class Limits:
         self.disks.append(disk)
         return disk
 
-    def archive(self, settings: str = SETTINGS, element: str = "") -> MountedArchive:
+    def archive(
+        self, settings: str = SETTINGS, element: str = "", *, new_processes: bool = False
+    ) -> MountedArchive:
         """Mounted, with `state`, `element`, `cache` and `runtime` below `base`."""
-        archive = MountedArchive(self.base, settings=settings, element_arguments=element)
+        archive = MountedArchive(
+            self.base,
+            settings=settings,
+            element_arguments=element,
+            new_processes=new_processes,
+        )
         self.archives.append(archive)
         return archive.start()
 

@@ -55,7 +55,7 @@ def look_around(archive: MountedArchive, directory: str) -> None:
 @pytest.mark.long
 def test_memory_does_not_grow_with_the_number_of_files(limits: Limits) -> None:
     """SEMANTICS: LIMIT-4"""
-    archive = limits.archive()
+    archive = limits.archive(new_processes=True)
     measured = []
     for _ in range(2):
         archive.stop()
@@ -76,7 +76,7 @@ def test_memory_does_not_grow_with_the_number_of_files(limits: Limits) -> None:
 @pytest.mark.slow
 def test_memory_with_many_files_pending(limits: Limits) -> None:
     """SEMANTICS: LIMIT-4"""
-    archive = limits.archive()
+    archive = limits.archive(new_processes=True)
     archive.stop()
     add_files(archive.state, PENDING, pending=True)
     archive.start()
@@ -93,7 +93,7 @@ def test_memory_with_many_files_pending(limits: Limits) -> None:
 @pytest.mark.slow
 def test_memory_of_a_long_write(limits: Limits) -> None:
     """SEMANTICS: LIMIT-4"""
-    archive = limits.archive()
+    archive = limits.archive(new_processes=True)
     piece = os.urandom(PIECE_BYTES)
     path = archive.mount / "large"
     with open(path, "wb", buffering=0) as file:
@@ -114,7 +114,7 @@ def test_memory_of_a_long_write(limits: Limits) -> None:
 @pytest.mark.slow
 def test_memory_of_many_readers_and_writers_at_once(limits: Limits) -> None:
     """SEMANTICS: LIMIT-4"""
-    archive = limits.archive()
+    archive = limits.archive(new_processes=True)
     failures: list[Exception] = []
 
     def work(number: int) -> None:

@@ -5,12 +5,11 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from ..harness import COMMAND_LIMIT_S, MountedArchive, children, wait_for_end
+from ..starter import Starter
 from . import faulty_daemon
 from .outside import check_element, write_outside
 from .reference import Reference
@@ -33,6 +32,12 @@ class FaultyArchive(MountedArchive):
         self.switch = base / "faults.json"
         super().__init__(base, settings="settle_s = 0")
         self.set_faults(0, {})
+        environment = {faulty_daemon.VARIABLE: str(self.switch)}
+        self.starter = Starter(environment, program=faulty_daemon.__file__)
+
+    def clean_up(self) -> None:
+        self.starter.close()
+        super().clean_up()
 
     def set_faults(self, seed: int, plan: dict[str, float], *, unreachable: bool = False) -> None:
         told = {"seed": seed, "plan": plan, "unreachable": unreachable}
@@ -41,16 +46,9 @@ class FaultyArchive(MountedArchive):
         temporary.rename(self.switch)
 
     def start(self, *options: str) -> "FaultyArchive":
-        command = [sys.executable, faulty_daemon.__file__, "mount"]
-        environment = {**os.environ, faulty_daemon.VARIABLE: str(self.switch)}
-        done = subprocess.run(
-            [*command, str(self.toml), str(self.mount), *options],
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_LIMIT_S,
-            check=False,
-            env=environment,
-        )
+        command = ("mount", str(self.toml), str(self.mount), *options)
+        done = self.starter.run(command, COMMAND_LIMIT_S)
+        assert done is not None, "the environment has changed under a test"
         assert done.returncode == 0, f"mount: {done.stderr}"
         assert os.path.ismount(self.mount), "not mounted"
         return self

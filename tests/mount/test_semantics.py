@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Iterator[MountedArchive]:
-    made = MountedArchive(tmp_path, settings="settle_s = 5")
+    made = MountedArchive(tmp_path, settings="settle_s = 5", new_processes=True)
     try:
         yield made.start()
     finally:

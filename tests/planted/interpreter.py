@@ -5,6 +5,7 @@ loaded after the fork, from the copy of the source that is tested. `python inter
 JSON object for each run, and answers with its process id, and with its exit code when it has ended.
 """
 
+import gc
 import json
 import os
 import signal
@@ -84,6 +85,8 @@ def main() -> int:
         importlib.import_module(name)
     ours = [name for name in sys.modules if name.partition(".")[0] in OURS]
     assert not ours, f"loaded before there is a copy to load it from: {ours}"
+    gc.collect()
+    gc.freeze()  # pytest collects at its end, and a child would copy all of this for that
 
     for line in sys.stdin:
         child = os.fork()

@@ -34,7 +34,7 @@ def manifest_of(sample: Path) -> dict[str, Any]:
 @pytest.fixture
 def archive() -> Iterator[MountedArchive]:
     base = Path(tempfile.mkdtemp(prefix="asfs-"))
-    made = MountedArchive(base / "a", settings="settle_s = 0.1")
+    made = MountedArchive(base / "a", settings="settle_s = 0.1", new_processes=True)
     try:
         yield made
     finally:
