@@ -12,13 +12,21 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 from uuid import UUID
+
+from artstorefs.core.block_list import BLOCK_BYTES
 
 from ..harness import MountedArchive
 from .trees import describe_files, describe_tree
 
 SECOND_NS = 10**9
+
+SEALED_AFTER_S = 1.0
+"""What was closed just before a kill is OPEN: its times are those of the spool file, of which a copy
+has others."""
+
 ODD_NAMES = [b"new\nline", b"\xff\xfe not utf-8", b"-rf", "絵画 🎨.jpg".encode(), b"n" * 255]
 ODD_NAMES += [b"x.attr.json", b".artstorefs", b"$b64", b"con\x1b[31mtrol"]
 XATTRS = {
@@ -67,6 +75,7 @@ def fill(top: Path) -> None:
         os.chown(top / f"mode {mode:o}", 1000 + mode, 2**32 - 3)
         (top / f"mode {mode:o}").chmod(mode)
     (top / "zeros").write_bytes(bytes(20_000))
+    (top / "large").write_bytes(b"sample\n\0" * (BLOCK_BYTES // 8) + b"in two blocks")
     (top / "foreign keys").write_text("others have written here")
 
 
@@ -143,6 +152,7 @@ def main(arguments: list[str]) -> int:
         archive.toml.write_text(text)
         archive.start()
         add_pending(archive.mount)
+        time.sleep(SEALED_AFTER_S)
         set_times(archive.mount)
         trees["state"] = describe_tree(archive.mount)
         archive.kill()

@@ -64,7 +64,7 @@ def assert_tree(archive: MountedArchive, expected: dict[str, Any]) -> None:
 
 
 def test_there_is_a_sample() -> None:
-    assert [sample.name for sample in SAMPLES] == ["format-1"]
+    assert [sample.name for sample in SAMPLES] == ["format-1", "format-1-blocks"]
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
