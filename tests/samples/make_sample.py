@@ -24,8 +24,8 @@ from .trees import describe_files, describe_tree
 SECOND_NS = 10**9
 
 SEALED_AFTER_S = 1.0
-"""What was closed just before a kill is OPEN: its times are those of the spool file, of which a copy
-has others."""
+"""What was closed just before a kill is OPEN: its times are those of the spool file, and a copy of
+that has others."""
 
 ODD_NAMES = [b"new\nline", b"\xff\xfe not utf-8", b"-rf", "絵画 🎨.jpg".encode(), b"n" * 255]
 ODD_NAMES += [b"x.attr.json", b".artstorefs", b"$b64", b"con\x1b[31mtrol"]
