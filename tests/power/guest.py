@@ -48,6 +48,15 @@ class Marks:
         fcntl.ioctl(self._control, _DM_TARGET_MSG, bytearray(head + message))
 
 
+def run_command(*arguments: str) -> None:
+    """`artstorefs` with these; what fails ends everything."""
+    command = [sys.executable, "-m", "artstorefs_tools.command_line", *arguments]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        say("failed", arguments[0], done.returncode, done.stderr)
+        sys.exit(1)
+
+
 def start_daemon(environment: dict[str, str]) -> None:
     """`artstorefs mount`; returns once the mount is there, which is before the transfer process
     has looked through the elements."""
@@ -113,6 +122,9 @@ def main(orders: Path) -> int:
     say("starting")
     start_daemon(todo["environment"])
     say("mounted")
+    if todo.get("flush"):
+        run_command("flush", str(DISK / "test.toml"))
+        say("flushed")
     marks = Marks() if "ASFS_RECORD" in os.environ else None
     report = marks.put if marks else say
     actions, rows = todo.get("actions", ENDLESS), todo.get("rows", ENDLESS)

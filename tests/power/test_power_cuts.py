@@ -27,6 +27,10 @@ MOUNT_LIMIT_S = 90
 SETTLE_S = (0, 0, 0.1, 5)
 STOPS = 2
 FLUSHED_SHARE = 0.3
+DRAINED_EVERY = 8
+"""So often the elements get everything before the load: the writers leave no daemon the time for
+it; what waits would fill the disk within a hundred cuts, and no content would be archived."""
+
 CONTROL_CUTS = 3
 PARALLEL = 2
 """Machines at a time: each spends half of its time waiting."""
@@ -51,6 +55,7 @@ class Counts:
     busy: int = 0
     starting: int = 0
     flushed: int = 0
+    drained: int = 0
     stops: int = 0
     judged: int = 0
 
@@ -93,7 +98,8 @@ class Run:
         """Boot, load, cut, check."""
         self.load.seeds = [self.random.randrange(2**32) for _ in range(WRITERS)]
         settle_s = self.random.choice(SETTLE_S)
-        self.load.order(self.orders, settle_s, environment=self.environment)
+        drains = self.counts.cuts % DRAINED_EVERY == DRAINED_EVERY - 1
+        self.load.order(self.orders, settle_s, environment=self.environment, flush=drains)
         # a load comes after each cut during a start, and most cuts are in a load
         during_start = self.counts.cuts % 4 == 2
         with Machine([self.image], ASFS_ORDERS=str(self.orders)) as machine:
@@ -101,6 +107,8 @@ class Run:
                 assert machine.wait(lambda line: line == "starting", MOUNT_LIMIT_S), machine.lines
                 time.sleep(self.random.uniform(0.5, 5))
             else:
+                if drains:
+                    self._wait_until_flushed(machine)
                 self._wait_for_load(machine)
                 for _ in range(STOPS):
                     time.sleep(self.random.uniform(0.1, 1))
@@ -139,6 +147,10 @@ class Run:
         told = acknowledged(lines)
         place = self.place / "found"
         return judge(image, place, self.load, told, unreported=UNREPORTED_STEPS, flush=flush)
+
+    def _wait_until_flushed(self, machine: Machine) -> None:
+        assert machine.wait(lambda line: line == "flushed", MOUNT_LIMIT_S), machine.lines
+        self.counts.drained += 1
 
     def _wait_for_load(self, machine: Machine) -> None:
         """Until every writer has begun, so that nothing counts that did not come so far."""
