@@ -129,11 +129,9 @@ void names_of_request(const char *request, size_t size)
 	case FUSE_SYMLINK:
 		break;
 	case FUSE_RENAME:
-		memcpy(&parent, request + start, sizeof parent);
 		start += sizeof(struct fuse_rename_in);
 		break;
 	case FUSE_RENAME2:
-		memcpy(&parent, request + start, sizeof parent);
 		start += sizeof(struct fuse_rename2_in);
 		break;
 	default:
@@ -144,7 +142,8 @@ void names_of_request(const char *request, size_t size)
 	name = request + start;
 	length = strnlen(name, size - start);
 	if (header->opcode == FUSE_RENAME || header->opcode == FUSE_RENAME2) {
-		/* The new name follows; the old one is one that was there. */
+		/* The directory it goes to is first, its new name last; the old one was there. */
+		memcpy(&parent, request + sizeof *header, sizeof parent);
 		start += length + 1;
 		if (start >= size)
 			return;
