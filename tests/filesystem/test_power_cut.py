@@ -60,6 +60,25 @@ async def test_power_cut_after_a_truncate_that_was_not_synced(bench: Workbench) 
     assert await bench.content(node) == b"second"
 
 
+async def test_power_cut_takes_what_was_written_to_a_copy_and_not_what_was_synced_before(
+    bench: Workbench,
+) -> None:
+    """SEMANTICS: DUR-2. What is under way to an element is copied before it changes; of the change
+    the disk has nothing, and the element still has what was before both. Seed 2171789156."""
+    await synced_file_that_an_element_has_an_older_content_of(bench)
+    await bench.send()
+    node = bench.tree.lookup(1, b"f")
+    assert node is not None
+    writer = await bench.open_file(node)
+    await bench.contents.write(writer, len(b"second content"), b" and more")
+    bench.contents.release(writer)
+    os.truncate(bench.archive.spool.path(node.ino, node.content), len(b"second content"))
+    bench.restart()
+    node = bench.tree.lookup(1, b"f")
+    assert node is not None
+    assert await bench.content(node) == b"second content"
+
+
 async def test_power_cut_takes_content_that_was_never_synced(bench: Workbench) -> None:
     """SEMANTICS: DUR-3. What an element has is the content again."""
     await bench.write(b"f", b"first")

@@ -40,6 +40,18 @@ BUGS = [
         ),
     ),
     Bug(
+        name="copy-of-synced-content-unmarked",
+        what="Synced content that is copied to be changed counts as content of which nothing was.",
+        breaks="promise 2: a power cut loses nothing that fsync has returned for",
+        path="artstorefs/filesystem/source.py",
+        old="            mark_as(source, target)\n",
+        new="            mark_as(target, target)\n",
+        caught_by=(
+            POWER_CUT
+            + "test_power_cut_takes_what_was_written_to_a_copy_and_not_what_was_synced_before",
+        ),
+    ),
+    Bug(
         name="lost-content-carried",
         what="A spool file that a power cut has emptied becomes the content, over the older one.",
         breaks="promise 3: no failure leaves a file with neither content",
