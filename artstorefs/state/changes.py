@@ -357,12 +357,20 @@ class Changes:
 
     @makes_room
     def content_reverted(self, node: Node, copy: Copy, now_ns: int) -> None:
-        """The spool has lost what was never synced: the content is what an element has."""
+        """The spool has lost what was never synced: the content is what an element has.
+
+        It gets a new version: the lost one's stands in the log, for its spool file to be removed.
+        """
+        version = node.content + 1
         with self._change(node):
             left = Removal(ino=node.ino, spool=[spool_name(node.ino, node.content)])
             self._log.removal(node.file_id, left, node.uid)
             drop_spool_sum(self._execute, node.ino)
-            node.content = copy.content
+            self._execute(
+                "UPDATE copies SET content = ? WHERE ino = ? AND content = ? AND NOT is_record",
+                (version, node.ino, copy.content),
+            )
+            node.content = version
             node.content_state = ContentState.ARCHIVED
             node.size = copy.size
             node.mtime_ns = now_ns

@@ -91,6 +91,27 @@ async def test_power_cut_takes_content_that_was_never_synced(bench: Workbench) -
     assert await bench.content(node) == b"first"
 
 
+async def test_content_that_follows_a_lost_one_is_not_removed_in_its_place(
+    bench: Workbench,
+) -> None:
+    """SEMANTICS: DUR-1. The removal of the lost one's spool file is still in the log. Seed
+    2023253724, cut 28."""
+    await bench.write(b"f", b"first")
+    await bench.drain()
+    node = await bench.write(b"f", b"second content")
+    os.truncate(bench.archive.spool.path(node.ino, node.content), 0)
+    bench.restart()
+    node = bench.tree.lookup(1, b"f")
+    assert node is not None
+    writer = await bench.open_file(node, os.O_WRONLY | os.O_TRUNC)
+    await bench.contents.write(writer, 0, b"third")
+    await bench.step()
+    bench.contents.release(writer)
+    await bench.drain()
+    assert node.content_state == ContentState.ARCHIVED
+    assert await bench.content(node) == b"third"
+
+
 async def test_fsync_is_of_the_file_that_was_open_when_it_was_called(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
