@@ -48,13 +48,18 @@ class Marks:
         fcntl.ioctl(self._control, _DM_TARGET_MSG, bytearray(head + message))
 
 
-def run_command(*arguments: str) -> None:
-    """`artstorefs` with these; what fails ends everything."""
-    command = [sys.executable, "-m", "artstorefs_tools.command_line", *arguments]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        say("failed", arguments[0], done.returncode, done.stderr)
-        sys.exit(1)
+def flush() -> subprocess.CompletedProcess[str]:
+    """Have the elements get everything."""
+    command = [sys.executable, "-m", "artstorefs_tools.command_line", "flush"]
+    settings = str(DISK / "test.toml")
+    return subprocess.run([*command, settings], stderr=subprocess.PIPE, text=True, check=False)
+
+
+def flush_again_and_again() -> None:
+    """Content is archived while it is written; that a file is open all the time is no failure."""
+    while True:
+        time.sleep(0.5)
+        flush()
 
 
 def start_daemon(environment: dict[str, str]) -> None:
@@ -123,8 +128,8 @@ def main(orders: Path) -> int:
     start_daemon(todo["environment"])
     say("mounted")
     if todo.get("flush"):
-        run_command("flush", str(DISK / "test.toml"))
-        say("flushed")
+        done = flush()
+        say("flushed" if done.returncode == 0 else f"failed flush {done.returncode} {done.stderr}")
     marks = Marks() if "ASFS_RECORD" in os.environ else None
     report = marks.put if marks else say
     actions, rows = todo.get("actions", ENDLESS), todo.get("rows", ENDLESS)
@@ -133,6 +138,8 @@ def main(orders: Path) -> int:
         children.append(in_process(lambda n=number, s=seed: write(n, orders, s, actions, report)))
     for mode in todo["sqlite"]:
         children.append(in_process(lambda m=mode: insert(m, rows, report)))
+    if todo.get("flushes"):
+        in_process(flush_again_and_again)
     failed = [child for child in children if os.waitpid(child, 0)[1]]
     say("done", len(failed))
     return 0

@@ -31,6 +31,9 @@ STATES_OF_A_RECORD = 500
 UNREPORTED_STEPS = 1
 """A step begins when the one before has been marked."""
 
+FLUSHING_SHARE = 0.5
+"""Of the records: content is carried to the element while others write; see guest.py."""
+
 FLUSHED_SHARE = 0.05
 
 CONTROLS = Path(__file__).with_name("controls")
@@ -61,8 +64,13 @@ class Recording:
             file.truncate(RECORD_BYTES)
         orders.mkdir(exist_ok=True)
         settle_s = self.random.choice(SETTLE_S)
-        given = environment or {}
-        self.load.order(orders, settle_s, environment=given, actions=ACTIONS, rows=ROWS)
+        self.load.order(
+            *(orders, settle_s),
+            environment=environment or {},
+            actions=ACTIONS,
+            rows=ROWS,
+            flushes=self.random.random() < FLUSHING_SHARE,
+        )
         disks = [place / "disk", place / "record"]
         with Machine(disks, ASFS_ORDERS=str(orders), ASFS_RECORD="1") as machine:
             ended = machine.wait(lambda line: line.startswith("guest: ended"), RECORD_LIMIT_S)

@@ -27,6 +27,12 @@ MOUNT_LIMIT_S = 90
 SETTLE_S = (0, 0, 0.1, 5)
 STOPS = 2
 FLUSHED_SHARE = 0.3
+"""Of what is judged: it is also carried to the elements, which alone have to be the tree then."""
+
+FLUSHING_SHARE = 0.5
+"""Of the loads: content is carried to the elements all the time, so that much of what is changed
+is on them, or on its way."""
+
 DRAINED_EVERY = 8
 """So often the elements get everything before the load: the writers leave no daemon the time for
 it; what waits would fill the disk within a hundred cuts, and no content would be archived."""
@@ -99,7 +105,8 @@ class Run:
         self.load.seeds = [self.random.randrange(2**32) for _ in range(WRITERS)]
         settle_s = self.random.choice(SETTLE_S)
         drains = self.counts.cuts % DRAINED_EVERY == DRAINED_EVERY - 1
-        self.load.order(self.orders, settle_s, environment=self.environment, flush=drains)
+        orders = {"flush": drains, "flushes": self.random.random() < FLUSHING_SHARE}
+        self.load.order(self.orders, settle_s, environment=self.environment, **orders)
         # a load comes after each cut during a start, and most cuts are in a load
         during_start = self.counts.cuts % 4 == 2
         with Machine([self.image], ASFS_ORDERS=str(self.orders)) as machine:
