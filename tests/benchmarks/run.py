@@ -79,7 +79,7 @@ def _positive(text: str) -> int:
     return number
 
 
-QUICK_CREATES_PER_S = 4000
+QUICK_CREATES_PER_S = 12_000
 """A local filesystem that makes fewer files a second is busy with something else."""
 
 RECENTLY_DELETED_S = 330
