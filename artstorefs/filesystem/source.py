@@ -44,7 +44,6 @@ from artstorefs.state.cache import CacheFiles
 from artstorefs.state.fetch import FetchJob, Urgency
 from artstorefs.state.index import Copy
 from artstorefs.state.node import ContentState, Node
-from artstorefs.state.spool import mark_as
 from artstorefs.state.spool_sums import SpoolSum
 
 log = logging.getLogger(__name__)
@@ -344,7 +343,6 @@ class ContentSource:
                 await self._copy_verified(node, self.open_sealed(node, known, source), target)
             else:
                 await trio.to_thread.run_sync(_copy_all, source, target, node.size)
-            mark_as(source, target)
         finally:
             os.close(source)
 

@@ -43,8 +43,9 @@ class FoundNode:
     state: ContentState
     spool_file: SpoolFile
     on_an_element: bool
-    """An element is known to hold some content of it, and what the spool has was never synced for a
-    program: what was synced stays, whatever was appended or cut off without the record of it."""
+    """An element is known to hold some content of it, and the spool has nothing of what followed,
+    none of which was synced for a program as far as we know. Of what it has a part may have been
+    synced: that stays, whatever was appended or cut off without the record of it."""
 
 
 @dataclass(frozen=True, slots=True)

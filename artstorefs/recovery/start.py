@@ -48,8 +48,8 @@ def _recover_node(archive: Archive, node: Node) -> None:
     stat = archive.spool.stat(node.ino, node.content)
     size = stat.st_size if stat else 0
     copies = [copy for copy in archive.index.copies(node.ino) if not copy.is_record]
-    if stat is not None and stat.st_mode & SYNCED:
-        copies = []  # it was on the disk; a change that was not recorded has made another size
+    if stat is not None and (size or stat.st_mode & SYNCED):
+        copies = []  # it was on the disk, by sync(2) perhaps, of which nobody tells us
     spool_file = SpoolFile.ABSENT
     if stat is not None:
         spool_file = SpoolFile.WHOLE if size == node.size else SpoolFile.OTHER

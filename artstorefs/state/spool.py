@@ -28,13 +28,6 @@ LOST = "lost"
 """Directory in the spool for files that nothing refers to: kept for a person to look at."""
 
 
-def mark_as(source: int, copy: int) -> None:
-    """Before a copy is flushed: what was synced in its source is synced in it. A start would take
-    older content from an element in its place, as that of a file of which nothing was."""
-    if os.fstat(source).st_mode & SYNCED:
-        os.fchmod(copy, stat.S_IMODE(os.fstat(copy).st_mode) | SYNCED)
-
-
 def spool_name(ino: int, version: int) -> str:
     return f"{ino:x}.{version}"
 

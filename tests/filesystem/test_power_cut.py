@@ -79,6 +79,24 @@ async def test_power_cut_takes_what_was_written_to_a_copy_and_not_what_was_synce
     assert await bench.content(node) == b"second content"
 
 
+async def test_power_cut_takes_what_was_appended_after_a_sync_of_the_whole_disk(
+    bench: Workbench,
+) -> None:
+    """SEMANTICS: DUR-2. sync(2) does not come to us, and leaves no mark. Seed 1190927123."""
+    await bench.write(b"f", b"first")
+    await bench.drain()
+    node = await bench.write(b"f", b"second content")
+    os.sync()
+    writer = await bench.open_file(node, os.O_WRONLY | os.O_APPEND)
+    await bench.contents.write(writer, node.size, b" and more")
+    bench.contents.release(writer)
+    os.truncate(bench.archive.spool.path(node.ino, node.content), len(b"second content"))
+    bench.restart()
+    node = bench.tree.lookup(1, b"f")
+    assert node is not None
+    assert await bench.content(node) == b"second content"
+
+
 async def test_power_cut_takes_content_that_was_never_synced(bench: Workbench) -> None:
     """SEMANTICS: DUR-3. What an element has is the content again."""
     await bench.write(b"f", b"first")

@@ -32,7 +32,7 @@ BUGS = [
         what="Content that was synced goes back to an older one, as its size is not that recorded.",
         breaks="promise 2: a power cut loses nothing that fsync has returned for",
         path="artstorefs/recovery/start.py",
-        old="    if stat is not None and stat.st_mode & SYNCED:\n",
+        old="    if stat is not None and (size or stat.st_mode & SYNCED):\n",
         new="    if stat is None and copies and SYNCED:\n",
         caught_by=(
             POWER_CUT + "test_power_cut_takes_what_was_appended_and_not_what_was_synced",
@@ -40,13 +40,14 @@ BUGS = [
         ),
     ),
     Bug(
-        name="copy-of-synced-content-unmarked",
-        what="Synced content that is copied to be changed counts as content of which nothing was.",
-        breaks="promise 2: a power cut loses nothing that fsync has returned for",
-        path="artstorefs/filesystem/source.py",
-        old="            mark_as(source, target)\n",
-        new="            mark_as(target, target)\n",
+        name="surviving-content-reverted",
+        what="Content of which something is left goes back to an older one, unless it has the mark.",
+        breaks="promise 2: a power cut loses nothing that sync has returned for",
+        path="artstorefs/recovery/start.py",
+        old="    if stat is not None and (size or stat.st_mode & SYNCED):\n",
+        new="    if stat is not None and stat.st_mode & SYNCED:\n",
         caught_by=(
+            POWER_CUT + "test_power_cut_takes_what_was_appended_after_a_sync_of_the_whole_disk",
             POWER_CUT
             + "test_power_cut_takes_what_was_written_to_a_copy_and_not_what_was_synced_before",
         ),
