@@ -41,7 +41,7 @@ BUGS = [
     ),
     Bug(
         name="surviving-content-reverted",
-        what="Content of which something is left goes back to an older one, unless it has the mark.",
+        what="Content of which something is left goes back to an older one, if it has no mark.",
         breaks="promise 2: a power cut loses nothing that sync has returned for",
         path="artstorefs/recovery/start.py",
         old="    if stat is not None and (size or stat.st_mode & SYNCED):\n",
