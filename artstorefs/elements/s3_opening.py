@@ -18,7 +18,7 @@ connection on which nothing has come for a quarter of a minute, and then a rest.
 BRIEFLY: Final[dict[str, Any]] = {
     "connect_timeout_s": 5.0,
     "read_timeout_s": 5.0,
-    "attempts": 1,
+    "attempts": 2,
     "rest_s": 0.0,
 }
 """For the question whether it is there, which is asked again soon, or by a person who waits."""
