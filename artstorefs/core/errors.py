@@ -134,6 +134,10 @@ class ElementUnavailable(ElementError):
     """The element cannot be asked now; says nothing about what it holds. Worth a retry."""
 
 
+class ElementOfAnother(ElementUnavailable):
+    """What is in the element's place belongs to another archive; nothing is done there."""
+
+
 class ElementFull(ElementError):
     """The element has no room for this. Worth a retry later, or another element."""
 

@@ -6,7 +6,8 @@ descriptors of the directories in use. It answers the two questions on which eve
 - *Where does a key lead?* Each component is opened with O_NOFOLLOW relative to the one before, so
   that no symlink in the element is ever followed, neither out of it nor within it.
 - *What does a missing name mean?* An absent object only if the element is still where it was: the
-  path leads to the directory that was opened, and its archive.json, once seen, is still there. An
+  path leads to the directory that was opened, and its archive.json, once seen, is still there and
+  the same to the byte. An
   unmounted disk leaves an empty mount point that answers ENOENT to everything; and because all
   access goes through the descriptor, nothing is ever written into that mount point either.
 
@@ -57,8 +58,12 @@ class Directories:
         self._lock = threading.Lock()
         self._cache: OrderedDict[str, _Handle] = OrderedDict()
         self._archive_document: bytes | None = None
-        with translated(element, path):
-            self.root_fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._archive_stamp: tuple[int, ...] = ()
+        try:
+            with translated(element, path):
+                self.root_fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except ElementUnavailable as exc:
+            raise self._unavailable(f"{exc.reason}; is the disk mounted?") from exc
         self._real_path = _path_of(self.root_fd)
         try:
             self.check_present()
@@ -141,15 +146,29 @@ class Directories:
             os.close(fd)
         return True
 
+    def forget_archive_document(self) -> None:
+        """It is being written: the next one that is seen is the right one."""
+        self._archive_document = None
+        self._archive_stamp = ()
+
     def _check_archive_document(self) -> None:
-        """Before the first archive.json is written an element is one without it."""
-        try:
-            os.stat(ARCHIVE_KEY, dir_fd=self.root_fd, follow_symlinks=False)
-            if self._archive_document is None:
-                self._archive_document = _archive_document(self.root_fd)
-        except FileNotFoundError:
+        """Before the first archive.json is written an element is one without it. It is read again
+        only where stat(2) says that it was written."""
+        document = None
+        with suppress(FileNotFoundError):
+            found = os.stat(ARCHIVE_KEY, dir_fd=self.root_fd, follow_symlinks=False)
+            stamp = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+            if stamp == self._archive_stamp:
+                return
+            document = _archive_document(self.root_fd)
+        if document is None:
             if self._archive_document is not None:
-                raise self._unavailable(f"{ARCHIVE_KEY} is gone; is the disk mounted?") from None
+                raise self._unavailable(f"{ARCHIVE_KEY} is gone; is the disk mounted?")
+            return
+        if self._archive_document not in (None, document):
+            reason = "put it back, or unmount and mount if it is right"
+            raise self._unavailable(f"{ARCHIVE_KEY} is another one now; {reason}")
+        self._archive_document, self._archive_stamp = document, stamp
 
     def _unavailable(self, reason: str) -> ElementUnavailable:
         return ElementUnavailable(self.element, self.path, reason)

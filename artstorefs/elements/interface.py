@@ -13,6 +13,8 @@ The invariants, kept by every element and tested in `tests/unit/element_conforma
   network carries out stores of different keys that follow one another at the same time. What must
   be *durable* before another thing may happen gets a barrier between the two.
 - **Unreachable is never absent.** `ObjectAbsent` is raised for a positive answer only.
+- **The same place.** Once archive.json has been seen, nothing is changed, and nothing is absent,
+  while another one is there, or none.
 - **Wrong input never leads out.** Keys are checked; a symlink is not followed.
 
 Errors are the subclasses of `ElementError` in `core/errors.py`, and nothing else, except that a
@@ -49,6 +51,12 @@ class Capabilities:
     links: bool
     """`put` may take the source file by hard link. The source is then the object: it is given the
     object's mode, and must never be written to again (removing it is fine)."""
+
+
+IN_PLACE = Capabilities(local_path=True, links=True)
+"""What a directory of a mounted filesystem offers."""
+
+OVER_A_NETWORK = Capabilities(local_path=False, links=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,9 +37,10 @@ from artstorefs.elements.directories import (
     parent_of,
 )
 from artstorefs.elements.interface import (
+    ARCHIVE_KEY,
+    IN_PLACE,
     OWN_DIRECTORY,
     TEMPORARY_PREFIX,
-    Capabilities,
     Capacity,
     ObjectStat,
     check_key,
@@ -64,7 +65,7 @@ class LocalElement:
     """The `Element` on a directory of a mounted filesystem. See `interface.py` for the contract."""
 
     kind = "local"
-    capabilities = Capabilities(local_path=True, links=True)
+    capabilities = IN_PLACE
 
     def __init__(self, id: str, path: str, *, capacity_bytes: int | None = None) -> None:
         """Open an element that `initialize` has made; reads only, so that read-only media work.
@@ -109,6 +110,7 @@ class LocalElement:
     ) -> None:
         """Stage a new object: by hard link from the same filesystem, else by a verified copy."""
         check_writable_key(self.id, key)
+        self._check_before_the_first()
         staged = self._staging.latest(key)
         if staged is None:
             occupied = self._look_up(key) is not None
@@ -124,6 +126,7 @@ class LocalElement:
     def replace(self, key: str, data: bytes) -> None:
         """Stage a document; the barrier renames it over the old one."""
         check_writable_key(self.id, key)
+        self._check_before_the_first()
         self._look_up(key)
         self._staging.stage_document(key, data)
 
@@ -143,6 +146,8 @@ class LocalElement:
                 self._directories.check_present()
                 self._staging.flush_contents(batch)
                 crash_point("barrier.contents_flushed")
+                if any(change.key == ARCHIVE_KEY for change in batch):
+                    self._directories.forget_archive_document()
                 touched = self._publication.carry_out(batch)
                 crash_point("barrier.published")
                 self._staging.flush_directories(touched)
@@ -215,6 +220,11 @@ class LocalElement:
         """Remove what is staged, close all descriptors."""
         self._staging.drop(self._staging.take())
         self._directories.close()
+
+    def _check_before_the_first(self) -> None:
+        """That not even a temporary gets into what is in the element's place by now."""
+        if self._staging.is_empty:
+            self._directories.check_present()
 
     # ------------------------------------------------------------------- what lies under a key
 

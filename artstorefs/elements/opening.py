@@ -4,20 +4,27 @@ boto3 takes a tenth of a second to import, so it is imported where there is an S
 there.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from uuid import UUID
 
 from artstorefs.core.configuration import ElementConfiguration
-from artstorefs.elements.interface import Element
+from artstorefs.elements.identified import IdentifiedElement
+from artstorefs.elements.interface import IN_PLACE, OVER_A_NETWORK, Element
 from artstorefs.elements.local import LocalElement
 
+_CAPABILITIES = {"local": IN_PLACE, "s3": OVER_A_NETWORK}
 
-def open_element(configuration: ElementConfiguration, *, for_readers: bool = False) -> Element:
+
+def open_element(
+    configuration: ElementConfiguration, *, for_readers: bool = False, briefly: bool = False
+) -> Element:
     """One element. `ElementUnavailable` if a local one is not there; one over a network is asked
-    nothing here, and fails at its first use; after less time `for_readers`, who wait for it."""
+    nothing here, and fails at its first use; after less time `for_readers`, who wait for it, and
+    after some seconds if it is asked `briefly`."""
     if configuration.kind == "s3":
         from artstorefs.elements.s3_opening import open_s3_element
 
-        return open_s3_element(configuration, for_readers=for_readers)
+        return open_s3_element(configuration, for_readers=for_readers, briefly=briefly)
     path = str(configuration.path)
     return LocalElement(configuration.id, path, capacity_bytes=configuration.capacity)
 
@@ -25,6 +32,26 @@ def open_element(configuration: ElementConfiguration, *, for_readers: bool = Fal
 def open_elements(configurations: Iterable[ElementConfiguration]) -> dict[str, Element]:
     """The elements by their ids. Raises ElementError for one that is not there."""
     return {configuration.id: open_element(configuration) for configuration in configurations}
+
+
+def identified_element(
+    configuration: ElementConfiguration,
+    archive_id: UUID,
+    require: Callable[[], None] | None = None,
+    *,
+    for_readers: bool = False,
+) -> Element:
+    """One element of an archive, opened and checked to be that at its first use, if `require` lets
+    it be used. Asks nothing here."""
+    return IdentifiedElement(
+        lambda: open_element(configuration, for_readers=for_readers),
+        id=configuration.id,
+        kind=configuration.kind,
+        place=configuration.place,
+        capabilities=_CAPABILITIES[configuration.kind],
+        archive_id=archive_id,
+        require=require,
+    )
 
 
 def initialize_element(configuration: ElementConfiguration) -> None:

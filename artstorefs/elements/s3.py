@@ -16,8 +16,8 @@ S3 answers a write once it is durable, so there is nothing to flush. `put` recog
 earlier attempt has stored: by the server's SHA-256, by the ETag of the same parts, or by reading it
 back.
 
-**Absent** is said only when archive.json was there just after: a bucket that was deleted, emptied
-or mistaken for another answers like one in which the object never was.
+**Absent** is said only when archive.json was there just after, the same as ever: a bucket that was
+deleted, emptied or mistaken for another answers like one in which the object never was.
 """
 
 import hashlib
@@ -43,9 +43,9 @@ from artstorefs.core.errors import (
 from artstorefs.elements import s3_multipart
 from artstorefs.elements.interface import (
     ARCHIVE_KEY,
+    OVER_A_NETWORK,
     OWN_DIRECTORY,
     TEMPORARY_PREFIX,
-    Capabilities,
     Capacity,
     ObjectStat,
     check_key,
@@ -80,6 +80,9 @@ ABANDONED_AFTER: Final = timedelta(days=7)
 """An upload of parts that nobody has completed for so long is not gone on with any more: what waits
 in a log is tried every minute."""
 
+ARCHIVE_DOCUMENT_BYTES: Final = 65_536
+"""More than any archive.json has."""
+
 _Answer = TypeVar("_Answer")
 
 
@@ -87,7 +90,7 @@ class S3Element:
     """The `Element` in a bucket. See `interface.py` for the contract."""
 
     kind = "s3"
-    capabilities = Capabilities(local_path=False, links=False)
+    capabilities = OVER_A_NETWORK
 
     def __init__(self, id: str, settings: S3Settings, *, capacity_bytes: int | None = None) -> None:
         """Asks nothing of the server: an unreachable element opens and fails at its first use.
@@ -101,7 +104,8 @@ class S3Element:
         self._staged = Staged()
         self._barrier_lock = threading.Lock()
         self._uploads: set[str] = set()
-        self._was_seen = False
+        self._archive_etag = ""
+        self._archive_document: bytes | None = None
 
     def initialize(self) -> None:
         """Check that an empty bucket, or prefix, is here, or an element. Idempotent.
@@ -163,6 +167,8 @@ class S3Element:
                 return
             try:
                 self._check_present(reads=False)
+                if any(change.key == ARCHIVE_KEY for change in batch):
+                    self._archive_etag, self._archive_document = "", None
                 carry_out(self._connection, batch, self._is_ours, self._abandon)
             except ChangeFailed as exc:
                 raise self._error(exc.change.key, exc.trouble, reads=False) from exc
@@ -180,7 +186,10 @@ class S3Element:
         if length == 0:
             self.stat(key)
             return b""
-        return self._asked(key, lambda: fetch(self._connection, name, offset, length)).data
+        piece = self._asked(key, lambda: fetch(self._connection, name, offset, length))
+        if key == ARCHIVE_KEY and len(piece.data) == piece.object_bytes and not self._archive_etag:
+            self._archive_etag, self._archive_document = piece.etag, piece.data
+        return piece.data
 
     def open_read(self, key: str) -> BinaryIO:
         """A stream that asks for a few MiB at a time; without a descriptor."""
@@ -195,8 +204,8 @@ class S3Element:
         """A HEAD."""
         name = self._name(key)
         found = self._asked(key, lambda: head(self._connection, name))
-        if key == ARCHIVE_KEY:
-            self._was_seen = True
+        if key == ARCHIVE_KEY and not self._archive_etag:
+            self._archive_etag = found.etag
         return ObjectStat(key, found.size_bytes, found.modified_ns)
 
     def list(self, prefix: str = "") -> Iterator[ObjectStat]:
@@ -272,6 +281,7 @@ class S3Element:
         self._staged.append(change)
 
     def _stage_parts(self, change: Change, source: int) -> None:
+        self._check_present(reads=False)
         try:
             upload = s3_multipart.send(self._connection, change.name, source, change.size_bytes)
         except S3Trouble as exc:
@@ -392,11 +402,10 @@ class S3Element:
 
     def _check_present(self, *, reads: bool) -> None:
         """Raise `ElementUnavailable` if the element is not there: its archive.json, if it has ever
-        been seen, else at least the bucket."""
+        been seen, as it was then, else at least the bucket."""
         name = self._settings.prefix + ARCHIVE_KEY
         try:
-            head(self._connection, name)
-            self._was_seen = True
+            self._check_archive_document(head(self._connection, name).etag)
             return
         except S3Trouble as exc:
             if exc.trouble not in (Trouble.ABSENT, Trouble.DENIED):
@@ -406,9 +415,24 @@ class S3Element:
         except S3Trouble as exc:
             if exc.trouble is not Trouble.ABSENT:
                 raise self._error("", exc, reads=reads, whole=True) from exc
-            if self._was_seen:
+            if self._archive_etag:
                 reason = f"{self._settings.where}: {name} is gone; is this still the right place?"
                 raise ElementUnavailable(self.id, "", reason) from exc
+
+    def _check_archive_document(self, etag: str) -> None:
+        """That archive.json is the one that was seen first: the ETag tells, and where that is
+        another one, as of a copy, the document itself. S3Trouble, ElementUnavailable."""
+        if self._archive_etag in ("", etag):
+            self._archive_etag = etag
+            return
+        name = self._settings.prefix + ARCHIVE_KEY
+        piece = fetch(self._connection, name, 0, ARCHIVE_DOCUMENT_BYTES)
+        if piece.data == self._archive_document:
+            self._archive_etag = piece.etag
+            return
+        reason = "put it back, or unmount and mount if it is right"
+        where = self._settings.where
+        raise ElementUnavailable(self.id, "", f"{where}: {name} is another one now; {reason}")
 
     # -------------------------------------------------------------------------------- errors
 

@@ -15,10 +15,20 @@ FOR_READERS: Final[dict[str, Any]] = {
 """A program that reads has to be told in a bounded time: three attempts, each of which gives up a
 connection on which nothing has come for a quarter of a minute, and then a rest."""
 
+BRIEFLY: Final[dict[str, Any]] = {
+    "connect_timeout_s": 5.0,
+    "read_timeout_s": 5.0,
+    "attempts": 2,
+    "rest_s": 0.0,
+}
+"""For the question whether it is there, which is asked again soon, or by a person who waits."""
 
-def open_s3_element(configuration: ElementConfiguration, *, for_readers: bool = False) -> S3Element:
+
+def open_s3_element(
+    configuration: ElementConfiguration, *, for_readers: bool = False, briefly: bool = False
+) -> S3Element:
     """The element of a table of kind "s3". Asks nothing of the server. `for_readers`: with less
-    patience."""
+    patience; `briefly`: with next to none."""
     assert configuration.bucket is not None
     credentials, ca_bundle = configuration.credentials_file, configuration.ca_bundle
     settings = S3Settings(
@@ -39,6 +49,6 @@ def open_s3_element(configuration: ElementConfiguration, *, for_readers: bool = 
         encryption=configuration.encryption,
         encryption_key=configuration.encryption_key,
     )
-    if for_readers:
-        settings = replace(settings, **FOR_READERS)
+    if for_readers or briefly:
+        settings = replace(settings, **(BRIEFLY if briefly else FOR_READERS))
     return S3Element(configuration.id, settings, capacity_bytes=configuration.capacity)

@@ -94,6 +94,11 @@ class Staging:
         """What was last staged for `key` and waits for a barrier."""
         return self._latest.get(key)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits for a barrier."""
+        return not self._batch
+
     def is_own(self, name: str) -> bool:
         """Whether a name in the temporary directory is one of this process."""
         return name.startswith(self._own_prefix)

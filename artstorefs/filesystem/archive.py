@@ -7,6 +7,7 @@ references and the few rules that all parts need.
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from artstorefs.core.configuration import ArchiveConfiguration
 from artstorefs.core.modes import ElementMode, Operation, refusal
@@ -36,6 +37,7 @@ class Caller:
 
 @dataclass(slots=True)
 class Archive:
+    id: UUID
     configuration: ArchiveConfiguration
     database: Database
     index: Index

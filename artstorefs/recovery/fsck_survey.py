@@ -13,6 +13,7 @@ from artstorefs.core.attributes import ATTR_JSON_LIMIT_BYTES, FileAttributesV2
 from artstorefs.core.errors import DocumentError, ElementError, ObjectAbsent
 from artstorefs.core.node_record import RECORD_LIMIT_BYTES
 from artstorefs.core.quarantine import QUARANTINE_FOLDER
+from artstorefs.elements.identified import read_layout
 from artstorefs.elements.interface import Element, ObjectStat
 from artstorefs.recovery.fsck_documents import (
     Document,
@@ -22,7 +23,6 @@ from artstorefs.recovery.fsck_documents import (
     parse_document,
 )
 from artstorefs.recovery.fsck_findings import Finding, FindingClass
-from artstorefs.recovery.layout import read_layout
 from artstorefs.state.image import Image
 from artstorefs.transfer.documents import Accounts
 

@@ -4,15 +4,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
-from artstorefs.core.archive_record import (
-    ArchiveRecord,
-    parse_archive_record,
-    render_archive_record,
-)
+from artstorefs.core.archive_record import ArchiveRecord, render_archive_record
 from artstorefs.core.errors import ElementError, ObjectAbsent
+from artstorefs.elements.identified import read_layout
 from artstorefs.elements.interface import ARCHIVE_KEY, Element
-
-ARCHIVE_LIMIT_BYTES = 65_536
 
 README = """\
 This directory belongs to an archive kept by ArtStoreFS.
@@ -58,19 +53,6 @@ def _found(element: Element, key: str) -> bytes | None:
         return element.read(key, 0, _RESTORE_LIMIT_BYTES)
     except ObjectAbsent:
         return None
-
-
-def read_layout(element: Element) -> ArchiveRecord | None:
-    """What the element says it belongs to; None if it is no element of an archive yet.
-
-    Raises DocumentError for an archive.json that cannot be read as one, ElementError if the
-    element cannot be asked.
-    """
-    try:
-        data = element.read(ARCHIVE_KEY, 0, ARCHIVE_LIMIT_BYTES + 1)
-    except ObjectAbsent:
-        return None
-    return parse_archive_record(data, f"element {element.id}: {ARCHIVE_KEY}")
 
 
 def write_layout(element: Element, archive_id: UUID, archive_name: str) -> None:

@@ -3,7 +3,7 @@
 What `open_index` finds, and what becomes of it (LESSONS: start is an idempotent replay):
 
     no index, and no trace of one      rebuilt from the elements; a new archive has nothing there
-    good                               used as it is
+    good                               used as it is, and no element is asked anything
     good, and empty                    as if there were none
     damaged, or missing with traces    put aside, never deleted; in its place the newest backup
     (a log, a backup, an unclean end)  that is whole, brought up to date from the elements; without
@@ -52,13 +52,34 @@ class PendingChanges(ArtStoreFSError):
 
 
 def open_index(
-    directory: str, elements: dict[str, Element], root_id: UUID, accounts: Accounts
-) -> None:
-    """Make sure that the state directory has an index that can be opened. Raises ElementError
-    when that takes the elements and one of them cannot be listed; then nothing is replaced."""
+    directory: str, open_all: Callable[[], tuple[dict[str, Element], UUID]], accounts: Accounts
+) -> UUID:
+    """Make sure that the state directory has an index that can be opened; the archive's id.
+
+    Where that takes the elements `open_all` gives all of them, and the id that they agree on.
+    Raises what it raises, and ElementError when one of them cannot be listed; then nothing is
+    replaced.
+    """
     problem = files.examine(directory)
-    if problem is None and files.has_nodes(directory):
-        return
+    known = files.root_id(directory) if problem is None else None
+    if known is not None:
+        return UUID(bytes=known)
+    elements, root_id = open_all()
+    try:
+        _open_new_index(directory, elements, root_id, accounts, problem)
+    finally:
+        for element in elements.values():
+            element.close()
+    return root_id
+
+
+def _open_new_index(
+    directory: str,
+    elements: dict[str, Element],
+    root_id: UUID,
+    accounts: Accounts,
+    problem: str | None,
+) -> None:
     if not problem:
         report = _renew(directory, elements, root_id, accounts, [], _log_progress())
         if report.nodes:

@@ -91,14 +91,17 @@ def _problem(connection: sqlite3.Connection, whole: bool) -> str | None:
     return None
 
 
-def has_nodes(directory: str) -> bool:
-    """Whether an index that `examine` found good holds anything."""
+def root_id(directory: str) -> bytes | None:
+    """The file_id of the root, which is the id of the archive, in an index that `examine` found
+    good; None if it holds nothing."""
     path = os.path.join(directory, INDEX)
+    query = "SELECT file_id FROM nodes WHERE ino = ?"
     with closing(connect_read_only(path)) as connection:
         try:
-            return connection.execute("SELECT 1 FROM nodes LIMIT 1").fetchone() is not None
+            row = connection.execute(query, (ROOT_INO,)).fetchone()
         except sqlite3.OperationalError:  # no tables yet
-            return False
+            return None
+        return row[0] if row else None
 
 
 def pending_changes(directory: str) -> int:

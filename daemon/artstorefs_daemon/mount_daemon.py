@@ -1,7 +1,8 @@
 """The mount daemon from start to end.
 
 The order matters:
-    1. clear a dead mount, take the archive's lock, open the state, recover
+    1. clear a dead mount, take the archive's lock, open the state, recover; no element is waited
+       for, unless there is no index
     2. fork, unless in the foreground: before trio and before any thread
     3. the child mounts, then calls setsid (setsid before would deadlock an automount), and tells
        the waiting parent over a pipe when the mount is there
@@ -13,6 +14,7 @@ import os
 import signal
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,14 +29,14 @@ from artstorefs.core.errors import (
     ArtStoreFSError,
     ConfigurationError,
     ElementError,
+    ElementOfAnother,
 )
-from artstorefs.core.modes import Operation, refusal
 from artstorefs.core.mount_options import MountOptions
 from artstorefs.elements.durable import make_directories_durably
-from artstorefs.elements.interface import Element
-from artstorefs.elements.opening import open_elements
+from artstorefs.elements.identified import read_layout
+from artstorefs.elements.interface import ARCHIVE_KEY, Element
+from artstorefs.elements.opening import identified_element, open_element, open_elements
 from artstorefs.filesystem.archive import Archive, now_ns
-from artstorefs.recovery.layout import read_layout, refresh_guides
 from artstorefs.recovery.renew import open_index
 from artstorefs.recovery.start import recover
 from artstorefs.state.changes import Changes
@@ -68,6 +70,10 @@ limit of 20 s, and a barrier of a slow disk may come on top."""
 SURVEY_WAIT_S = 3.0
 """How long a mount waits for the first look at the elements: 30,000 files on a local one. A larger
 archive is mounted at once, and what others changed shows a little later."""
+
+LOOK_WAIT_S = 2.0
+"""How long the start waits for directories: a disk that wakes up, or an NFS server that does not
+answer, must not hold up what needs none of it."""
 
 REQUESTS_MAX = 1000
 """Requests under way at a time; each has a worker of pyfuse3, whose buffer takes memory as far as
@@ -215,7 +221,6 @@ def _run(
 ) -> int:
     archive = open_archive(configuration, read_only=options.read_only)
     try:
-        _refresh_guides(archive)
         spool_used_bytes = recover(archive)
         trio.run(_serve, archive, mountpoint, options, spool_used_bytes, lock, ready)
     except* sqlite3.DatabaseError as group:
@@ -233,30 +238,23 @@ def _run(
     return 0
 
 
-def _refresh_guides(archive: Archive) -> None:
-    """README.txt and restore.py as this release has them, where we may write."""
-    if archive.read_only:
-        return
-    for element in archive.elements.values():
-        if not refusal(archive.modes[element.id], Operation.CREATE, False):
-            try:
-                refresh_guides(element)
-            except ElementError as exc:
-                log.warning("README.txt and restore.py are not written: %s", exc)
-
-
 def open_archive(configuration: ArchiveConfiguration, *, read_only: bool) -> Archive:
-    """Open the state directory and the elements. A new archive gets its root directory."""
-    elements = open_elements(configuration.elements)
-    root_id = archive_id(configuration, elements)
+    """Open the state directory. A new archive gets its root directory.
+
+    With an index no element is waited for: each is opened when it can be, and checked then. Only
+    a wrong one that says so at once is refused.
+    """
     state = str(configuration.state_dir)
     reserve = Reserve(state)
     reserve.start()
-    open_index(state, elements, root_id, account)
+    root_id = open_index(state, lambda: _open_all(configuration), account)
+    elements = {one.id: identified_element(one, root_id) for one in configuration.elements}
+    _open_near(elements)
     database = Database(os.path.join(state, INDEX), reserve)
     index = Index(database)
     intents = Log(database)
     archive = Archive(
+        id=root_id,
         configuration=configuration,
         database=database,
         index=index,
@@ -267,14 +265,49 @@ def open_archive(configuration: ArchiveConfiguration, *, read_only: bool) -> Arc
         elements=elements,
         read_only=read_only,
     )
-    root = index.node(ROOT_INO)
-    if root is None:
+    if index.node(ROOT_INO) is None:
         archive.changes.create_root(root_id.bytes, 0o755, os.geteuid(), os.getegid(), now_ns())
-    elif root.file_id != root_id.bytes:
-        raise ConfigurationError(
-            state, "state_dir", f"belongs to archive {UUID(bytes=root.file_id)}, not {root_id}"
-        )
     return archive
+
+
+def _open_all(configuration: ArchiveConfiguration) -> tuple[dict[str, Element], UUID]:
+    """All elements, each of which has answered, and the id of their archive."""
+    asked: dict[str, Element] = {}
+    try:
+        for described in configuration.elements:
+            asked[described.id] = open_element(described, briefly=True)
+        found = archive_id(configuration, asked)
+    finally:
+        for element in asked.values():
+            element.close()
+    return open_elements(configuration.elements), found
+
+
+def _open_near(elements: dict[str, Element]) -> None:
+    """Open the directories, which are read from here, as far as they are there at once.
+
+    Raises ElementOfAnother for one of another archive, so that a mistake in the configuration shows
+    now. What else is wrong with one `status` tells, and it is opened once that is mended.
+    """
+    mistaken: list[ElementOfAnother] = []
+
+    def look(element: Element) -> None:
+        try:
+            element.stat(ARCHIVE_KEY)
+        except ElementOfAnother as exc:
+            mistaken.append(exc)
+        except ElementError as exc:
+            log.warning("%s", exc)
+
+    near = [element for element in elements.values() if element.capabilities.local_path]
+    looks = [threading.Thread(target=look, args=(element,), daemon=True) for element in near]
+    for thread in looks:
+        thread.start()
+    deadline = time.monotonic() + LOOK_WAIT_S
+    for thread in looks:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    for exc in mistaken[:1]:
+        raise exc
 
 
 def archive_id(configuration: ArchiveConfiguration, elements: dict[str, Element]) -> UUID:

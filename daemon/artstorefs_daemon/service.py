@@ -127,7 +127,7 @@ class Service:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.link.run)
             nursery.start_soon(self._keep_cache)
-            nursery.start_soon(self.link.survey)
+            nursery.start_soon(self.link.keep_surveyed)
             nursery.start_soon(self._keep_state)
             nursery.start_soon(self._invalidate)
             nursery.start_soon(self._let_go_of_unmapped)

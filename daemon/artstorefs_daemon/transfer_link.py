@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -85,6 +86,7 @@ class TransferLink:
         self.pid = 0
         self.surveys = 0
         self.last_survey: dict[str, Any] = {}
+        self._returned = trio.Event()
         self.bad_documents: list[str] = []
         self._batches: dict[int, tuple[list[StoreJob], list[RemoveJob]]] = {}
         self._last_batch = 0
@@ -170,6 +172,7 @@ class TransferLink:
                 *(sys.executable, "-m", "artstorefs_daemon.transfer_process"),
                 str(theirs.fileno()),
                 self._archive.configuration.model_dump_json(),
+                *(str(self._archive.id), "ro" if self._archive.read_only else "rw"),
             ],
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno(), *self._inherited],
@@ -403,7 +406,8 @@ class TransferLink:
             if "error" in values:
                 self.element_errors[element] = values["error"]
             else:
-                self.element_errors.pop(element, None)
+                if self.element_errors.pop(element, None):
+                    self._returned.set()
                 self.capacities[element] = Capacity(**values)
 
     def _take_survey(self, found: dict[str, Any]) -> None:
@@ -464,6 +468,14 @@ class TransferLink:
             await self.wait_progress(1.0)
         return self.last_survey
 
+    async def keep_surveyed(self) -> None:
+        """Survey once, and again whenever an element is there that could not be looked through."""
+        while True:
+            if self.last_survey.get("errors", True):
+                await self.survey()
+            await self._returned.wait()
+            self._returned = trio.Event()
+
     async def wait_surveyed(self) -> None:
         """Until the elements have been looked through once since the start."""
         while self.surveys == 0:
@@ -474,23 +486,15 @@ class TransferLink:
         with trio.move_on_after(limit_s):
             await self._progress.wait()
 
-    def hurry(self) -> "Hurry":
+    @contextlib.contextmanager
+    def hurry(self) -> Iterator[None]:
         """A context in which nothing waits for settling: flush, unmount, durability=element."""
-        return Hurry(self)
+        self.change_hurry(1)
+        try:
+            yield
+        finally:
+            self.change_hurry(-1)
 
     def change_hurry(self, difference: int) -> None:
         self._hurry += difference
         self._wake.set()
-
-
-class Hurry:
-    """See `TransferLink.hurry`."""
-
-    def __init__(self, link: TransferLink) -> None:
-        self._link = link
-
-    def __enter__(self) -> None:
-        self._link.change_hurry(1)
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._link.change_hurry(-1)

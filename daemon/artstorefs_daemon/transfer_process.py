@@ -1,8 +1,9 @@
 """The transfer process: everything that reads, writes or hashes objects in the background.
 
-Started by `transfer_link` as `python -m artstorefs_daemon.transfer_process SOCKET CONFIGURATION`;
-SOCKET is the number of an inherited descriptor. It holds nothing that matters: killed at any
-moment, a new one is told the same again. It ends when the mount process's end of the socket does.
+Started by `transfer_link` as `python -m artstorefs_daemon.transfer_process SOCKET CONFIGURATION
+ARCHIVE_ID ro|rw`; SOCKET is the number of an inherited descriptor. It holds nothing that matters:
+killed at any moment, a new one is told the same again. It ends when the mount process's end of the
+socket does.
 """
 
 import gc
@@ -16,12 +17,11 @@ import sys
 import threading
 from contextlib import closing, suppress
 from typing import Any
+from uuid import UUID
 
 from artstorefs.core.configuration import ArchiveConfiguration
 from artstorefs.core.errors import ElementError
 from artstorefs.elements.interface import Element
-from artstorefs.elements.opening import open_element, open_elements
-from artstorefs.recovery.leftovers import remove_leftovers
 from artstorefs.recovery.survey import as_message, survey
 from artstorefs.state.cache import CacheFiles
 from artstorefs.state.fetch import FetchAnswer
@@ -38,6 +38,7 @@ from artstorefs.transfer.jobs import (
     fetch_of,
 )
 from artstorefs_daemon.accounts import account
+from artstorefs_daemon.introductions import Introductions
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +53,15 @@ class TransferProcess:
     """Reads messages on one thread and carries them out on `WORKERS` others; fetches for readers on
     threads of their own."""
 
-    def __init__(self, connection: socket.socket, configuration: ArchiveConfiguration) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        configuration: ArchiveConfiguration,
+        introductions: Introductions,
+    ) -> None:
         self._connection = connection
         self._configuration = configuration
+        self._introductions = introductions
         self._database = os.path.join(str(configuration.state_dir), "state.db")
         self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._sending = threading.Lock()
@@ -64,7 +71,6 @@ class TransferProcess:
 
     def run(self) -> None:
         """Until the mount process closes its end."""
-        self._remove_leftovers()
         workers = [threading.Thread(target=self._work, daemon=True) for _ in range(WORKERS)]
         for worker in workers:
             worker.start()
@@ -77,8 +83,7 @@ class TransferProcess:
                     self._messages.put(message)
 
     def _open_for_readers(self, element_id: str) -> Element:
-        configurations = {one.id: one for one in self._configuration.elements}
-        return open_element(configurations[element_id], for_readers=True)
+        return self._introductions.open(element_id, for_readers=True)
 
     def _fetched(self, number: int, answer: FetchAnswer) -> None:
         try:
@@ -86,14 +91,8 @@ class TransferProcess:
         except ConnectionError:
             os._exit(0)
 
-    def _remove_leftovers(self) -> None:
-        elements = open_elements(self._configuration.elements)
-        remove_leftovers(elements.values())
-        for element in elements.values():
-            element.close()
-
     def _work(self) -> None:
-        elements = open_elements(self._configuration.elements)
+        elements = self._introductions.open_all()
         carrier = Carrier(
             self._reader(),
             open_log_for_sync(self._database),
@@ -160,14 +159,15 @@ def _capacity(element: Element, limit_bytes: int | None, reader: Reader) -> dict
 
 
 def main(arguments: list[str]) -> int:
-    descriptor, configuration = arguments
+    descriptor, configuration, archive_id, access = arguments
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the mount process
     logging.basicConfig(level=logging.INFO, format="transfer: %(levelname)s: %(message)s")
     os.nice(NICENESS)
     gc.freeze()
     connection = socket.socket(fileno=int(descriptor))
     parsed = ArchiveConfiguration.model_validate(json.loads(configuration))
-    TransferProcess(connection, parsed).run()
+    introductions = Introductions(parsed, UUID(archive_id), read_only=access == "ro")
+    TransferProcess(connection, parsed, introductions).run()
     return 0
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from artstorefs.core.crash_points import VARIABLE
+from artstorefs.elements.identified import read_layout
 from artstorefs.elements.local import LocalElement
-from artstorefs.recovery.layout import read_layout
 
 from ..harness import COMMAND_LIMIT_S, MountedArchive
 from . import scenarios

@@ -175,8 +175,7 @@ async def test_damaged_backup_is_passed_over(bench: Workbench) -> None:
     garbage(state / "state.db")
     element = LocalElement("main", str(bench.root))
     root_id = json.loads((bench.root / ".artstorefs/archive.json").read_bytes())["archive_id"]
-    open_index(str(state), {"main": element}, UUID(root_id), account)
-    element.close()
+    open_index(str(state), lambda: ({"main": element}, UUID(root_id)), account)
     bench.open()
     assert tree(bench) == expected
     assert str(newest) in backup.backups(str(state))

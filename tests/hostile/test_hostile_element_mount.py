@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from artstorefs.core.errors import DocumentError
+from artstorefs.elements.identified import read_layout
 from artstorefs.elements.local import LocalElement
-from artstorefs.recovery.layout import read_layout
 
 from .cases import written
 from .hostile_element import STRACE, Hostile, age, assert_nothing_outside, fill, spoil

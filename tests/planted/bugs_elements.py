@@ -135,6 +135,27 @@ BUGS = [
         ),
     ),
     Bug(
+        name="other-archive-taken-for-ours",
+        what="What is in the place of an element is used whichever archive it says it is of.",
+        breaks="SEMANTICS ELEM-17: nothing is written into what is in an element's place",
+        path="artstorefs/elements/identified.py",
+        old="    if record.archive_id != archive_id:\n",
+        new="    if record.archive_id is archive_id is None:\n",
+        caught_by=("tests/unit/test_identified_element.py::test_what_is_not_the_element[archive]",),
+    ),
+    Bug(
+        name="changed-archive-json-not-seen",
+        what="An archive.json that becomes another one while the element is in use is not noticed.",
+        breaks="SEMANTICS ELEM-17: nothing is written into what is in an element's place",
+        path="artstorefs/elements/directories.py",
+        old="        if self._archive_document not in (None, document):\n",
+        new="        if self._archive_document is NotImplemented:\n",
+        caught_by=(
+            LOCAL + "test_another_archive_document_makes_it_unavailable_and_untouched",
+            LOCAL + "test_archive_document_changed_while_something_is_staged_fails_the_barrier",
+        ),
+    ),
+    Bug(
         name="listing-error-swallowed",
         what="A directory that cannot be read makes a listing shorter.",
         breaks="lesson 3: any read error ends the pass",

@@ -72,15 +72,16 @@ Fault = Answer | Hang | Drop | Spoil
 class Proxy:
     """Between a client, which takes `url` for the server, and the server at `upstream`."""
 
-    def __init__(self, upstream: str, certificate: Path | None = None) -> None:
-        """`certificate`: a file with certificate and key, for which this speaks TLS."""
+    def __init__(self, upstream: str, certificate: Path | None = None, port: int = 0) -> None:
+        """`certificate`: a file with certificate and key, for which this speaks TLS. `port`: where
+        to listen, else on one that nobody uses."""
         parts = urlsplit(upstream)
         self.upstream = (str(parts.hostname), int(parts.port or 80))
         self.requests: list[Request] = []
         self.stored: list[Request] = []
         self.rule: Callable[[Request], Fault | None] | None = None
         self.closed = threading.Event()
-        self._server = _Server(self)
+        self._server = _Server(self, port)
         if certificate is not None:
             context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             context.load_cert_chain(certificate)
@@ -131,8 +132,8 @@ class Proxy:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, proxy: Proxy) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, proxy: Proxy, port: int) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
         self.proxy = proxy
 
     def handle_error(self, request: object, client_address: object) -> None:

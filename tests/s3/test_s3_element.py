@@ -46,6 +46,42 @@ def store_outside(server: Server, keys: list[str]) -> None:
             pass
 
 
+def test_archive_json_of_another_makes_it_unavailable_never_absent(
+    element: S3Element, server: Server, tmp_path: Path
+) -> None:
+    """SEMANTICS: ELEM-17"""
+    place = {"Bucket": BUCKET, "Key": element._settings.prefix + ARCHIVE_KEY}
+    ours = element.read(ARCHIVE_KEY, 0, 100)
+    server.client().put_object(**place, Body=b"[]")
+    large = tmp_path / "large"
+    large.write_bytes(b"x" * (6 << 20))
+
+    def write() -> None:
+        element.replace(KEY, b"{}")
+        element.barrier()
+
+    calls = (
+        lambda: element.stat(KEY),
+        lambda: element.read(KEY, 0, 1),
+        lambda: list(element.list()),
+        write,
+        lambda: element.put(KEY, str(large), size_bytes=6 << 20),
+        element.capacity,
+    )
+    for call in calls:
+        with pytest.raises(ElementUnavailable, match="is another one now; put it back"):
+            call()
+    parts = server.client().create_multipart_upload(**place)  # the same bytes, with another ETag
+    part = {"UploadId": parts["UploadId"], "PartNumber": 1}
+    sent = server.client().upload_part(**place, **part, Body=ours)
+    done = {"Parts": [{"PartNumber": 1, "ETag": sent["ETag"]}]}
+    server.client().complete_multipart_upload(
+        **place, UploadId=parts["UploadId"], MultipartUpload=done
+    )
+    write()
+    assert element.read(KEY, 0, 100) == b"{}"
+
+
 # --------------------------------------------------------------------- listing and removing
 
 

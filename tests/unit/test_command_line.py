@@ -49,6 +49,7 @@ STATUS = {
             "mode": "edit",
             "priority": 1,
             "state": "ok",
+            "error": None,
             "total_bytes": 1 << 40,
             "free_bytes": None,
         }
@@ -168,7 +169,16 @@ def test_status_for_people() -> None:
     assert re.search(r"pending +3 changes, 3MiB, the oldest 4 s old, 1 refused\n", text)
     assert re.search(r"main +local +edit +1 +ok +unknown +/objects\n", text)
     assert "  /a: no room (since 2026-01-02)\n" in text
+    assert "unavailable" not in text
     assert "left where they are: 1,200 documents\n  main: a.attr.json: is not usable" in text
+
+
+def test_status_of_an_element_that_is_away() -> None:
+    error = "element main: /objects: no .artstorefs is there; is the disk mounted?"
+    (element,) = STATUS["elements"]
+    away = {**element, "state": "unavailable", "error": error}
+    text = "\n".join(describe({**STATUS, "elements": [away]}))
+    assert f"\nunavailable, and asked again until it is there:\n  {error}\n" in text
 
 
 def test_cache_for_people() -> None:

@@ -21,6 +21,7 @@ TABLE = {
     errors.ObjectExists: (("main", "a/b"), errno.EIO),
     errors.ObjectDamaged: (("main", "a/b", "reason"), errno.EIO),
     errors.ElementUnavailable: (("main", "a/b", "reason"), errno.EIO),
+    errors.ElementOfAnother: (("main", "a/b", "reason"), errno.EIO),
     errors.ElementFull: (("main", "a/b", "reason"), errno.ENOSPC),
     errors.ElementDenied: (("main", "a/b", "reason"), errno.EIO),
     errors.KeyInvalid: (("main", "a/b", "reason"), errno.EIO),

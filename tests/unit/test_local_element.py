@@ -94,6 +94,36 @@ def test_archive_document_vanished_is_unavailable(root: Path, element: LocalElem
         element.stat(OBJECT)
 
 
+def test_another_archive_document_makes_it_unavailable_and_untouched(
+    tmp_path: Path, root: Path, element: LocalElement
+) -> None:
+    (root / ARCHIVE_KEY).write_bytes(b"[]")
+    temporaries = (root / ".artstorefs/tmp").stat().st_mtime_ns
+    for call in (
+        lambda: element.put(OBJECT, _source(tmp_path), size_bytes=4),
+        lambda: element.replace(SIDECAR, b"{}"),
+        lambda: element.stat(OBJECT),
+        element.capacity,
+    ):
+        with pytest.raises(ElementUnavailable, match="is another one now; put it back"):
+            call()
+    assert (root / ".artstorefs/tmp").stat().st_mtime_ns == temporaries
+    (root / ARCHIVE_KEY).write_bytes(b"{}")
+    element.replace(SIDECAR, b"{}")
+    element.barrier()
+    assert content(element, SIDECAR) == b"{}"
+
+
+def test_archive_document_changed_while_something_is_staged_fails_the_barrier(
+    root: Path, element: LocalElement
+) -> None:
+    element.replace(SIDECAR, b"{}")
+    (root / ARCHIVE_KEY).write_bytes(b"[]")
+    with pytest.raises(ElementUnavailable, match="is another one now"):
+        element.barrier()
+    assert not (root / SIDECAR).exists()
+
+
 # ------------------------------------------------------------------------- links and modes
 
 

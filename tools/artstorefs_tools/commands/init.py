@@ -93,8 +93,9 @@ def prepare_elements(configuration: "ArchiveConfiguration") -> None:
 
     Raises `CommandError` if one carries another archive, before anything is written on any.
     """
+    from artstorefs.elements.identified import read_layout
     from artstorefs.elements.opening import initialize_element, open_element
-    from artstorefs.recovery.layout import read_layout, write_layout
+    from artstorefs.recovery.layout import write_layout
 
     with ExitStack() as opened:
         elements: list[Element] = []

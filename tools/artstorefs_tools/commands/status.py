@@ -74,6 +74,11 @@ def describe(status: dict[str, Any]) -> Iterator[str]:
     )
     yield ""
     yield from format_table([list(_ELEMENT_COLUMNS), *map(_element_row, status["elements"])])
+    unavailable = [element["error"] for element in status["elements"] if element["error"]]
+    if unavailable:
+        yield ""
+        yield "unavailable, and asked again until it is there:"
+        yield from (f"  {error}" for error in unavailable)
     if status["damaged"]:
         yield ""
         yield "damaged, found when it was read or checked:"

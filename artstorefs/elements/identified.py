@@ -1,0 +1,164 @@
+"""An element that is opened at its first use, and used only if it is the one that it should be.
+
+An archive names its elements by where they are: a path, a bucket. What is found there may be the
+empty mount point of a disk, an emptied bucket, another archive, or the disk of another element. So
+the first thing that is asked of it is its archive.json, and until that is the right one every call
+raises `ElementUnavailable` and nothing else is done there. From then on the element itself sees to
+it that its archive.json stays what it was (`directories.py`, `s3.py`).
+
+Making one asks nothing and waits for nothing.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+from uuid import UUID
+
+from artstorefs.core.archive_record import ArchiveRecord, parse_archive_record
+from artstorefs.core.errors import (
+    DocumentError,
+    ElementOfAnother,
+    ElementUnavailable,
+    ObjectAbsent,
+)
+from artstorefs.elements.interface import (
+    ARCHIVE_KEY,
+    Capabilities,
+    Capacity,
+    Element,
+    ObjectStat,
+)
+
+ARCHIVE_LIMIT_BYTES = 65_536
+"""More than any archive.json has."""
+
+
+def read_layout(element: Element) -> ArchiveRecord | None:
+    """What the element says it belongs to; None if it is no element of an archive yet.
+
+    Raises DocumentError for an archive.json that cannot be read as one, ElementError if the
+    element cannot be asked.
+    """
+    try:
+        data = element.read(ARCHIVE_KEY, 0, ARCHIVE_LIMIT_BYTES + 1)
+    except ObjectAbsent:
+        return None
+    return parse_archive_record(data, f"element {element.id}: {ARCHIVE_KEY}")
+
+
+def check_identity(element: Element, archive_id: UUID, place: str) -> None:
+    """Raise `ElementUnavailable` unless this is the archive's element of this id; `place` is where
+    it was looked for. Other ElementErrors if it cannot be asked."""
+    try:
+        record = read_layout(element)
+    except DocumentError as exc:
+        reason = f"{ARCHIVE_KEY}: {exc.reason}; put back the one of this archive"
+        raise ElementUnavailable(element.id, place, reason) from exc
+    if record is None:
+        reason = f"no {ARCHIVE_KEY} is there; is its disk mounted, is it the right place?"
+        raise ElementUnavailable(element.id, place, reason)
+    if record.archive_id != archive_id:
+        name = f"{record.archive_name} ({record.archive_id}), not to {archive_id}"
+        reason = f"belongs to another archive, {name}; correct the place, or mount the right disk"
+        raise ElementOfAnother(element.id, place, reason)
+    if record.element_id != element.id:
+        reason = f"is element {record.element_id} of this archive; are two disks exchanged?"
+        raise ElementUnavailable(element.id, place, reason)
+
+
+class IdentifiedElement:
+    """The `Element` that `open_inner` opens, once it has proved to be the one it should be.
+
+    Before each call `require` may raise an ElementError: what is known of the element already.
+    """
+
+    def __init__(
+        self,
+        open_inner: Callable[[], Element],
+        *,
+        id: str,
+        kind: str,
+        place: str,
+        capabilities: Capabilities,
+        archive_id: UUID,
+        require: Callable[[], None] | None = None,
+    ) -> None:
+        self.id = id
+        self.kind = kind
+        self.capabilities = capabilities
+        self._open_inner = open_inner
+        self._place = place
+        self._archive_id = archive_id
+        self._require = require
+        self._lock = threading.Lock()
+        self._inner: Element | None = None
+
+    # ------------------------------------------------------------------------------ changes
+
+    def put(
+        self, key: str, source_path: str, *, size_bytes: int, sha256: str | None = None
+    ) -> None:
+        """Stage an object."""
+        self._opened().put(key, source_path, size_bytes=size_bytes, sha256=sha256)
+
+    def replace(self, key: str, data: bytes) -> None:
+        """Stage a document."""
+        self._opened().replace(key, data)
+
+    def remove(self, key: str) -> None:
+        """Stage a removal."""
+        self._opened().remove(key)
+
+    def barrier(self) -> None:
+        """Carry out what is staged."""
+        self._opened().barrier()
+
+    # -------------------------------------------------------------------------------- reads
+
+    def read(self, key: str, offset: int, length: int) -> bytes:
+        """A range of an object."""
+        return self._opened().read(key, offset, length)
+
+    def open_read(self, key: str) -> BinaryIO:
+        """An object as a stream."""
+        return self._opened().open_read(key)
+
+    def stat(self, key: str) -> ObjectStat:
+        """Size and time of an object."""
+        return self._opened().stat(key)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectStat]:
+        """Everything below a prefix."""
+        return self._opened().list(prefix)
+
+    def leftovers(self) -> Iterator[ObjectStat]:
+        """Staging temporaries of processes that died."""
+        return self._opened().leftovers()
+
+    def capacity(self) -> Capacity:
+        """Room as of now."""
+        return self._opened().capacity()
+
+    def close(self) -> None:
+        """Let go of what was opened, if anything was."""
+        with self._lock:
+            inner, self._inner = self._inner, None
+        if inner is not None:
+            inner.close()
+
+    def _opened(self) -> Element:
+        """The element itself. ElementError while it is not there, or not the right one."""
+        if self._require is not None:
+            self._require()
+        if self._inner is not None:
+            return self._inner
+        with self._lock:
+            if self._inner is None:
+                inner = self._open_inner()
+                try:
+                    check_identity(inner, self._archive_id, self._place)
+                except BaseException:
+                    inner.close()
+                    raise
+                self._inner = inner
+            return self._inner

@@ -1,0 +1,159 @@
+"""Which elements the transfer process may use: those that have said what they are.
+
+Each element has a thread that asks it, until it answers as the element of this archive that it
+should be (`elements/identified.py`), then takes away what an earlier process had staged there, lets
+everybody use it, and brings README.txt and restore.py up to date. Until then whoever needs the
+element is told at once why it cannot be used; only the first answer is waited for.
+"""
+
+import logging
+import os
+import threading
+import time
+from uuid import UUID
+
+from artstorefs.core.configuration import ArchiveConfiguration, ElementConfiguration
+from artstorefs.core.errors import ElementError, ElementUnavailable
+from artstorefs.core.modes import ElementMode, Operation, refusal
+from artstorefs.elements.identified import check_identity
+from artstorefs.elements.interface import Element
+from artstorefs.elements.opening import identified_element, open_element
+from artstorefs.recovery.layout import refresh_guides
+from artstorefs.recovery.leftovers import remove_leftovers
+
+log = logging.getLogger(__name__)
+
+PAUSE_S = 5.0
+"""Between two questions to an element that nobody needs."""
+
+REST_S = 0.2
+"""Between two at least: the files of a batch ask one after the other."""
+
+WAIT_S = 0.5
+"""How long somebody waits for the answer of an element that has failed before."""
+
+FIRST_WAIT_S = 30.0
+"""And of one that has not, which is to be used as soon as it can be: as long as that may take on a
+busy machine. One that does not answer has failed after some seconds."""
+
+
+class Introduction:
+    """What is known of one element. `run` is its thread, `require` for everybody."""
+
+    def __init__(
+        self, configuration: ElementConfiguration, archive_id: UUID, *, read_only: bool
+    ) -> None:
+        self._configuration = configuration
+        self._archive_id = archive_id
+        mode = ElementMode(configuration.mode)
+        self._takes_guides = not read_only and not refusal(mode, Operation.CREATE, False)
+        self._changed = threading.Condition()
+        self._is_done = False
+        self._failure: ElementError | None = None
+        self._is_wanted = False
+        self._is_asked = True
+        self._since = time.monotonic()
+        """When it was asked, or else has failed."""
+
+    def run(self) -> None:
+        """Until the element is introduced."""
+        try:
+            element = identified_element(self._configuration, self._archive_id)
+            while not self._ask(element):
+                with self._changed:
+                    self._changed.wait_for(lambda: self._is_wanted, PAUSE_S)
+            self._refresh_guides(element)
+            element.close()
+        except Exception:
+            log.exception("the transfer process ends because of this")
+            os._exit(70)
+
+    def require(self) -> None:
+        """Raise ElementUnavailable unless the element may be used; waits for a moment where its
+        answer may come in that."""
+        with self._changed:
+            passed_s = time.monotonic() - self._since
+            if not self._is_done and (self._is_asked or passed_s > REST_S):
+                self._is_wanted = True
+                self._changed.notify_all()
+                before = self._failure
+                limit_s = FIRST_WAIT_S if before is None else WAIT_S
+                self._changed.wait_for(
+                    lambda: self._is_done or self._failure is not before,
+                    max(0.0, limit_s - passed_s) if self._is_asked else limit_s,
+                )
+            if self._is_done:
+                return
+            failure = self._failure
+        if failure is None:
+            reason = "has not answered yet; it is asked until it does"
+            raise ElementUnavailable(self._configuration.id, self._configuration.place, reason)
+        raise ElementUnavailable(failure.element, failure.key, failure.reason)
+
+    def _ask(self, element: Element) -> bool:
+        """Ask once; whether it is introduced now."""
+        with self._changed:
+            self._is_wanted = False
+            self._is_asked, self._since = True, time.monotonic()
+        failure = self._failure_of_asking()
+        if failure is None:
+            remove_leftovers([element])
+        if failure is None and self._failure is not None:
+            log.info("element %s is there", element.id)
+        elif str(failure) != str(self._failure):
+            log.warning("%s", failure)
+        with self._changed:
+            self._is_asked, self._since = False, time.monotonic()
+            self._failure = failure
+            self._is_done = failure is None
+            self._changed.notify_all()
+        return self._is_done
+
+    def _failure_of_asking(self) -> ElementError | None:
+        try:
+            asked = open_element(self._configuration, briefly=True)
+            try:
+                check_identity(asked, self._archive_id, self._configuration.place)
+            finally:
+                asked.close()
+        except ElementError as exc:
+            return exc
+        return None
+
+    def _refresh_guides(self, element: Element) -> None:
+        """README.txt and restore.py as this release has them, where we may write."""
+        if not self._takes_guides:
+            return
+        try:
+            refresh_guides(element)
+        except ElementError as exc:
+            log.warning("README.txt and restore.py are not written: %s", exc)
+
+
+class Introductions:
+    """Those of all elements of an archive, begun at once."""
+
+    def __init__(
+        self, configuration: ArchiveConfiguration, archive_id: UUID, *, read_only: bool
+    ) -> None:
+        self._archive_id = archive_id
+        self._configurations = {one.id: one for one in configuration.elements}
+        self._of = {
+            name: Introduction(one, archive_id, read_only=read_only)
+            for name, one in self._configurations.items()
+        }
+        for introduction in self._of.values():
+            threading.Thread(target=introduction.run, daemon=True).start()
+
+    def open(self, name: str, *, for_readers: bool = False) -> Element:
+        """An element that can be used once it is introduced."""
+        return identified_element(
+            self._configurations[name],
+            self._archive_id,
+            self._of[name].require,
+            for_readers=for_readers,
+        )
+
+    def open_all(self) -> dict[str, Element]:
+        """All of them, by their ids."""
+        return {name: self.open(name) for name in self._configurations}
