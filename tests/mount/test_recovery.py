@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ..harness import MountedArchive
+from ..harness import MountedArchive, children, wait_for_end
 from .awkward_tree import make_awkward_tree
 from .conftest import LogWatch
 from .whole_tree import restore, tree_of
@@ -63,7 +63,10 @@ def test_rebuild_refuses_while_mounted_and_while_anything_is_pending(
     assert "is in use by process" in done.stderr
     shutil.move(archive.element, archive.base / "away")
     (archive.mount / "f").write_text("no element has it")
+    transferring = children(archive.pid)
     archive.kill()
+    for process in transferring:  # it has the lock too, until it has finished what it has begun
+        wait_for_end(process)
     shutil.move(archive.base / "away", archive.element)
     before = sorted(path.name for path in (archive.state / "spool").iterdir())
     done = archive.run("rebuild", str(archive.toml), check=False)
