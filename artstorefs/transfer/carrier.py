@@ -340,11 +340,15 @@ def _failure(job: StoreJob, exc: BaseException) -> Failed:
     return Failed(job.ino, text, refused)
 
 
-def open_log_for_sync(database_path: str) -> Callable[[], None]:
-    """What makes every transaction committed so far survive a power cut (see `database.py`)."""
-    descriptor = os.open(database_path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
+class LogFile:
+    """SQLite's log of the index, to be flushed."""
 
-    def sync_log() -> None:
-        os.fdatasync(descriptor)
+    def __init__(self, database_path: str) -> None:
+        self._descriptor = os.open(database_path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
 
-    return sync_log
+    def sync(self) -> None:
+        """Make every transaction committed so far survive a power cut (see `database.py`)."""
+        os.fdatasync(self._descriptor)
+
+    def close(self) -> None:
+        os.close(self._descriptor)

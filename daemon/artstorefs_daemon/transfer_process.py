@@ -27,7 +27,7 @@ from artstorefs.state.cache import CacheFiles
 from artstorefs.state.fetch import FetchAnswer
 from artstorefs.state.reader import Reader
 from artstorefs.state.spool import Spool
-from artstorefs.transfer.carrier import Carrier, open_log_for_sync
+from artstorefs.transfer.carrier import Carrier, LogFile
 from artstorefs.transfer.fetching import Fetching
 from artstorefs.transfer.jobs import (
     RemoveJob,
@@ -95,7 +95,7 @@ class TransferProcess:
         elements = self._introductions.open_all()
         carrier = Carrier(
             self._reader(),
-            open_log_for_sync(self._database),
+            LogFile(self._database).sync,
             elements,
             Spool(os.path.join(str(self._configuration.state_dir), "spool")),
             account,

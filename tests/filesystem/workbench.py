@@ -34,7 +34,7 @@ from artstorefs.state.index import ROOT_INO
 from artstorefs.state.node import Node
 from artstorefs.state.reader import Reader
 from artstorefs.state.spool import Spool
-from artstorefs.transfer.carrier import Carrier, open_log_for_sync
+from artstorefs.transfer.carrier import Carrier, LogFile
 from artstorefs.transfer.documents import Account
 from artstorefs.transfer.jobs import RemoveJob, StoreJob
 from artstorefs_daemon.mount_daemon import open_archive
@@ -128,9 +128,10 @@ class Workbench:
         database = self.archive.database.path
         self.reader = Reader(database)
         self.element = LocalElement("main", str(self.root))
+        self.log_file = LogFile(database)
         self.carrier = Carrier(
             self.reader,
-            open_log_for_sync(database),
+            self.log_file.sync,
             {"main": HookedElement(self.element, self)},
             Spool(str(self.base / "state" / "spool")),
             lambda uid: Account(f"user{uid}", ""),
@@ -147,6 +148,7 @@ class Workbench:
     def close(self) -> None:
         """Nothing serves the archive any more; `open` is the next start."""
         self.reader.close()
+        self.log_file.close()
         self.element.close()
         self.archive.database.close()
         for element in self.archive.elements.values():

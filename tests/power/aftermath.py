@@ -66,6 +66,7 @@ class Aftermath(Workbench):
 
     def close(self) -> None:
         self.reader.close()
+        self.log_file.close()
         self.element.close()
         self.archive.database.close()
         for element in self.archive.elements.values():
