@@ -18,8 +18,8 @@ from artstorefs.elements.durable import FLUSH_FAILED, flush, make_directories_du
 
 SYNCED = stat.S_IXUSR
 """Permission bit, without a meaning for us otherwise, of a spool file whose content was synced for
-a program. It becomes durable with the content itself. After a power cut it tells content that is
-still there, whatever was appended or cut off since, from content that was never on the disk."""
+a program. It becomes durable with the content itself. After a power cut it tells a file that was
+durably cut off to nothing from one of which nothing has come to the disk."""
 
 # Numbers of up to 63 bits, as SQLite has them, in the one form in which we write them.
 _NAME = re.compile(r"(0|[1-9a-f][0-9a-f]{0,14})\.(0|[1-9][0-9]{0,17})", re.ASCII)

@@ -8,7 +8,7 @@
  *
  * The request counts, not what became of it, and it counts when it is read: before anybody can have
  * seen its result. Inode numbers are never used twice (state/changes.py), so neither is a directory.
- * Nothing but requests gives names to directories made on the mount; see `artstorefs_names_unknown`.
+ * Nothing but requests gives names to directories made on the mount.
  *
  * Everything here runs in the thread that holds the interpreter.
  */
@@ -86,7 +86,7 @@ static uint64_t bits_of(uint64_t parent, const char *name, size_t length)
 	return mixed((value + length) ^ part);
 }
 
-/* From now on nothing is known: of the memory, or of how names come into being. */
+/* Begin anew: nothing is known of the directories that there are. */
 void artstorefs_names_unknown(void)
 {
 	free(names.table);

@@ -30,6 +30,12 @@ async def synced_file_that_an_element_has_an_older_content_of(bench: Workbench) 
     return bench.archive.spool.path(node.ino, node.content)
 
 
+def node_of_f(bench: Workbench) -> Node:
+    node = bench.tree.lookup(1, b"f")
+    assert node is not None
+    return node
+
+
 def append(path: str, data: bytes) -> None:
     with open(path, "ab") as file:
         file.write(data)
@@ -43,8 +49,7 @@ async def test_power_cut_takes_what_was_appended_and_not_what_was_synced(
     spool_file = await synced_file_that_an_element_has_an_older_content_of(bench)
     append(spool_file, b" and more")
     bench.restart()
-    node = bench.tree.lookup(1, b"f")
-    assert node is not None
+    node = node_of_f(bench)
     assert await bench.content(node) == b"second content and more"
     await bench.drain()
     assert await bench.content(node) == b"second content and more"
@@ -55,8 +60,7 @@ async def test_power_cut_after_a_truncate_that_was_not_synced(bench: Workbench) 
     spool_file = await synced_file_that_an_element_has_an_older_content_of(bench)
     os.truncate(spool_file, 6)
     bench.restart()
-    node = bench.tree.lookup(1, b"f")
-    assert node is not None
+    node = node_of_f(bench)
     assert await bench.content(node) == b"second"
 
 
@@ -67,15 +71,13 @@ async def test_power_cut_takes_what_was_written_to_a_copy_and_not_what_was_synce
     the disk has nothing, and the element still has what was before both. Seed 2171789156."""
     await synced_file_that_an_element_has_an_older_content_of(bench)
     await bench.send()
-    node = bench.tree.lookup(1, b"f")
-    assert node is not None
+    node = node_of_f(bench)
     writer = await bench.open_file(node)
     await bench.contents.write(writer, len(b"second content"), b" and more")
     bench.contents.release(writer)
     os.truncate(bench.archive.spool.path(node.ino, node.content), len(b"second content"))
     bench.restart()
-    node = bench.tree.lookup(1, b"f")
-    assert node is not None
+    node = node_of_f(bench)
     assert await bench.content(node) == b"second content"
 
 
@@ -92,8 +94,7 @@ async def test_power_cut_takes_what_was_appended_after_a_sync_of_the_whole_disk(
     bench.contents.release(writer)
     os.truncate(bench.archive.spool.path(node.ino, node.content), len(b"second content"))
     bench.restart()
-    node = bench.tree.lookup(1, b"f")
-    assert node is not None
+    node = node_of_f(bench)
     assert await bench.content(node) == b"second content"
 
 
@@ -104,8 +105,7 @@ async def test_power_cut_takes_content_that_was_never_synced(bench: Workbench) -
     node = await bench.write(b"f", b"second content")
     os.truncate(bench.archive.spool.path(node.ino, node.content), 0)
     bench.restart()
-    node = bench.tree.lookup(1, b"f")
-    assert node is not None
+    node = node_of_f(bench)
     assert await bench.content(node) == b"first"
 
 
@@ -119,8 +119,7 @@ async def test_content_that_follows_a_lost_one_is_not_removed_in_its_place(
     node = await bench.write(b"f", b"second content")
     os.truncate(bench.archive.spool.path(node.ino, node.content), 0)
     bench.restart()
-    node = bench.tree.lookup(1, b"f")
-    assert node is not None
+    node = node_of_f(bench)
     writer = await bench.open_file(node, os.O_WRONLY | os.O_TRUNC)
     await bench.contents.write(writer, 0, b"third")
     await bench.step()

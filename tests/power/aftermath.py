@@ -64,14 +64,6 @@ class Aftermath(Workbench):
         (base / "state").mkdir(exist_ok=True)  # the cut may have come before it was there
         self.open()
 
-    def close(self) -> None:
-        self.reader.close()
-        self.log_file.close()
-        self.element.close()
-        self.archive.database.close()
-        for element in self.archive.elements.values():
-            element.close()
-
     def check_index(self) -> None:
         found = self.archive.database.execute("PRAGMA integrity_check").fetchall()
         assert found == [("ok",)], f"the index is damaged: {found}"
