@@ -45,6 +45,9 @@ class Schedule:
     _failed_removals: set[int] = field(default_factory=set)
     _failures: dict[int, int] = field(default_factory=dict)
     _removals_paused_until_s: float = 0.0
+    _begun_before: set[int] = field(default_factory=set)
+    _removals_begun_before: set[int] = field(default_factory=set)
+    """Under way when somebody last asked: why they fail may be over by now."""
 
     # ----------------------------------------------------------------------------- intents
 
@@ -104,6 +107,7 @@ class Schedule:
         for ino in due:
             del self._waiting[ino]
             self.in_flight.add(ino)
+        self._begun_before.difference_update(due)
         return due
 
     def take_removals(self, now_s: float, limit: int) -> list[tuple[int, Removal]]:
@@ -119,6 +123,7 @@ class Schedule:
                 taken.append((log_id, removal))
         for log_id, _ in taken:
             del self._ready_removals[log_id]
+            self._removals_begun_before.discard(log_id)
         return taken
 
     # ---------------------------------------------------------------------------- outcomes
@@ -143,6 +148,10 @@ class Schedule:
 
     def failed(self, ino: int, now_s: float) -> None:
         """Try again after a pause that grows, spread out so that not everything comes at once."""
+        if ino in self._begun_before:
+            self._begun_before.discard(ino)
+            self.again(ino, now_s)
+            return
         self.in_flight.discard(ino)
         count = self._failures[ino] = self._failures.get(ino, 0) + 1
         pause = min(RETRY_LIMIT_S, RETRY_FIRST_S * 2 ** min(count - 1, 16))
@@ -163,14 +172,20 @@ class Schedule:
             del self._removing[removal.ino]
 
     def removal_failed(self, log_id: int, now_s: float) -> None:
-        self._failed_removals.add(log_id)
         self._ready_removals[log_id] = None
+        if log_id in self._removals_begun_before:
+            self._removals_begun_before.discard(log_id)
+            return
+        self._failed_removals.add(log_id)
         self._removals_paused_until_s = now_s + RETRY_FIRST_S * 4
 
     def try_again_now(self) -> None:
-        """Somebody asks: what has failed is due at once, as if it had not been tried yet."""
+        """Somebody asks: what has failed is due at once, as if it had not been tried yet, and so
+        it is with what is under way if it fails."""
         self._failures.clear()
         self._failed_removals.clear()
+        self._begun_before = set(self.in_flight)
+        self._removals_begun_before = self._removals_under_way()
         self._removals_paused_until_s = 0.0
         for waiting in self._waiting.values():
             waiting.not_before_s = 0.0
@@ -181,10 +196,12 @@ class Schedule:
             self.in_flight.discard(ino)
             self._waiting[ino] = _Waiting(now_s - 3600.0, now_s - 3600.0)
             self._waiting.move_to_end(ino, last=False)
-        waiting_for = {log_id for log_ids in self._after.values() for log_id in log_ids}
-        for log_id in self._removals:
-            if log_id not in waiting_for:
-                self._ready_removals[log_id] = None
+        for log_id in self._removals_under_way():
+            self._ready_removals[log_id] = None
+
+    def _removals_under_way(self) -> set[int]:
+        waiting = {log_id for log_ids in self._after.values() for log_id in log_ids}
+        return self._removals.keys() - waiting - self._ready_removals.keys()
 
     def _release_after(self, ino: int, revision: int | None) -> None:
         for log_id in self._after.pop(ino, []):

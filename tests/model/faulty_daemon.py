@@ -44,10 +44,10 @@ class SwitchedFaults(Faults):
         found = os.stat(self._path)
         if (found.st_ino, found.st_mtime_ns) == self._known:
             return
-        self._known = (found.st_ino, found.st_mtime_ns)
         told = json.loads(self._path.read_text())
         self.reseed(told["seed"], FaultPlan(**told["plan"]))
         self.unreachable_for(1e9 if told["unreachable"] else 0)
+        self._known = (found.st_ino, found.st_mtime_ns)  # not before: another thread is here too
 
 
 def faulty_element(id: str, root: str, **options: Any) -> FaultyElement:

@@ -225,10 +225,12 @@ def test_every_intent_is_there_once_whatever_happens() -> None:
     for _ in range(5000):
         now += choose.random()
         ino, revision = choose.randrange(8), revision + 1
-        action = choose.randrange(6)
+        action = choose.randrange(7)
         if action == 0:
             schedule.node_changed(ino, now)
             pending.add(ino)
+        elif action == 6:
+            schedule.try_again_now()
         elif action == 1:
             log_id += 1
             after = [choose.randrange(8), revision] if choose.random() < 0.5 else None
@@ -284,3 +286,21 @@ def test_what_has_failed_is_tried_at_once_when_somebody_asks() -> None:
     schedule.try_again_now()
     assert schedule.retrying == 0
     assert schedule.take_due(10.1, 10, hurry=True) == [7]
+
+
+def test_what_was_under_way_when_somebody_asked_is_tried_once_more() -> None:
+    """Its failure may be of before: the disk has been plugged in since, and then flush is run."""
+    schedule = Schedule(settle_s=1.0)
+    schedule.node_changed(7, 0.0)
+    schedule.removal_logged(3, Removal(ino=9, remove=[["main", "k"]]))
+    assert schedule.take_due(10.0, 10) == [7]
+    assert [log_id for log_id, _ in schedule.take_removals(10.0, 10)] == [3]
+    schedule.try_again_now()
+    schedule.failed(7, 10.1)
+    schedule.removal_failed(3, 10.1)
+    assert (schedule.pending, schedule.retrying) == (2, 0)
+    assert schedule.take_due(10.1, 10, hurry=True) == [7]
+    assert [log_id for log_id, _ in schedule.take_removals(10.1, 10)] == [3]
+    schedule.failed(7, 10.2)
+    schedule.removal_failed(3, 10.2)
+    assert (schedule.pending, schedule.retrying) == (2, 2)
