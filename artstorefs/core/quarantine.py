@@ -1,10 +1,11 @@
-"""Where a check puts what belongs to nothing, and the report that it lays beside it.
+"""Where a check puts what belongs to nothing, and a start what a power cut may have left nothing
+better than, and the report that is laid beside it.
 
     .artstorefs/quarantine/TIME/KEY.kept             what was found under KEY
     .artstorefs/quarantine/TIME/KEY.report.json      what it is, why it is here, since when
 
-TIME is that of the run, in UTC. `.kept`: who looks for every attr.json must not find one here. No
-other program of ours reads, changes or removes anything there.
+TIME is that of the run, or of the start, in UTC. `.kept`: who looks for every attr.json must not
+find one here. No other program of ours reads, changes or removes anything there.
 """
 
 import json

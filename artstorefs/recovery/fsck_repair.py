@@ -12,16 +12,13 @@ Step 5 is taken only if the elements were read whole, every node of the index ha
 there, and nothing waits in the log or the spool: then the elements know all that the index knows.
 """
 
-import os
-import shutil
-import tempfile
 import time
 from pathlib import Path
 
 from artstorefs.core import naming
 from artstorefs.core.errors import ElementError, ObjectAbsent
-from artstorefs.core.quarantine import quarantine_keys, render_report
-from artstorefs.elements.interface import COMPONENT_BYTES_MAX, Element
+from artstorefs.elements.interface import Element
+from artstorefs.elements.quarantine import Quarantine
 from artstorefs.recovery.fsck_deep import Throttle, hash_object
 from artstorefs.recovery.fsck_findings import Finding, FindingClass, Report
 from artstorefs.recovery.fsck_survey import ElementSurvey, Sidecar
@@ -52,7 +49,6 @@ _REBUILDABLE = frozenset(
 )
 """Findings with which the documents still say all that an index has to."""
 
-_COPY_BYTES = 1 << 20
 _GIVEN_UP = "given up, and its room with it"
 
 
@@ -69,13 +65,14 @@ class Repair:
     ) -> None:
         self._report = report
         self._surveys = surveys
-        self._roots = roots
+        self._quarantined = Quarantine(roots, state_dir)
         self._image = image
         self._state_dir = state_dir
         self._time_ns = time.time_ns()
 
     def run(self, accounts: Accounts) -> None:
         """Repair what can be; each finding says what was done about it."""
+        self._quarantined.remove_leftovers()
         for finding in self._report.findings:
             try:
                 self._quarantine(finding)
@@ -141,40 +138,22 @@ class Repair:
 
     def _move(self, element: Element, key: str, finding: Finding) -> str:
         """Copy, report, barrier; then remove, barrier."""
-        target, report_key = quarantine_keys(self._time_ns, key)
-        if len(report_key.rpartition("/")[2].encode()) > COMPONENT_BYTES_MAX:
-            raise ElementError(element.id, key, "its name is too long for a report beside it")
-        kind = finding.kind
-        report = render_report(self._time_ns, key, kind.label, kind.explanation, finding.detail)
+        kind, why = finding.kind, finding.detail
         try:
-            self._copy(element, key, target)
+            target = self._quarantined.stage(
+                *(element, key, self._time_ns), kind=kind.label, what=kind.explanation, why=why
+            )
         except ObjectAbsent:
-            if finding.kind is not FindingClass.LEFTOVER:
+            if kind is not FindingClass.LEFTOVER:
                 raise
             # The parts of an upload, which are no object and cannot be read.
             element.remove(key)
             element.barrier()
             return _GIVEN_UP
-        element.replace(report_key, report)
         element.barrier()
         element.remove(key)
         element.barrier()
         return target
-
-    def _copy(self, element: Element, key: str, target: str) -> None:
-        """Stage the object `key` under `target` as well."""
-        root = self._roots.get(element.id)
-        if root is not None:
-            source = str(root / key)
-            element.put(target, source, size_bytes=os.stat(source).st_size)
-            return
-        with (
-            element.open_read(key) as stream,
-            tempfile.NamedTemporaryFile(dir=self._state_dir, prefix="quarantine-") as copy,
-        ):
-            shutil.copyfileobj(stream, copy, _COPY_BYTES)
-            copy.flush()
-            element.put(target, copy.name, size_bytes=copy.tell())
 
     # --------------------------------------------------------------------------- the index
 

@@ -150,7 +150,11 @@ def _read_document(
             else None,
         )
     if document.posix is None:
-        survey.found(FindingClass.FOREIGN, stat.key, "has no posix section", file_id)
+        if _had_posix(survey, stat.key, image):
+            detail = "has lost its posix section, without which it says nothing of the tree"
+            survey.found(FindingClass.UNREADABLE, stat.key, detail, file_id)
+        else:
+            survey.found(FindingClass.FOREIGN, stat.key, "has no posix section", file_id)
         return
     survey.facts.append(Facts.of(survey.element.id, stat.key, document))
     if image is not None:
@@ -171,6 +175,12 @@ def _compare(
         survey.found(FindingClass.INDEX_DRIFT, stat.key, f"the index says {detail}", file_id)
     elif is_by_others(document, survey.element.id, stat, image):
         survey.found(FindingClass.CHANGED_BY_OTHERS, stat.key, "written by others", file_id)
+
+
+def _had_posix(survey: ElementSurvey, key: str, image: Image | None) -> bool:
+    """Whether the index has it as one of ours: what others write has revision 0 there."""
+    copy = image.copy_at(survey.element.id, naming.object_of(key)) if image is not None else None
+    return copy is not None and copy.revision > 0
 
 
 def _known(survey: ElementSurvey, key: str, image: Image | None) -> bytes | None:

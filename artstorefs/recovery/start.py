@@ -13,6 +13,7 @@ import time
 from artstorefs.core.crash_points import crash_point
 from artstorefs.filesystem.archive import Archive
 from artstorefs.filesystem.passthrough import is_written
+from artstorefs.recovery.boots import note_use, power_was_cut
 from artstorefs.recovery.decisions import (
     FoundNode,
     FoundSpoolFile,
@@ -22,6 +23,8 @@ from artstorefs.recovery.decisions import (
     decide_node,
     decide_spool_file,
 )
+from artstorefs.state.earlier_content import forget_deleted, keep_earlier
+from artstorefs.state.index import Copy
 from artstorefs.state.node import ContentState, Node
 from artstorefs.state.spool import SYNCED, parse_spool_name, spool_name
 
@@ -29,25 +32,35 @@ log = logging.getLogger(__name__)
 
 _IN_SPOOL = (ContentState.OPEN, ContentState.SEALED)
 
+_WITHOUT_NEW_CONTENT = (NodeAction.PURGE, NodeAction.REVERT)
+
+_MAY_BE_A_PART = "a power cut may have taken a part of the content that took its place"
+
 
 def recover(archive: Archive) -> int:
     """Bring index and spool in step; returns the bytes that the spool holds."""
     index = archive.index
+    unsynced_may_be_lost = power_was_cut(archive)
     unfinished = index.nodes_without_names()
     for state in _IN_SPOOL:
         unfinished += index.inos_in_state(state)
     for ino in unfinished:
         node = index.node(ino)
         if node is not None:
-            _recover_node(archive, node)
+            _recover_node(archive, node, unsynced_may_be_lost)
+    if unsynced_may_be_lost:
+        forget_deleted(archive.database)
     crash_point("start.nodes_recovered")
-    return _recover_spool(archive)
+    used = _recover_spool(archive)
+    note_use(archive)
+    return used
 
 
-def _recover_node(archive: Archive, node: Node) -> None:
+def _recover_node(archive: Archive, node: Node, unsynced_may_be_lost: bool) -> None:
     stat = archive.spool.stat(node.ino, node.content)
     size = stat.st_size if stat else 0
     copies = [copy for copy in archive.index.copies(node.ino) if not copy.is_record]
+    earlier = copies
     if stat is not None and (size or stat.st_mode & SYNCED):
         copies = []  # it was on the disk, by sync(2) perhaps, of which nobody tells us
     spool_file = SpoolFile.ABSENT
@@ -57,6 +70,9 @@ def _recover_node(archive: Archive, node: Node) -> None:
             spool_file = SpoolFile.WRITTEN
     state = ContentState(node.content_state)
     action = decide_node(FoundNode(node.nlink > 0, state, spool_file, bool(copies)))
+    is_synced = stat is not None and stat.st_mode & SYNCED
+    if unsynced_may_be_lost and not is_synced and action not in _WITHOUT_NEW_CONTENT:
+        _keep_earlier(archive, node, earlier)
     if action is NodeAction.PURGE:
         archive.changes.purge(node, node.uid)
     elif action is NodeAction.REVERT:
@@ -74,6 +90,19 @@ def _recover_node(archive: Archive, node: Node) -> None:
         node.size = size
         archive.changes.content_sealed(node, node.uid)
     crash_point("start.node_recovered")
+
+
+def _keep_earlier(archive: Archive, node: Node, copies: list[Copy]) -> None:
+    earlier = [copy for copy in copies if copy.content != node.content]
+    if not earlier:
+        return
+    names = ", ".join(copy.element for copy in earlier)
+    log.warning(
+        "%s: a power cut may have taken a part of its last content; the one before it will be in"
+        " the quarantine of element %s",
+        *(_path(archive, node), names),
+    )
+    keep_earlier(archive.database, node.ino, earlier, _MAY_BE_A_PART, time.time_ns())
 
 
 def _is_written(archive: Archive, node: Node) -> bool:

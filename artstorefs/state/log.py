@@ -10,10 +10,12 @@ which is committed before the transfer process is told, so that after any crash 
 hold something is known and used again.
 
 `data` of file_delete:
-    {"ino": ino, "remove": [[element, key], …], "spool": [name, …], "after": [ino, revision] | null}
+    {"ino": ino, "remove": [[element, key], …], "spool": [name, …], "after": [ino, revision] | null,
+     "keep": [time, why] | null}
 It waits while the transfer process works on `ino`. `after` holds it back until an element has that
 revision of that node: a rename over a file removes the old file only once the new one is safe
-under its name.
+under its name. `keep`: what is removed is put in quarantine first, because of `why`; `time` in
+nanoseconds is that of the quarantine, so that doing it again makes no second copy.
 """
 
 import json
@@ -64,6 +66,7 @@ class Removal:
     remove: list[list[str]] = field(default_factory=list)
     spool: list[str] = field(default_factory=list)
     after: list[int] | None = None
+    keep: list[Any] | None = None
 
     def to_json(self) -> str:
         return json.dumps(
@@ -72,6 +75,7 @@ class Removal:
                 "remove": self.remove,
                 "spool": self.spool,
                 "after": self.after,
+                "keep": self.keep,
             }
         )
 

@@ -24,6 +24,7 @@ from typing import Any
 
 from artstorefs.core.crash_points import crash_point
 from artstorefs.state.database import Database
+from artstorefs.state.earlier_content import take_reason
 from artstorefs.state.index import Index
 from artstorefs.state.log import Assignment, Log, Removal
 from artstorefs.state.node import ContentState, Node
@@ -218,7 +219,8 @@ class Outcomes:
             put_row_sum(self._execute, node.ino)
             moved.append((node, content_state, outcome.element))
         if superseded or spool:
-            removal = Removal(ino=node.ino, remove=superseded, spool=spool)
+            keep = take_reason(self._database, node.ino, superseded) if superseded else None
+            removal = Removal(ino=node.ino, remove=superseded, spool=spool, keep=keep)
             self._log.removal(node.file_id, removal, node.uid)
         if node.revision == outcome.revision:
             self._log.carried_out(node.ino)

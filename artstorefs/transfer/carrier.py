@@ -7,7 +7,8 @@ A batch is carried out in the steps of `artstorefs.state.outcomes`:
        nothing refers to them yet
     3. write every attr.json, node record and link record, then one barrier
     4. report what is stored; the mount process commits it
-    5. removals, each logged in a batch before: documents, barrier, objects, barrier, spool files
+    5. removals, each logged in a batch before: what is to be kept into quarantine, barrier;
+       documents, barrier, objects, barrier, spool files
 
 Every step can be repeated. A failure of one node, or of one element, concerns nothing else.
 """
@@ -16,6 +17,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from artstorefs.core import naming
@@ -38,6 +40,7 @@ from artstorefs.core.errors import (
 from artstorefs.core.node_record import LinkRecord
 from artstorefs.elements.hashing import hash_blocks
 from artstorefs.elements.interface import Element
+from artstorefs.elements.quarantine import Quarantine
 from artstorefs.state.node import ContentState
 from artstorefs.state.outcomes import Failed, Stored
 from artstorefs.state.reader import Reader, Snapshot
@@ -79,12 +82,14 @@ class Carrier:
         elements: Mapping[str, Element],
         spool: Spool,
         accounts: Accounts,
+        quarantine: Quarantine,
     ) -> None:
         self._reader = reader
         self._sync_log = sync_log
         self._elements = elements
         self._spool = spool
         self._accounts = accounts
+        self._quarantine = quarantine
 
     def carry(self, number: int, store: list[StoreJob], remove: list[RemoveJob]) -> BatchResult:
         """Carry out one batch; every job is in the result exactly once. Blocks."""
@@ -259,7 +264,9 @@ class Carrier:
     # ------------------------------------------------------------------------------ remove
 
     def _remove(self, jobs: list[RemoveJob], result: BatchResult) -> None:
-        errors = self._remove_stage(jobs, _document_keys)
+        errors = self._keep([job for job in jobs if job.keep is not None])
+        left = [job for job in jobs if job.log_id not in errors]
+        errors |= self._remove_stage(left, _document_keys)
         crash_point("removal.documents_gone")
         left = [job for job in jobs if job.log_id not in errors]
         errors |= self._remove_stage(left, _object_keys)
@@ -272,6 +279,30 @@ class Carrier:
                 self._spool.remove(name)
                 crash_point("removal.spool_file_gone")
             result.removed.append(job.log_id)
+
+    def _keep(self, jobs: list[RemoveJob]) -> dict[int, str]:
+        """Put what these jobs name into quarantine, durably. Errors by log id."""
+        errors: dict[int, str] = {}
+        for job in jobs:
+            assert job.keep is not None
+            time_ns, why = job.keep
+            for name, key in job.remove:
+                if name not in self._elements:
+                    continue  # the removal says so
+                element = self._elements[name]
+                try:
+                    for part in (*_document_keys(key), *_object_keys(key)):
+                        with suppress(ObjectAbsent):  # no block list; or removed before a kill
+                            what = "earlier content of a file"
+                            self._quarantine.stage(
+                                element, part, time_ns, kind="earlier-content", what=what, why=why
+                            )
+                    element.barrier()
+                except ElementError as exc:
+                    errors[job.log_id] = str(exc)
+        if jobs:
+            crash_point("removal.kept")
+        return errors
 
     def _remove_stage(
         self, jobs: list[RemoveJob], keys: Callable[[str], list[str]]

@@ -49,11 +49,13 @@ class StoreJob:
 
 @dataclass(frozen=True, slots=True)
 class RemoveJob:
-    """A file_delete of the log: documents first, then objects, then spool files."""
+    """A file_delete of the log: documents first, then objects, then spool files. `keep`: the time
+    and the reason of a quarantine, into which what is removed goes before."""
 
     log_id: int
     remove: list[list[str]]
     spool: list[str]
+    keep: list[Any] | None = None
 
 
 @dataclass(slots=True)

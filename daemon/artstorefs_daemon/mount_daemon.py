@@ -37,6 +37,7 @@ from artstorefs.elements.identified import read_layout
 from artstorefs.elements.interface import ARCHIVE_KEY, Element
 from artstorefs.elements.opening import identified_element, open_element, open_elements
 from artstorefs.filesystem.archive import Archive, now_ns
+from artstorefs.recovery.boots import note_rest
 from artstorefs.recovery.renew import open_index
 from artstorefs.recovery.start import recover
 from artstorefs.state.changes import Changes
@@ -223,6 +224,7 @@ def _run(
     try:
         spool_used_bytes = recover(archive)
         trio.run(_serve, archive, mountpoint, options, spool_used_bytes, lock, ready)
+        note_rest(archive)
     except* sqlite3.DatabaseError as group:
         for exc in group.exceptions:
             if isinstance(exc, sqlite3.DatabaseError):

@@ -224,7 +224,7 @@ class TransferLink:
         removals = self.schedule.take_removals(now, BATCH_NODES * 2)
         inos = self.schedule.take_due(now, BATCH_NODES, hurry=self._hurry > 0)
         store = self._assign_if_it_can_be_kept(inos)
-        remove = [RemoveJob(log_id, r.remove, r.spool) for log_id, r in removals]
+        remove = [RemoveJob(log_id, r.remove, r.spool, r.keep) for log_id, r in removals]
         for job in remove:
             # kept until it is answered: a transfer process that dies may have removed the file
             self._spool_bytes.setdefault(job.log_id, self._archive.spool.size(job.spool))

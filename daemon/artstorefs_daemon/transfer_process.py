@@ -22,6 +22,7 @@ from uuid import UUID
 from artstorefs.core.configuration import ArchiveConfiguration
 from artstorefs.core.errors import ElementError
 from artstorefs.elements.interface import Element
+from artstorefs.elements.quarantine import Quarantine
 from artstorefs.recovery.survey import as_message, survey
 from artstorefs.state.cache import CacheFiles
 from artstorefs.state.fetch import FetchAnswer
@@ -71,6 +72,7 @@ class TransferProcess:
 
     def run(self) -> None:
         """Until the mount process closes its end."""
+        self._quarantine().remove_leftovers()
         workers = [threading.Thread(target=self._work, daemon=True) for _ in range(WORKERS)]
         for worker in workers:
             worker.start()
@@ -99,6 +101,7 @@ class TransferProcess:
             elements,
             Spool(os.path.join(str(self._configuration.state_dir), "spool")),
             account,
+            self._quarantine(),
         )
         while message := self._messages.get():
             try:
@@ -119,6 +122,10 @@ class TransferProcess:
                 settings.id: _capacity(elements[settings.id], settings.capacity, reader)
                 for settings in self._configuration.elements
             }
+
+    def _quarantine(self) -> Quarantine:
+        roots = {one.id: one.path for one in self._configuration.elements if one.path is not None}
+        return Quarantine(roots, self._configuration.state_dir)
 
     def _reader(self) -> Reader:
         return Reader(self._database)

@@ -124,7 +124,7 @@ class Bench:
         self.check_mount()
         self.archive.ask("flush")
         status = self.archive.ask("status")
-        assert (status["pending"]["intents"], status["errors"]) == (0, [])
+        assert (status["pending"]["intents"], status["errors"]) == (0, []), status
         assert status["spool"]["bytes"] == 0
         assert [p.name for p in (self.archive.state / "spool").iterdir() if p.name != "lost"] == []
         assert list((self.archive.element / ".artstorefs" / "tmp").iterdir()) == []

@@ -7,8 +7,10 @@ import contextlib
 import copy
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ import pytest
 from artstorefs.core.crash_points import VARIABLE
 from artstorefs.elements.identified import read_layout
 from artstorefs.elements.local import LocalElement
+from artstorefs.recovery.boots import BOOT
 
 from ..harness import COMMAND_LIMIT_S, MountedArchive
 from . import scenarios
@@ -100,6 +103,34 @@ def test_kill_while_lost_content_is_reverted(bench: Bench) -> None:
     before[directory].node("archived").mtime_ns = None
     bench.models, bench.under_way = before, None
     bench.check_everything()
+
+
+def say_the_power_was_cut(bench: Bench) -> None:
+    """The index was last in use under another kernel, for all that the next start knows."""
+    with closing(sqlite3.connect(bench.archive.state / "state.db")) as connection, connection:
+        found = connection.execute(
+            "UPDATE settings SET value = 'of another kernel' WHERE key = ?", (BOOT,)
+        )
+        assert found.rowcount == 1
+
+
+@pytest.mark.slow
+def test_kill_while_older_content_is_kept(bench: Bench) -> None:
+    """After a power cut, nobody knows whether new content is whole. SEMANTICS: DUR-3, ELEM-18"""
+    directory = bench.prepare()
+    bench.arm("assign.committed")
+    bench.work(directory, lambda writer: scenarios.overwrite_one(writer, "archived"))
+    bench.wait_until_reached()
+    bench.end()
+    say_the_power_was_cut(bench)
+    bench.arm("earlier_content.marked")
+    bench.start_dies()
+    bench.arm("removal.kept")
+    bench.start()
+    bench.wait_until_reached()
+    bench.check_everything()
+    folder = bench.archive.element / ".artstorefs" / "quarantine"
+    assert len(list(folder.rglob("archived_*.kept"))) == 2
 
 
 @pytest.mark.slow

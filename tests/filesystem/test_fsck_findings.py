@@ -195,6 +195,9 @@ CASES = {
                                also=frozenset({F.MISSING_PARENT})),
     "empty sidecar": Case(write(sidecar_of, b""), F.UNREADABLE, True,
                           also=frozenset({F.MISSING_PARENT})),
+    "sidecar without its posix section": Case(
+        lambda b: edit(sidecar_of(b), lambda d: d.pop("posix")), F.UNREADABLE, True,
+        also=frozenset({F.MISSING_PARENT})),
     "unreadable record": Case(write(lambda b: record_of(b, b"s"), b"\xff"), F.UNREADABLE, True),
     "record of another id": Case(
         lambda b: edit(record_of(b, b"s"), lambda d: d.update(file_id=str(UUID(int=9)))),

@@ -1,5 +1,6 @@
 """Single moments at which a sync or a power cut is awkward; `tests/power` cuts the power itself."""
 
+import json
 import os
 import threading
 from pathlib import Path
@@ -8,7 +9,8 @@ import pytest
 import trio
 import trio.testing
 
-from artstorefs.core.errors import StateFull
+from artstorefs.core.errors import ElementFull, StateFull
+from artstorefs.recovery.boots import AT_REST, BOOT, boot_id, note_rest, power_was_cut
 from artstorefs.recovery.start import recover
 from artstorefs.state.database import CHECKPOINT_BYTES
 from artstorefs.state.node import ContentState, Node
@@ -269,3 +271,134 @@ async def test_a_checkpoint_that_fails_is_tried_again(
                 break
         nursery.cancel_scope.cancel()
     assert len(tries) >= 3
+
+
+def quarantined(bench: Workbench) -> dict[str, bytes]:
+    """What lies in the element's quarantine, by what it was called: the user's name at least."""
+    folder = bench.root / ".artstorefs" / "quarantine"
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.name.partition("_")[0] + path.suffix: path.read_bytes() for path in found}
+
+
+async def overwritten(bench: Workbench) -> Node:
+    """A file `f`: "first" on the element, "second" in the spool, written anew and not synced."""
+    await bench.write(b"f", b"first")
+    await bench.drain()
+    return await bench.write(b"f", b"second")
+
+
+async def test_older_content_is_kept_when_a_power_cut_may_have_taken_a_part_of_the_new(
+    bench: Workbench,
+) -> None:
+    """SEMANTICS: DUR-3, ELEM-18. Of "second" three bytes came to the disk, and nobody can tell."""
+    node = await overwritten(bench)
+    os.truncate(bench.archive.spool.path(node.ino, node.content), 3)
+    bench.restart(power_cut=True)
+    assert await bench.content(node_of_f(bench)) == b"sec"
+    bench.restart()  # a kill, before anything is carried
+    await bench.drain()
+    bench.restart()
+    await bench.drain()
+    assert await bench.content(node_of_f(bench)) == b"sec"
+    kept = quarantined(bench)
+    report = json.loads(kept.pop("f.json"))
+    assert report["class"] == "earlier-content"
+    assert "power cut" in report["why"]
+    assert sorted(kept) == ["f.kept"]
+    assert len(list(bench.root.glob("2*/*/*/*/*"))) == 2  # f and its attr.json, nothing of before
+
+
+async def test_older_content_is_kept_with_its_attr_json(bench: Workbench) -> None:
+    """SEMANTICS: ELEM-18"""
+    await overwritten(bench)
+    (before,) = (path for path in bench.root.glob("2*/*/*/*/f_*") if path.suffix != ".json")
+    document = before.with_name(before.name + ".attr.json").read_bytes()
+    bench.restart(power_cut=True)
+    await bench.drain()
+    folder = bench.root / ".artstorefs" / "quarantine"
+    name = before.relative_to(bench.root)
+    (object_kept,) = folder.glob(f"*/{name}.kept")
+    (document_kept,) = folder.glob(f"*/{name}.attr.json.kept")
+    assert object_kept.read_bytes() == b"first"
+    assert document_kept.read_bytes() == document
+    assert not before.exists()
+
+
+async def test_older_content_is_not_kept_after_a_kill_nor_of_what_was_synced(
+    bench: Workbench,
+) -> None:
+    """SEMANTICS: ELEM-18. The kernel has what was written; and the new content is whole."""
+    await overwritten(bench)
+    bench.restart()
+    await bench.drain()
+    await synced_file_that_an_element_has_an_older_content_of(bench)
+    bench.restart(power_cut=True)
+    await bench.drain()
+    assert quarantined(bench) == {}
+
+
+async def test_older_content_of_a_file_that_is_deleted_after_the_power_cut_goes_with_it(
+    bench: Workbench,
+) -> None:
+    """SEMANTICS: ELEM-18. Who deletes it has seen what there is."""
+    await overwritten(bench)
+    bench.restart(power_cut=True)
+    bench.unlink(b"f")
+    await bench.drain()
+    bench.restart(power_cut=True)
+    assert quarantined(bench) == {}
+    rows = bench.archive.database.execute("SELECT key FROM settings").fetchall()
+    assert not [key for (key,) in rows if key.startswith("earlier")]
+
+
+async def test_clean_end_brings_what_waits_to_the_disk(bench: Workbench) -> None:
+    """SEMANTICS: ELEM-18. As umount(8) of any filesystem does; so a power cut takes nothing."""
+    node = await overwritten(bench)
+    note_rest(bench.archive)
+    assert not power_was_cut(bench.archive)
+    assert bench.archive.database.setting(BOOT) == AT_REST
+    bench.restart()
+    assert bench.archive.database.setting(BOOT) == boot_id()
+    await bench.drain()
+    assert await bench.content(node_of_f(bench)) == b"second"
+    assert node.ino
+    assert quarantined(bench) == {}
+
+
+async def test_kept_content_is_kept_once_however_often_its_removal_is_cut_off(
+    bench: Workbench,
+) -> None:
+    """SEMANTICS: ELEM-18"""
+    await overwritten(bench)
+    bench.restart(power_cut=True)
+    await bench.step()  # stored; the removal is logged
+    await bench.send()
+    bench.carry()  # carried out, and the answer is lost with the daemon
+    bench.sent.clear()
+    bench.restart()
+    await bench.drain()
+    folder = bench.root / ".artstorefs" / "quarantine"
+    assert len(list(folder.rglob("f_*.kept"))) == 2
+
+
+async def test_element_that_cannot_keep_it_keeps_the_older_content_where_it_is(
+    bench: Workbench,
+) -> None:
+    """SEMANTICS: ELEM-18. Nothing is removed before it is kept."""
+    await overwritten(bench)
+    bench.restart(power_cut=True)
+    is_full = True
+
+    def refuse(operation: str, key: str) -> None:
+        if operation == "put" and "quarantine" in key and is_full:
+            raise ElementFull("main", key, "has no room")
+
+    bench.before = refuse
+    for _ in range(3):
+        await bench.step()
+    assert [path for path in bench.root.glob("2*/*/*/*/f_*") if path.read_bytes() == b"first"]
+    assert bench.link.schedule.pending == 1
+    is_full = False
+    bench.link.schedule.try_again_now()
+    await bench.drain()
+    assert quarantined(bench)

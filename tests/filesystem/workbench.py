@@ -19,6 +19,7 @@ import trio.testing
 
 from artstorefs.core.configuration import ArchiveConfiguration, ElementConfiguration
 from artstorefs.elements.local import LocalElement
+from artstorefs.elements.quarantine import Quarantine
 from artstorefs.filesystem.archive import Archive, Caller
 from artstorefs.filesystem.attributes import Attributes
 from artstorefs.filesystem.content import Contents, Handle
@@ -26,6 +27,7 @@ from artstorefs.filesystem.source import ContentSource
 from artstorefs.filesystem.spool_budget import SpoolBudget
 from artstorefs.filesystem.tree import Tree
 from artstorefs.filesystem.xattr import Xattrs
+from artstorefs.recovery.boots import BOOT
 from artstorefs.recovery.fsck import Options, check
 from artstorefs.recovery.fsck_findings import Report
 from artstorefs.recovery.layout import write_layout
@@ -135,10 +137,15 @@ class Workbench:
             {"main": HookedElement(self.element, self)},
             Spool(str(self.base / "state" / "spool")),
             lambda uid: Account(f"user{uid}", ""),
+            Quarantine({"main": self.root}, self.base / "state"),
         )
 
-    def restart(self) -> None:
-        """The daemon is killed with everything in it, and started again."""
+    def restart(self, *, power_cut: bool = False) -> None:
+        """The daemon is killed with everything in it, and started again; `power_cut`: by another
+        kernel, so that what was not synced may not be whole."""
+        if power_cut:
+            with self.archive.database.transaction():
+                self.archive.database.set_setting(BOOT, "of another kernel")
         for file in list(self.contents._files.values()):
             if file.descriptor >= 0:
                 os.close(file.descriptor)

@@ -92,13 +92,13 @@ BUGS = [
         breaks="DESIGN section 4: the old attr.json is removed, then the old object",
         path="artstorefs/transfer/carrier.py",
         old="""
-        errors = self._remove_stage(jobs, _document_keys)
+        errors |= self._remove_stage(left, _document_keys)
         crash_point("removal.documents_gone")
         left = [job for job in jobs if job.log_id not in errors]
         errors |= self._remove_stage(left, _object_keys)
 """,
         new="""
-        errors = self._remove_stage(jobs, _object_keys)
+        errors |= self._remove_stage(left, _object_keys)
         crash_point("removal.documents_gone")
         left = [job for job in jobs if job.log_id not in errors]
         errors |= self._remove_stage(left, _document_keys)
@@ -154,8 +154,8 @@ BUGS = [
         what="Removals that were under way when the transfer process died are not told again.",
         breaks="lesson 11: every step can be repeated",
         path="artstorefs/transfer/schedule.py",
-        old="            if log_id not in waiting_for:\n                self._ready_removals",
-        new="            if log_id in waiting_for:\n                self._ready_removals",
+        old="        for log_id in self._removals_under_way():\n",
+        new="        for log_id in self._ready_removals.copy():\n",
         caught_by=(SCHEDULE + "test_death_of_the_transfer_process",),
     ),
     Bug(
