@@ -1,6 +1,7 @@
 """What the mount process and the transfer process say to each other: JSON, one object a line.
 
 mount → transfer
+    {"archive": id}                                                 first of all: whose elements
     {"batch": n, "store": [StoreJob…], "remove": [RemoveJob…]}     carry these out
     {"capacity": true}                                              ask every element for its room
     {"survey": true}                                                look for changes by others

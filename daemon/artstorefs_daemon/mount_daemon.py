@@ -3,7 +3,7 @@
 The order matters:
     1. clear a dead mount, take the archive's lock, open the state, recover; no element is waited
        for, unless there is no index
-    2. fork, unless in the foreground: before trio and before any thread
+    2. fork, unless in the foreground, and fork the transfer process: before trio and any thread
     3. the child mounts, then calls setsid (setsid before would deadlock an automount), and tells
        the waiting parent over a pipe when the mount is there
     4. unmounted or told to end: drain up to a limit, end the transfer process, close the state
@@ -61,6 +61,7 @@ from artstorefs_daemon.mountpoint import (
 )
 from artstorefs_daemon.operations import Operations
 from artstorefs_daemon.service import Service
+from artstorefs_daemon.transfer_child import TransferChild, fork_transfer
 
 log = logging.getLogger(__name__)
 
@@ -220,10 +221,26 @@ def _run(
     lock: StateLock,
     ready: Callable[[], None],
 ) -> int:
+    transfer = fork_transfer(configuration, read_only=options.read_only, inherited=lock.descriptor)
+    try:
+        return _run_with(transfer, configuration, mountpoint, options, lock, ready)
+    finally:
+        transfer.dismiss()
+
+
+def _run_with(
+    transfer: TransferChild,
+    configuration: ArchiveConfiguration,
+    mountpoint: str,
+    options: MountOptions,
+    lock: StateLock,
+    ready: Callable[[], None],
+) -> int:
     archive = open_archive(configuration, read_only=options.read_only)
     try:
         spool_used_bytes = recover(archive)
-        trio.run(_serve, archive, mountpoint, options, spool_used_bytes, lock, ready)
+        parts = (archive, mountpoint, spool_used_bytes, transfer, lock.descriptor)
+        trio.run(_serve, lambda: Service(*parts), options, ready)
         note_rest(archive)
     except* sqlite3.DatabaseError as group:
         for exc in group.exceptions:
@@ -332,16 +349,11 @@ def archive_id(configuration: ArchiveConfiguration, elements: dict[str, Element]
 
 
 async def _serve(
-    archive: Archive,
-    mountpoint: str,
-    options: MountOptions,
-    spool_used_bytes: int,
-    lock: StateLock,
-    ready: Callable[[], None],
+    make_service: Callable[[], Service], options: MountOptions, ready: Callable[[], None]
 ) -> None:
-
     keep_buffers()
-    service = Service(archive, mountpoint, spool_used_bytes, lock.descriptor)
+    service = make_service()
+    archive, mountpoint = service.archive, service.mountpoint
     try:
         pyfuse3.init(
             Operations(service), mountpoint, fuse_options(archive.configuration.name, options)

@@ -29,6 +29,7 @@ from artstorefs.state.mending import damage_of, damaged_inos
 from artstorefs.state.node import ContentState, Node
 from artstorefs_daemon.callers import in_group
 from artstorefs_daemon.fuse_library import KernelPassthrough, drop_attributes, pyfuse3
+from artstorefs_daemon.transfer_child import TransferChild
 from artstorefs_daemon.transfer_link import TransferLink
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,12 @@ class Service:
     """What the FUSE adapter, the control socket and the daemon's start work with."""
 
     def __init__(
-        self, archive: Archive, mountpoint: str, spool_used_bytes: int, lock_descriptor: int
+        self,
+        archive: Archive,
+        mountpoint: str,
+        spool_used_bytes: int,
+        transfer: TransferChild,
+        lock_descriptor: int,
     ) -> None:
         self.archive = archive
         self.mountpoint = mountpoint
@@ -82,7 +88,7 @@ class Service:
             wait_s=configuration.spool_wait_s if configuration.spool_full == "wait" else 0.0,
             disk_is_full=self._state_is_full,
         )
-        self.link = TransferLink(archive, self.budget, lock_descriptor)
+        self.link = TransferLink(archive, self.budget, transfer, lock_descriptor)
         source = ContentSource(archive, self.link.fetches.send)
         self.read_cache = self.link.fetches.cache = source.read_cache
         self.cache_orders = CacheOrders(archive, source)

@@ -8,10 +8,6 @@ import contextlib
 import logging
 import math
 import os
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -34,6 +30,7 @@ from artstorefs.transfer.placement import choose_element
 from artstorefs.transfer.schedule import Schedule
 from artstorefs_daemon.accounts import account
 from artstorefs_daemon.fetch_link import FetchLink
+from artstorefs_daemon.transfer_child import Process, TransferChild, spawn_transfer
 
 log = logging.getLogger(__name__)
 
@@ -71,10 +68,16 @@ class TransferLink:
     """`run` owns the child process; the rest are requests to it."""
 
     def __init__(
-        self, archive: Archive, budget: SpoolBudget, lock_descriptor: int | None = None
+        self,
+        archive: Archive,
+        budget: SpoolBudget,
+        first: TransferChild | None = None,
+        lock_descriptor: int | None = None,
     ) -> None:
-        """The transfer process inherits `lock_descriptor`, so that no other daemon begins while
-        one that has lost its mount process is still at work on an element."""
+        """`first`: the transfer process to begin with. Those that follow inherit `lock_descriptor`
+        as it has, so that no other daemon begins while one that has lost its mount process is still
+        at work on an element."""
+        self._first = first
         self._inherited = [] if lock_descriptor is None else [lock_descriptor]
         self._archive = archive
         self._budget = budget
@@ -130,13 +133,13 @@ class TransferLink:
             try:
                 # the one before may have ended because it could not, which a new one would not see
                 await trio.to_thread.run_sync(self._archive.database.sync_log)
-                ours, process = self._start()
+                child = self._start()
             except (StateError, OSError) as exc:  # or no memory, no processes, no descriptors
                 log.warning("the transfer process cannot be started now: %s", exc)
                 await trio.sleep(RESTART_PAUSE_S)
                 continue
-            self.pid = process.pid
-            self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+            self.pid = child.process.pid
+            self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(child.ours))
             self._connected.set()
             try:
                 async with trio.open_nursery() as nursery:
@@ -151,34 +154,28 @@ class TransferLink:
                 # draining stops for a moment, the mount goes on
                 log.exception("draining the log begins anew because of this")
             finally:
-                await self._end(process)
-            log.warning("transfer process %d ended; starting another", process.pid)
+                await self._end(child.process)
+            log.warning("transfer process %d ended; starting another", self.pid)
             self._batches.clear()
             self.schedule.transfer_process_died(trio.current_time())
             await trio.sleep(RESTART_PAUSE_S)
 
-    def _start(self) -> tuple[socket.socket, subprocess.Popen[bytes]]:
-        ours, theirs = socket.socketpair()
+    def _start(self) -> TransferChild:
+        child, self._first = self._first, None
+        if child is None:
+            child = spawn_transfer(
+                self._archive.configuration,
+                read_only=self._archive.read_only,
+                inherited=self._inherited,
+            )
         try:
-            with theirs:
-                return ours, self._spawn(theirs)
-        except BaseException:
-            ours.close()
+            child.introduce(self._archive.id)
+        except OSError:  # it has died already
+            child.dismiss()
             raise
+        return child
 
-    def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [
-                *(sys.executable, "-m", "artstorefs_daemon.transfer_process"),
-                str(theirs.fileno()),
-                self._archive.configuration.model_dump_json(),
-                *(str(self._archive.id), "ro" if self._archive.read_only else "rw"),
-            ],
-            stdin=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno(), *self._inherited],
-        )
-
-    async def _end(self, process: subprocess.Popen[bytes]) -> None:
+    async def _end(self, process: Process) -> None:
         with trio.CancelScope(shield=True):
             if self._stream is not None:
                 await self._stream.aclose()
@@ -187,7 +184,7 @@ class TransferLink:
             with trio.move_on_after(5):
                 await trio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
             if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
+                process.kill()
                 await trio.to_thread.run_sync(process.wait)
 
     # ----------------------------------------------------------------------------- sending

@@ -1,9 +1,9 @@
 """The transfer process: everything that reads, writes or hashes objects in the background.
 
-Started by `transfer_link` as `python -m artstorefs_daemon.transfer_process SOCKET CONFIGURATION
-ARCHIVE_ID ro|rw`; SOCKET is the number of an inherited descriptor. It holds nothing that matters:
-killed at any moment, a new one is told the same again. It ends when the mount process's end of the
-socket does.
+Begun by `transfer_child`: forked, or as `python -m artstorefs_daemon.transfer_process SOCKET
+CONFIGURATION ro|rw`; SOCKET is the number of an inherited descriptor. It holds nothing that
+matters: killed at any moment, a new one is told the same again. It ends when the mount process's
+end of the socket does.
 """
 
 import gc
@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Iterable
 from contextlib import closing, suppress
 from typing import Any
 from uuid import UUID
@@ -70,19 +71,18 @@ class TransferProcess:
             self._open_for_readers, CacheFiles(str(configuration.cache_dir)), self._fetched
         )
 
-    def run(self) -> None:
-        """Until the mount process closes its end."""
+    def run(self, lines: Iterable[bytes]) -> None:
+        """Carry out what is told, until the mount process closes its end."""
         self._quarantine().remove_leftovers()
         workers = [threading.Thread(target=self._work, daemon=True) for _ in range(WORKERS)]
         for worker in workers:
             worker.start()
-        with suppress(ConnectionError), self._connection.makefile("rb") as lines:
-            for line in lines:
-                message = decode(line)
-                if "fetch" in message:
-                    self._fetching.request(*fetch_of(message))
-                else:
-                    self._messages.put(message)
+        for line in lines:
+            message = decode(line)
+            if "fetch" in message:
+                self._fetching.request(*fetch_of(message))
+            else:
+                self._messages.put(message)
 
     def _open_for_readers(self, element_id: str) -> Element:
         return self._introductions.open(element_id, for_readers=True)
@@ -165,17 +165,30 @@ def _capacity(element: Element, limit_bytes: int | None, reader: Reader) -> dict
     }
 
 
-def main(arguments: list[str]) -> int:
-    descriptor, configuration, archive_id, access = arguments
+def serve_transfer(
+    connection: socket.socket, configuration: ArchiveConfiguration, *, read_only: bool
+) -> int:
+    """All that this process does; returns its exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the mount process
-    logging.basicConfig(level=logging.INFO, format="transfer: %(levelname)s: %(message)s")
+    logging.basicConfig(
+        level=logging.INFO, format="transfer: %(levelname)s: %(message)s", force=True
+    )
     os.nice(NICENESS)
     gc.freeze()
+    with connection.makefile("rb") as lines, suppress(ConnectionError):
+        first = lines.readline()
+        if first:
+            archive_id = UUID(decode(first)["archive"])
+            introductions = Introductions(configuration, archive_id, read_only=read_only)
+            TransferProcess(connection, configuration, introductions).run(lines)
+    return 0
+
+
+def main(arguments: list[str]) -> int:
+    descriptor, configuration, access = arguments
     connection = socket.socket(fileno=int(descriptor))
     parsed = ArchiveConfiguration.model_validate(json.loads(configuration))
-    introductions = Introductions(parsed, UUID(archive_id), read_only=access == "ro")
-    TransferProcess(connection, parsed, introductions).run()
-    return 0
+    return serve_transfer(connection, parsed, read_only=access == "ro")
 
 
 if __name__ == "__main__":

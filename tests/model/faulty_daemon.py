@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from artstorefs.elements import opening
 from artstorefs.elements.faults import FaultPlan, Faults, FaultyElement
 from artstorefs.elements.local import LocalElement
-from artstorefs_daemon import transfer_link, transfer_process
+from artstorefs_daemon import transfer_child, transfer_process
 from artstorefs_tools.command_line import main
 
 VARIABLE = "ASFS_TEST_FAULTS"
@@ -29,6 +30,7 @@ class SwitchedFaults(Faults):
     def __init__(self, path: Path) -> None:
         super().__init__(0)
         self._path = path
+        self._refreshing = threading.Lock()
         self._known = (0, 0)
 
     def strikes(self, name: str) -> bool:
@@ -41,13 +43,14 @@ class SwitchedFaults(Faults):
         return super().is_unreachable
 
     def _refresh(self) -> None:
-        found = os.stat(self._path)
-        if (found.st_ino, found.st_mtime_ns) == self._known:
-            return
-        told = json.loads(self._path.read_text())
-        self.reseed(told["seed"], FaultPlan(**told["plan"]))
-        self.unreachable_for(1e9 if told["unreachable"] else 0)
-        self._known = (found.st_ino, found.st_mtime_ns)  # not before: another thread is here too
+        with self._refreshing:  # else a thread that was held up brings back what is over
+            found = os.stat(self._path)
+            if (found.st_ino, found.st_mtime_ns) == self._known:
+                return
+            told = json.loads(self._path.read_text())
+            self.reseed(told["seed"], FaultPlan(**told["plan"]))
+            self.unreachable_for(1e9 if told["unreachable"] else 0)
+            self._known = (found.st_ino, found.st_mtime_ns)
 
 
 def faulty_element(id: str, root: str, **options: Any) -> FaultyElement:
@@ -57,7 +60,8 @@ def faulty_element(id: str, root: str, **options: Any) -> FaultyElement:
 
 
 def start_transfer(command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
-    """In the place of `Popen`: this file again, as the transfer process."""
+    """In the place of `Popen`: this file again, as the transfer process. The first one is forked,
+    with the faulty elements in it."""
     assert command[1:3] == TRANSFER, command
     return subprocess.Popen([command[0], __file__, "transfer", *command[3:]], **options)
 
@@ -66,7 +70,7 @@ if __name__ == "__main__":
     opening.LocalElement = faulty_element  # type: ignore[misc, assignment]
     if sys.argv[1] == "transfer":
         sys.exit(transfer_process.main(sys.argv[2:]))
-    transfer_link.subprocess = SimpleNamespace(  # type: ignore[assignment]
+    transfer_child.subprocess = SimpleNamespace(  # type: ignore[assignment]
         Popen=start_transfer, DEVNULL=subprocess.DEVNULL
     )
     sys.exit(main())
