@@ -181,7 +181,7 @@ def _renew(
 
 def _newest_good(sources: list[str], root_id: UUID) -> EarlierIndex | None:
     for path in sources:
-        problem = files.problem_of(path, whole=True)
+        problem = files.problem_of(path, files.Look.PAGES)
         if problem:
             log.warning("%s cannot be used: %s", path, problem)
             continue

@@ -17,7 +17,7 @@ import time
 from contextlib import closing, suppress
 
 from artstorefs.elements import durable
-from artstorefs.state.files import BACKUPS, problem_of
+from artstorefs.state.files import BACKUPS, Look, problem_of
 
 KEPT = 24
 KEPT_BYTES = 2 << 30
@@ -45,7 +45,7 @@ def make_backup(database: str, state_directory: str) -> str:
         if shutil.disk_usage(directory).free < 2 * os.path.getsize(database):
             raise BackupFailed("too little room on the disk of the state directory")
         _copy(database, temporary)
-        problem = problem_of(temporary, whole=True)
+        problem = problem_of(temporary, Look.PAGES)
         if problem:
             raise BackupFailed(problem)
         path = os.path.join(directory, time.strftime("index-%Y%m%dT%H%M%SZ.db", time.gmtime()))

@@ -9,14 +9,20 @@ is put in whose place. Used while nobody has the database open.
     aside/YYYYMMDDTHHMMSSZ/                indexes that were replaced; only a person removes them
 
 `examine` is cheap after a clean end: the header, the schema, and the ends of each table. After any
-other end the index is read whole (`PRAGMA quick_check`), and so is it after damage was met.
-A kill cannot hurt it, but a power cut on a disk that lies about flushes can.
+other end the index is read whole (`PRAGMA quick_check`). A kill cannot hurt it, but a power cut on
+a disk that lies about flushes can.
+
+A read that fails once is no damage, though SQLite calls it that (EIO becomes SQLITE_CORRUPT): to
+give an index up is to give up what no element has. So what is found wrong is looked for a second
+time, and after damage was met in use the index is good if all of it is (`PRAGMA integrity_check`).
 """
 
+import logging
 import os
 import sqlite3
 import time
 from contextlib import closing, suppress
+from enum import Enum
 
 from artstorefs.core.crash_points import crash_point
 from artstorefs.elements import durable
@@ -28,6 +34,8 @@ from artstorefs.state.database import (
 )
 from artstorefs.state.index import ROOT_INO
 
+log = logging.getLogger(__name__)
+
 INDEX = "state.db"
 NEW_INDEX = "state.db.new"
 BACKUPS = "backup"
@@ -36,6 +44,14 @@ ASIDE = "aside"
 _SQLITE_FILES = ("", "-wal", "-shm")
 _HEADER = b"SQLite format 3\0"
 _TABLES = ("nodes", "names", "copies", "log", "settings")
+
+
+class Look(Enum):
+    """How much of an index is read."""
+
+    ENDS = "the first and last rows of each table"
+    PAGES = "quick_check"
+    EVERYTHING = "integrity_check"
 
 
 def examine(directory: str) -> str | None:
@@ -51,33 +67,41 @@ def examine(directory: str) -> str | None:
     if not ended_cleanly and not os.path.exists(path + "-wal"):
         return f"{INDEX}-wal, with the newest changes, is missing"
     if os.path.exists(path + DAMAGED_SUFFIX):
-        return problem_of(path, whole=True) or "damage was met while it was in use"
-    return problem_of(path, whole=not ended_cleanly)
+        problem = problem_of(path, Look.EVERYTHING)
+        if problem is None:
+            log.warning("%s: damage was met in use, but all of it reads well now: it is used", path)
+            os.unlink(path + DAMAGED_SUFFIX)
+        return problem
+    return problem_of(path, Look.ENDS if ended_cleanly else Look.PAGES)
 
 
-def problem_of(path: str, *, whole: bool) -> str | None:
-    """What is wrong with an index; None if nothing is, as far as was looked. Its log, if it has
-    one, counts as a part of it."""
+def problem_of(path: str, look: Look) -> str | None:
+    """What is wrong with an index, also when looked for again; None if nothing is, as far as was
+    looked. Its log, if it has one, counts as a part of it."""
+    return _look_once(path, look) and _look_once(path, look)
+
+
+def _look_once(path: str, look: Look) -> str | None:
     name = os.path.basename(path)
     try:
         with open(path, "rb") as file:
             if file.read(len(_HEADER)) != _HEADER:
                 return f"{name} is no database"
         with closing(connect_read_only(path)) as connection:
-            return _problem(connection, whole)
+            return _problem(connection, look)
     except (OSError, sqlite3.Error) as exc:
         return f"{name}: {exc}"
 
 
-def _problem(connection: sqlite3.Connection, whole: bool) -> str | None:
+def _problem(connection: sqlite3.Connection, look: Look) -> str | None:
     execute = connection.execute
     version = execute("PRAGMA user_version").fetchone()[0]
     if version == 0 and not execute("SELECT 1 FROM sqlite_master").fetchone():
         return None  # a start that was killed before it had made the tables
     if version > SCHEMA_VERSION:
         return None  # of a later release, which `Database` refuses
-    if whole:
-        found = execute("PRAGMA quick_check(1)").fetchone()[0]
+    if look is not Look.ENDS:
+        found = execute(f"PRAGMA {look.value}(1)").fetchone()[0]
         if found != "ok":
             return str(found).splitlines()[-1]
     for table in _TABLES:

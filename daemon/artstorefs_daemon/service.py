@@ -200,7 +200,8 @@ class Service:
         if not self._damage_told:
             log.error(
                 "the index is damaged (%s): what needs the damaged part of it is EIO. Unmount and"
-                " mount again; the start takes a backup, or what the elements say, in its place",
+                " mount again; the start reads all of it, and if it is damaged takes a backup, or"
+                " what the elements say, in its place",
                 exc,
             )
         self._damage_told = True

@@ -204,7 +204,7 @@ def test_backups_are_whole_and_few(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for hour in range(backup.KEPT + 5):
         (directory / f"index-20200101T{hour:06d}Z.db").write_bytes(b"x" * 100)
     path = backup.make_backup(database.path, str(tmp_path))
-    assert files.problem_of(path, whole=True) is None
+    assert files.problem_of(path, files.Look.PAGES) is None
     found = backup.backups(str(tmp_path))
     assert (found[0], len(found)) == (path, backup.KEPT)
     assert not (directory / "index.tmp").exists()
@@ -235,3 +235,41 @@ async def test_guides_are_refreshed_where_they_are_older(bench: Workbench) -> No
     (bench.root / ".artstorefs/README.txt").unlink()
     assert refresh_guides(bench.element)
     assert script.read_bytes() == expected
+
+
+def corrupt() -> sqlite3.DatabaseError:
+    exc = sqlite3.DatabaseError("database disk image is malformed")
+    exc.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return exc
+
+
+async def test_damage_that_was_a_read_that_failed_once_costs_nothing(
+    bench: Workbench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SEMANTICS: ELEM-11, DUR-1. SQLite says SQLITE_CORRUPT when pread(2) says EIO."""
+    await bench.write(b"waits", b"on no element")
+    assert bench.archive.database.note_damage(corrupt())
+    for _ in range(2):
+        bench.restart()
+        node = bench.tree.lookup(ROOT_INO, b"waits")
+        assert node is not None
+        assert await bench.content(node) == b"on no element"
+    assert caplog.text.count("all of it reads well now") == 1
+
+
+async def test_index_that_cannot_be_read_once_at_the_start_is_read_again(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SEMANTICS: ELEM-11, DUR-1"""
+    await bench.write(b"waits", b"on no element")
+    connect, failures = files.connect_read_only, [corrupt()]
+
+    def connect_later(path: str) -> sqlite3.Connection:
+        if failures:
+            raise failures.pop()
+        return connect(path)
+
+    monkeypatch.setattr(files, "connect_read_only", connect_later)
+    bench.restart()
+    assert not failures
+    assert bench.tree.lookup(ROOT_INO, b"waits") is not None

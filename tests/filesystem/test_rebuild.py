@@ -45,7 +45,7 @@ async def test_rebuilt_tree_is_the_tree_before(
     assert bench.archive.database.execute("SELECT count(carried) FROM nodes").fetchone() == (0,)
     assert (report.nodes, report.documents, report.problems) == (len(before), len(before) + 1, [])
     assert report.aside is not None
-    assert files.problem_of(report.aside, whole=True) is None
+    assert files.problem_of(report.aside, files.Look.PAGES) is None
     await bench.drain()
     assert bench.archive.log.summary()["intents"] == 0
 

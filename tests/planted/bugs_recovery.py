@@ -3,6 +3,7 @@
 from .bug import Bug
 
 CONTENT = "tests/filesystem/test_content.py::"
+DAMAGED = "tests/filesystem/test_damaged_index.py::"
 POWER_CUT = "tests/filesystem/test_power_cut.py::"
 FINDINGS = "tests/filesystem/test_fsck_findings.py::"
 REBUILD = "tests/filesystem/test_rebuild.py::"
@@ -51,6 +52,15 @@ BUGS = [
             POWER_CUT
             + "test_power_cut_takes_what_was_written_to_a_copy_and_not_what_was_synced_before",
         ),
+    ),
+    Bug(
+        name="index-given-up-for-one-failed-read",
+        what="An index is replaced because a read of it failed once, though all of it is whole.",
+        breaks="promise 2: what was acknowledged is kept",
+        path="artstorefs/state/files.py",
+        old="    return _look_once(path, look) and _look_once(path, look)\n",
+        new="    return _look_once(path, look)\n",
+        caught_by=(DAMAGED + "test_index_that_cannot_be_read_once_at_the_start_is_read_again",),
     ),
     Bug(
         name="older-content-not-kept",
