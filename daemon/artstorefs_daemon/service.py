@@ -76,8 +76,8 @@ class Service:
         archive: Archive,
         mountpoint: str,
         spool_used_bytes: int,
-        transfer: TransferChild,
-        lock_descriptor: int,
+        transfer: TransferChild | None = None,
+        lock_descriptor: int | None = None,
     ) -> None:
         self.archive = archive
         self.mountpoint = mountpoint

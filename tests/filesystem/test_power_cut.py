@@ -261,7 +261,7 @@ async def test_a_checkpoint_that_fails_is_tried_again(
 
     monkeypatch.setattr(bench.archive.database, "log_bytes", lambda: CHECKPOINT_BYTES)
     monkeypatch.setattr(bench.archive.database, "checkpoint", checkpoint)
-    service = Service(bench.archive, "/nowhere", 0, -1)
+    service = Service(bench.archive, "/nowhere", 0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(service._keep_state)
         clock.autojump_threshold = 0.01

@@ -134,7 +134,7 @@ async def test_the_daemon_sums_what_waits_and_goes_on_after_a_full_disk(
     """It looks every other second, reads the file once, and says once why nothing is recorded.
     SEMANTICS: DATA-8, FULL-2"""
     node = await bench.write(b"f", b"content")
-    service = Service(bench.archive, "/nowhere", 0, -1)
+    service = Service(bench.archive, "/nowhere", 0)
     service.contents.sums.load()
     record = bench.archive.changes.contents_summed
     tries: list[float] = []
@@ -162,7 +162,7 @@ async def test_the_daemon_goes_on_after_what_it_did_not_expect(
     bench: Workbench, clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = await bench.write(b"f", b"content")
-    service = Service(bench.archive, "/nowhere", 0, -1)
+    service = Service(bench.archive, "/nowhere", 0)
     service.contents.sums.load()
     once = iter([RuntimeError("a bug")])
     record = bench.archive.changes.contents_summed
