@@ -84,7 +84,7 @@ prepare() {
     choose_python
     wanted="$("$python" -c 'import sys; print(sys.version, sys.base_prefix)')
 $*
-$(cat "$repository"/pyproject.toml "$repository"/daemon/*.py "$repository"/daemon/*/*.[ch] | sha256sum)"
+$(cat "$repository"/pyproject.toml "$repository"/daemon/*.py "$repository"/daemon/*/*.[ch] "$repository"/artstorefs/*/*.c | sha256sum)"
     [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || return 0
 
     log=$(mktemp)

@@ -20,6 +20,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from artstorefs.core.crash_points import crash_point
@@ -27,6 +28,7 @@ from artstorefs.core.errors import StateError, StateFull
 from artstorefs.elements import durable
 from artstorefs.state.reserve import Reserve
 from artstorefs.state.row_sums import add_sum_column
+from artstorefs.state.sqlite_log import gathering_vfs
 
 log = logging.getLogger(__name__)
 
@@ -261,7 +263,7 @@ class Database:
             self._open(path)
 
     def _open(self, path: str) -> None:
-        self.connection = _connect(path)
+        self.connection = _connect(path, gathering_vfs())
         self.execute = self.connection.execute
         version = self.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
@@ -435,9 +437,13 @@ def connect_read_only(path: str) -> sqlite3.Connection:
     return connection
 
 
-def _connect(path: str) -> sqlite3.Connection:
+def _connect(path: str, vfs: str | None = None) -> sqlite3.Connection:
     connection = sqlite3.connect(
-        path, isolation_level=None, timeout=BUSY_TIMEOUT_S, cached_statements=256
+        f"{Path(path).absolute().as_uri()}?vfs={vfs}" if vfs else path,
+        uri=vfs is not None,
+        isolation_level=None,
+        timeout=BUSY_TIMEOUT_S,
+        cached_statements=256,
     )
     execute: Any = connection.execute
     execute(f"PRAGMA page_size = {PAGE_BYTES}")  # of a database that is made now
