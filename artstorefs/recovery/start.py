@@ -27,6 +27,7 @@ from artstorefs.state.earlier_content import forget_deleted, keep_earlier
 from artstorefs.state.index import Copy
 from artstorefs.state.node import ContentState, Node
 from artstorefs.state.spool import SYNCED, parse_spool_name, spool_name
+from artstorefs.state.spool_sums import spool_sum
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +95,8 @@ def _recover_node(archive: Archive, node: Node, unsynced_may_be_lost: bool) -> N
 
 def _keep_earlier(archive: Archive, node: Node, copies: list[Copy]) -> None:
     earlier = [copy for copy in copies if copy.content != node.content]
-    if not earlier:
+    is_summed = spool_sum(archive.database.execute, node.ino, node.content) is not None
+    if not earlier or is_summed:  # what is summed was brought to the disk before
         return
     names = ", ".join(copy.element for copy in earlier)
     log.warning(

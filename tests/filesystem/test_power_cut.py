@@ -334,6 +334,10 @@ async def test_older_content_is_not_kept_after_a_kill_nor_of_what_was_synced(
     await synced_file_that_an_element_has_an_older_content_of(bench)
     bench.restart(power_cut=True)
     await bench.drain()
+    await overwritten(bench)
+    await bench.sum_waiting()
+    bench.restart(power_cut=True)
+    await bench.drain()
     assert quarantined(bench) == {}
 
 
