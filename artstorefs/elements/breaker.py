@@ -58,8 +58,6 @@ class BreakerView:
     """Until the next call is the trial, 0 if it is due; None unless it is open."""
     reason: str
     """Of the failure that has opened it, "" when closed."""
-    refused: int
-    """Calls that were not made, from the beginning on."""
 
 
 class Breaker:
@@ -75,7 +73,6 @@ class Breaker:
         self._pause_s = PAUSE_FIRST_S
         self._due_s = 0.0
         self._trial = 0
-        self._refused = 0
 
     def begin(self, now_s: float) -> Permit | None:
         """The permit to make a call; None if it is refused: it fails at once, see `reason`."""
@@ -86,7 +83,6 @@ class Breaker:
                 self._state = BreakerState.HALF_OPEN
                 self._trial += 1
                 return Permit(self._trial)
-            self._refused += 1
             return None
 
     def answered(self, now_s: float) -> None:
@@ -149,7 +145,6 @@ class Breaker:
                 for_s=max(0.0, now_s - self._since_s),
                 trial_in_s=max(0.0, self._due_s - now_s) if is_open else None,
                 reason=self._reason,
-                refused=self._refused,
             )
 
     def _is_trial(self, permit: Permit) -> bool:

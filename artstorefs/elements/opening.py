@@ -15,7 +15,7 @@ from artstorefs.elements.identified import IdentifiedElement
 from artstorefs.elements.interface import IN_PLACE, OVER_A_NETWORK, Element
 from artstorefs.elements.local import LocalElement
 
-_CAPABILITIES = {"local": IN_PLACE, "s3": OVER_A_NETWORK}
+CAPABILITIES = {"local": IN_PLACE, "s3": OVER_A_NETWORK}
 
 
 def open_element(
@@ -72,7 +72,7 @@ def identified_element(
         id=configuration.id,
         kind=configuration.kind,
         place=configuration.place,
-        capabilities=_CAPABILITIES[configuration.kind],
+        capabilities=CAPABILITIES[configuration.kind],
         archive_id=archive_id,
         require=require,
     )
