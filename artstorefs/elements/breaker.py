@@ -24,9 +24,10 @@ FAILURES = 5
 """In a row: more than the threads that may all be reading the one object that a server fails at."""
 
 PAUSE_FIRST_S = 1.0
-PAUSE_LIMIT_S = 20.0
-"""Pauses double from the first to the limit: a server that is there again is noticed, by the
-question for its room that comes every five seconds, within half a minute."""
+PAUSE_LIMIT_S = 15.0
+"""Pauses double from the first to the limit, which is short, because who reads meanwhile gets an
+error and a trial costs the server one request: one that is there again is noticed within half a
+minute, if by nobody else then by the question for its room that comes every five seconds."""
 
 JITTER = (0.75, 1.25)
 """Pauses are as much shorter or longer, so that not all clients come back together."""

@@ -1,5 +1,6 @@
 """A server that fails is left alone by all that use it, and asked again by one of them."""
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ import pytest
 
 from artstorefs.core.errors import ElementDenied, ElementUnavailable, ObjectAbsent
 from artstorefs.elements import breaker as breaker_module
-from artstorefs.elements.breaker import FAILURES
+from artstorefs.elements.breaker import FAILURES, Breaker
 from artstorefs.elements.counted import CountedElement
 from artstorefs.elements.gauges import Gauges
 from artstorefs.elements.interface import ARCHIVE_KEY
@@ -187,6 +188,25 @@ def test_while_one_makes_the_trial_all_others_are_refused(bucket: Bucket) -> Non
     trial.join()
     assert found == [b"{}"]
     assert bucket.state == "closed"
+
+
+def test_refused_is_never_absent_also_where_nothing_was_ever_seen(
+    moto_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SEMANTICS: ELEM-19"""
+    monkeypatch.setattr(breaker_module, "PAUSE_FIRST_S", 3600.0)
+    with socket.socket() as bound:  # nobody listens there
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        settings = moto_server.settings(endpoint=url)
+        breaker = Breaker(time.monotonic())
+        element = S3Element("bucket1", settings, breaker=breaker)
+        with pytest.raises(ElementUnavailable, match=r"check endpoint and network$"):
+            element.stat(DOCUMENT)
+        for call in (element.stat, element.open_read, lambda key: element.read(key, 0, 1)):
+            with pytest.raises(ElementUnavailable, match="asked again in"):
+                call(DOCUMENT)
+        element.close()
 
 
 def test_answer_that_never_comes_opens_too(server: Server, proxy: Proxy) -> None:
