@@ -64,8 +64,15 @@ class BreakerView:
 class Breaker:
     """`begin` before a call, and then `answered`, `failed` or `abandoned`."""
 
-    def __init__(self, now_s: float = 0.0, chance: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        now_s: float = 0.0,
+        chance: random.Random | None = None,
+        failures: float = FAILURES,
+    ) -> None:
+        """Closed. `failures`: after how many in a row it opens, infinity for silence alone."""
         self._lock = threading.Lock()
+        self._failures_max = failures
         self._chance = chance or random.Random()
         self._state = BreakerState.CLOSED
         self._since_s = now_s
@@ -111,7 +118,7 @@ class Breaker:
         with self._lock:
             if self._state is BreakerState.CLOSED:
                 self._failures += 1
-                if is_silent or self._failures >= FAILURES:
+                if is_silent or self._failures >= self._failures_max:
                     self._since_s = now_s
                     self._open(now_s, reason, not_before_s)
             elif self._is_trial(permit):

@@ -1,9 +1,12 @@
 """From the keys of an `[[element]]` table to an S3 element."""
 
+import math
+import time
 from dataclasses import replace
 from typing import Any, Final
 
 from artstorefs.core.configuration import ElementConfiguration
+from artstorefs.elements.breaker import Breaker
 from artstorefs.elements.gauges import Gauges
 from artstorefs.elements.s3 import S3Element
 from artstorefs.elements.s3_connection import S3Settings
@@ -55,11 +58,16 @@ def open_s3_element(
     )
     if for_readers or briefly:
         settings = replace(settings, **(BRIEFLY if briefly else FOR_READERS))
-    gauges = gauges or Gauges()
     return S3Element(
         configuration.id,
         settings,
         capacity_bytes=configuration.capacity,
-        breaker=None if briefly else gauges.breaker,
-        requested=gauges.counters.requested,
+        breaker=None if briefly else gauges.breaker if gauges else _breaker_of_a_tool(),
+        requested=gauges.counters.requested if gauges else None,
     )
+
+
+def _breaker_of_a_tool() -> Breaker:
+    """Who looks at every object asks for each: those that the server fails at say nothing of the
+    others. One that does not answer at all need not be waited for with each."""
+    return Breaker(time.monotonic(), failures=math.inf)

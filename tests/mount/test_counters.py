@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from ..harness import MountedArchive, wait_for_end
-from ..s3.conftest import wait_until
+from ..harness import MountedArchive, wait_for_end, wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from ..harness import MountedArchive
-from .conftest import wait_until
+from ..harness import MountedArchive, wait_until
 from .proxy import Answer, Proxy
 from .servers import BUCKET, Server
 

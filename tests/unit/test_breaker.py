@@ -1,5 +1,6 @@
 """Each transition of the table in `artstorefs/elements/breaker.py`; time is a number here."""
 
+import math
 import random
 import threading
 
@@ -55,6 +56,15 @@ def test_closed_opens_with_so_many_failures_in_a_row() -> None:
 
 def test_closed_opens_at_once_when_nothing_answered() -> None:
     assert opened().begin(100.1) is None
+
+
+def test_of_a_tool_opens_for_silence_alone() -> None:
+    breaker = Breaker(failures=math.inf)
+    for _ in range(100):
+        breaker.failed(begun(breaker, 0.0), 0.0, WHY)
+    assert breaker.view(0.0).state == "closed"
+    breaker.failed(begun(breaker, 0.0), 0.0, WHY, is_silent=True)
+    assert breaker.begin(0.1) is None
 
 
 def test_refused_says_why_and_when_it_is_tried_again() -> None:
