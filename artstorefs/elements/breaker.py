@@ -41,6 +41,10 @@ class BreakerState(enum.Enum):
     HALF_OPEN = "half-open"
 
 
+class CallRefused(Exception):
+    """The failure that has opened the breaker and when the element is tried again, in one line."""
+
+
 @dataclass(frozen=True, slots=True)
 class Permit:
     """What a call has to have; `trial` is 0 for an ordinary one."""
@@ -82,8 +86,8 @@ class Breaker:
         self._due_s = 0.0
         self._trial = 0
 
-    def begin(self, now_s: float) -> Permit | None:
-        """The permit to make a call; None if it is refused: it fails at once, see `reason`."""
+    def begin(self, now_s: float) -> Permit:
+        """The permit to make a call. Raises `CallRefused`: it is not to be made now."""
         with self._lock:
             if self._state is BreakerState.CLOSED:
                 return Permit(0)
@@ -91,7 +95,7 @@ class Breaker:
                 self._state = BreakerState.HALF_OPEN
                 self._trial += 1
                 return Permit(self._trial)
-            return None
+            raise CallRefused(self._why_refused(now_s))
 
     def answered(self, now_s: float) -> None:
         """A call has been answered: the server is there."""
@@ -137,13 +141,6 @@ class Breaker:
             self._pause_s = PAUSE_FIRST_S
             self._due_s = now_s
 
-    def why_refused(self, now_s: float) -> str:
-        """The failure that has opened it and when it is tried again, in one line."""
-        view = self.view(now_s)
-        if view.trial_in_s is None:
-            return f"{view.reason}; just being asked again"
-        return f"{view.reason}; asked again in {view.trial_in_s:.0f} s"
-
     def view(self, now_s: float) -> BreakerView:
         """What it is like now."""
         with self._lock:
@@ -154,6 +151,11 @@ class Breaker:
                 trial_in_s=max(0.0, self._due_s - now_s) if is_open else None,
                 reason=self._reason,
             )
+
+    def _why_refused(self, now_s: float) -> str:
+        if self._state is BreakerState.HALF_OPEN:
+            return f"{self._reason}; just being asked again"
+        return f"{self._reason}; asked again in {self._due_s - now_s:.0f} s"
 
     def _is_trial(self, permit: Permit) -> bool:
         return self._state is BreakerState.HALF_OPEN and permit.trial == self._trial

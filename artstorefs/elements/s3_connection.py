@@ -19,7 +19,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.loaders import create_loader
 
-from artstorefs.elements.breaker import Breaker
+from artstorefs.elements.breaker import Breaker, CallRefused
 from artstorefs.elements.s3_errors import (
     EXPECTED,
     RETRIED,
@@ -128,9 +128,10 @@ class S3Connection:
         breaker = self._breaker
         if breaker is None:
             return self._attempt(request, self.settings.attempts)
-        permit = breaker.begin(time.monotonic())
-        if permit is None:
-            raise S3Trouble(Trouble.LEFT_ALONE, breaker.why_refused(time.monotonic()))
+        try:
+            permit = breaker.begin(time.monotonic())
+        except CallRefused as exc:
+            raise S3Trouble(Trouble.LEFT_ALONE, str(exc)) from None
         try:
             answer = self._attempt(request, 1 if permit.trial else self.settings.attempts)
         except S3Trouble as exc:

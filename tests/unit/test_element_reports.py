@@ -56,9 +56,7 @@ def test_breaker_is_told_with_times_of_the_clock_on_the_wall() -> None:
         "next_trial": None,
         "reason": None,
     }
-    permit = breaker.begin(160.0)
-    assert permit is not None
-    breaker.failed(permit, 160.0, "no connection", is_silent=True, not_before_s=20.0)
+    breaker.failed(breaker.begin(160.0), 160.0, "no connection", is_silent=True, not_before_s=20.0)
     reports.take_gauges(gauges(Counters(), breaker, 165.0))
     assert reports.breaker("main") == {
         "state": "open",
