@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,14 @@ class MountedArchive:
             if document["original_filename"] == name:
                 return document
         raise AssertionError(f"no attr.json of {name}")
+
+
+def wait_until(is_so: Callable[[], bool], limit_s: float = 60) -> None:
+    """Until it is so; a minute is more than anything here takes."""
+    deadline = time.monotonic() + limit_s
+    while not is_so():
+        assert time.monotonic() < deadline, "it does not get there"
+        time.sleep(0.01)
 
 
 def wait_for_end(pid: int, limit_s: float = 30) -> None:

@@ -8,23 +8,46 @@ from collections.abc import Callable, Iterable
 from uuid import UUID
 
 from artstorefs.core.configuration import ElementConfiguration
+from artstorefs.core.errors import ElementError
+from artstorefs.elements.counted import CountedElement
+from artstorefs.elements.gauges import Gauges
 from artstorefs.elements.identified import IdentifiedElement
 from artstorefs.elements.interface import IN_PLACE, OVER_A_NETWORK, Element
 from artstorefs.elements.local import LocalElement
 
-_CAPABILITIES = {"local": IN_PLACE, "s3": OVER_A_NETWORK}
+CAPABILITIES = {"local": IN_PLACE, "s3": OVER_A_NETWORK}
 
 
 def open_element(
-    configuration: ElementConfiguration, *, for_readers: bool = False, briefly: bool = False
+    configuration: ElementConfiguration,
+    *,
+    for_readers: bool = False,
+    briefly: bool = False,
+    gauges: Gauges | None = None,
 ) -> Element:
     """One element. `ElementUnavailable` if a local one is not there; one over a network is asked
     nothing here, and fails at its first use; after less time `for_readers`, who wait for it, and
-    after some seconds if it is asked `briefly`."""
+    after some seconds, and whatever the breaker says, if it is asked `briefly`. With `gauges` its
+    calls are counted there, and it has the breaker of these."""
+    if gauges is None:
+        return _open(configuration, for_readers, briefly, None)
+    try:
+        element = _open(configuration, for_readers, briefly, gauges)
+    except ElementError as exc:
+        gauges.counters.failed(exc)
+        raise
+    return CountedElement(element, gauges.counters)
+
+
+def _open(
+    configuration: ElementConfiguration, for_readers: bool, briefly: bool, gauges: Gauges | None
+) -> Element:
     if configuration.kind == "s3":
         from artstorefs.elements.s3_opening import open_s3_element
 
-        return open_s3_element(configuration, for_readers=for_readers, briefly=briefly)
+        return open_s3_element(
+            configuration, for_readers=for_readers, briefly=briefly, gauges=gauges
+        )
     path = str(configuration.path)
     return LocalElement(configuration.id, path, capacity_bytes=configuration.capacity)
 
@@ -40,15 +63,16 @@ def identified_element(
     require: Callable[[], None] | None = None,
     *,
     for_readers: bool = False,
+    gauges: Gauges | None = None,
 ) -> Element:
     """One element of an archive, opened and checked to be that at its first use, if `require` lets
     it be used. Asks nothing here."""
     return IdentifiedElement(
-        lambda: open_element(configuration, for_readers=for_readers),
+        lambda: open_element(configuration, for_readers=for_readers, gauges=gauges),
         id=configuration.id,
         kind=configuration.kind,
         place=configuration.place,
-        capabilities=_CAPABILITIES[configuration.kind],
+        capabilities=CAPABILITIES[configuration.kind],
         archive_id=archive_id,
         require=require,
     )

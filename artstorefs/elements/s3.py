@@ -41,6 +41,7 @@ from artstorefs.core.errors import (
     ObjectExists,
 )
 from artstorefs.elements import s3_multipart
+from artstorefs.elements.breaker import Breaker
 from artstorefs.elements.interface import (
     ARCHIVE_KEY,
     OVER_A_NETWORK,
@@ -92,14 +93,23 @@ class S3Element:
     kind = "s3"
     capabilities = OVER_A_NETWORK
 
-    def __init__(self, id: str, settings: S3Settings, *, capacity_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        id: str,
+        settings: S3Settings,
+        *,
+        capacity_bytes: int | None = None,
+        breaker: Breaker | None = None,
+        requested: Callable[[str], None] | None = None,
+    ) -> None:
         """Asks nothing of the server: an unreachable element opens and fails at its first use.
 
-        `capacity_bytes` is what the archive may use; a bucket itself tells no size.
+        `capacity_bytes` is what the archive may use; a bucket itself tells no size. `breaker` and
+        `requested` are as `S3Connection` has them.
         """
         self.id = id
         self._settings = settings
-        self._connection = S3Connection(settings)
+        self._connection = S3Connection(settings, breaker, requested)
         self._capacity_bytes = capacity_bytes
         self._staged = Staged()
         self._barrier_lock = threading.Lock()

@@ -1,8 +1,9 @@
 """Requests to one bucket: how it is reached, with what patience, and what its failures mean.
 
 The one place that retries: botocore's own retries are off, because they do not honour Retry-After
-and do not cover the body of an answer. Safe to use from many threads, and after a fork: each
-process has a client of its own, since two must not share a connection.
+and do not cover the body of an answer. A server that does not answer in spite of them is left alone
+for a while, as the breaker of the element says (`breaker.py`). Safe to use from many threads, and
+after a fork: each process has a client of its own, since two must not share a connection.
 """
 
 import os
@@ -18,7 +19,15 @@ import botocore.session
 from botocore.config import Config
 from botocore.loaders import create_loader
 
-from artstorefs.elements.s3_errors import EXPECTED, RETRIED, S3Trouble, Trouble, trouble_of
+from artstorefs.elements.breaker import Breaker, CallRefused
+from artstorefs.elements.s3_errors import (
+    EXPECTED,
+    RETRIED,
+    UNAVAILABLE,
+    S3Trouble,
+    Trouble,
+    trouble_of,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -71,9 +80,6 @@ class S3Settings:
     attempts: int = 5
     pause_s: float = 0.2
     pause_limit_s: float = 10.0
-    rest_s: float = 5.0
-    """How long a server is left alone that has answered none of the attempts at one request: each
-    file of a large batch would wait as long as the first, and all others behind them."""
 
     @property
     def where(self) -> str:
@@ -95,41 +101,68 @@ class S3Settings:
 class S3Connection:
     """Requests to the bucket of one element."""
 
-    def __init__(self, settings: S3Settings) -> None:
+    def __init__(
+        self,
+        settings: S3Settings,
+        breaker: Breaker | None = None,
+        requested: Callable[[str], None] | None = None,
+    ) -> None:
+        """Without a breaker every request is made. `requested` is told the name of the operation
+        of each attempt at a request, as the S3 API reference has it."""
         self.settings = settings
+        self._breaker = breaker
+        self._requested = requested
         self._lock = threading.Lock()
         self._client: S3Client | None = None
         self._pid = 0
         self._random = random.Random()
-        self._failed: S3Trouble | None = None
-        self._rest_until = 0.0
 
     def run(self, request: Callable[["S3Client"], _Answer]) -> _Answer:
         """The answer to a request that may be repeated; blocks. Raises `S3Trouble`.
 
         `request` reads the body as well, if it wants one, so that a body that is cut off is asked
         for again. Pauses grow, with as much chance in them as there is pause, so that many clients
-        that failed together do not come back together. A server that answered none is then
-        left alone for `rest_s`, and what is asked meanwhile fails in the same way.
+        that failed together do not come back together. What an open breaker refuses fails at once,
+        as `Trouble.LEFT_ALONE`; its trial is one attempt, for which nobody waits long.
         """
+        breaker = self._breaker
+        if breaker is None:
+            return self._attempt(request, self.settings.attempts)
+        try:
+            permit = breaker.begin(time.monotonic())
+        except CallRefused as exc:
+            raise S3Trouble(Trouble.LEFT_ALONE, str(exc)) from None
+        try:
+            answer = self._attempt(request, 1 if permit.trial else self.settings.attempts)
+        except S3Trouble as exc:
+            if exc.trouble in UNAVAILABLE:
+                breaker.failed(
+                    permit,
+                    time.monotonic(),
+                    exc.reason,
+                    is_silent=exc.trouble is Trouble.SILENT,
+                    not_before_s=exc.retry_after_s,
+                )
+            else:
+                breaker.answered(time.monotonic())
+            raise
+        except BaseException:
+            breaker.abandoned(permit)
+            raise
+        breaker.answered(time.monotonic())
+        return answer
+
+    def _attempt(self, request: Callable[["S3Client"], _Answer], attempts: int) -> _Answer:
         settings = self.settings
-        failed = self._failed
-        if failed is not None and time.monotonic() < self._rest_until:
-            raise S3Trouble(failed.trouble, failed.reason)
         pause_s = settings.pause_s
-        for left in range(settings.attempts - 1, -1, -1):
+        for left in range(attempts - 1, -1, -1):
             try:
-                answer = request(self._get_client())
-                self._failed = None
-                return answer
+                return request(self._get_client())
             except EXPECTED as exc:
                 trouble = trouble_of(exc, settings.where)
                 if trouble.trouble is Trouble.CREDENTIALS:
                     self._forget_client()  # the next request reads the credentials anew
                 if trouble.trouble not in RETRIED or left == 0:
-                    if trouble.trouble is Trouble.SILENT:
-                        self._rest_until = time.monotonic() + settings.rest_s
-                        self._failed = trouble
                     raise trouble from exc
             time.sleep(max(trouble.retry_after_s, pause_s * self._random.uniform(0.5, 1.0)))
             pause_s = min(pause_s * 2, settings.pause_limit_s)
@@ -142,6 +175,10 @@ class S3Connection:
             if client is not None and self._pid == os.getpid():
                 client.close()
 
+    def _tell_request(self, event_name: str, **_: Any) -> None:
+        if self._requested is not None:
+            self._requested(event_name.rpartition(".")[2])
+
     def _forget_client(self) -> None:
         # Not closed: other threads may be using it.
         with self._lock:
@@ -151,6 +188,7 @@ class S3Connection:
         with self._lock:
             if self._client is None or self._pid != os.getpid():
                 self._client = _make_client(self.settings)
+                self._client.meta.events.register("before-send.s3", self._tell_request)
                 self._pid = os.getpid()
             return self._client
 

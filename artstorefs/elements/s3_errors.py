@@ -45,6 +45,7 @@ class Trouble(enum.Enum):
     RANGE = "the range begins behind the end of the object"
     PASSING = "the server or the way to it fails for a moment; try again"
     SILENT = "no answer comes; try again, and then leave the server alone for a while"
+    LEFT_ALONE = "it was not asked, because it has failed shortly before"
     GARBLED = "what arrived is not what was sent; try again"
     UNREACHABLE = "the element as a whole cannot be used; trying again at once does not help"
     CREDENTIALS = "the element as a whole refuses us; a person must act"
@@ -54,6 +55,9 @@ class Trouble(enum.Enum):
 
 
 RETRIED: Final = frozenset({Trouble.PASSING, Trouble.SILENT, Trouble.GARBLED})
+
+UNAVAILABLE: Final = frozenset({Trouble.PASSING, Trouble.SILENT, Trouble.UNREACHABLE})
+"""What speaks against asking further; everything else is the answer of a server that is there."""
 
 RETRY_AFTER_LIMIT_S: Final = 30.0
 """A server that asks for longer is left alone by failing: the transfer tries again later."""

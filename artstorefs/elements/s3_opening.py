@@ -1,9 +1,13 @@
 """From the keys of an `[[element]]` table to an S3 element."""
 
+import math
+import time
 from dataclasses import replace
 from typing import Any, Final
 
 from artstorefs.core.configuration import ElementConfiguration
+from artstorefs.elements.breaker import Breaker
+from artstorefs.elements.gauges import Gauges
 from artstorefs.elements.s3 import S3Element
 from artstorefs.elements.s3_connection import S3Settings
 
@@ -13,22 +17,25 @@ FOR_READERS: Final[dict[str, Any]] = {
     "attempts": 3,
 }
 """A program that reads has to be told in a bounded time: three attempts, each of which gives up a
-connection on which nothing has come for a quarter of a minute, and then a rest."""
+connection on which nothing has come for a quarter of a minute."""
 
 BRIEFLY: Final[dict[str, Any]] = {
     "connect_timeout_s": 5.0,
     "read_timeout_s": 5.0,
     "attempts": 2,
-    "rest_s": 0.0,
 }
 """For the question whether it is there, which is asked again soon, or by a person who waits."""
 
 
 def open_s3_element(
-    configuration: ElementConfiguration, *, for_readers: bool = False, briefly: bool = False
+    configuration: ElementConfiguration,
+    *,
+    for_readers: bool = False,
+    briefly: bool = False,
+    gauges: Gauges | None = None,
 ) -> S3Element:
     """The element of a table of kind "s3". Asks nothing of the server. `for_readers`: with less
-    patience; `briefly`: with next to none."""
+    patience; `briefly`: with next to none, and whatever the breaker of `gauges` says."""
     assert configuration.bucket is not None
     credentials, ca_bundle = configuration.credentials_file, configuration.ca_bundle
     settings = S3Settings(
@@ -51,4 +58,16 @@ def open_s3_element(
     )
     if for_readers or briefly:
         settings = replace(settings, **(BRIEFLY if briefly else FOR_READERS))
-    return S3Element(configuration.id, settings, capacity_bytes=configuration.capacity)
+    return S3Element(
+        configuration.id,
+        settings,
+        capacity_bytes=configuration.capacity,
+        breaker=None if briefly else gauges.breaker if gauges else _breaker_of_a_tool(),
+        requested=gauges.counters.requested if gauges else None,
+    )
+
+
+def _breaker_of_a_tool() -> Breaker:
+    """Who looks at every object asks for each: those that the server fails at say nothing of the
+    others. One that does not answer at all need not be waited for with each."""
+    return Breaker(time.monotonic(), failures=math.inf)

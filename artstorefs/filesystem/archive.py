@@ -11,6 +11,7 @@ from uuid import UUID
 
 from artstorefs.core.configuration import ArchiveConfiguration
 from artstorefs.core.modes import ElementMode, Operation, refusal
+from artstorefs.elements.counters import Counters
 from artstorefs.elements.interface import Element
 from artstorefs.filesystem.damage import Damage
 from artstorefs.filesystem.errors import ForbiddenByMode
@@ -46,6 +47,8 @@ class Archive:
     outcomes: Outcomes
     spool: Spool
     elements: Mapping[str, Element]
+    counters: Mapping[str, Counters] = field(default_factory=dict)
+    """Of what this process does with the elements."""
     read_only: bool = False
     damage: Damage = field(default_factory=Damage)
     modes: dict[str, ElementMode] = field(init=False)

@@ -157,7 +157,7 @@ class ControlSocket:
     # ----------------------------------------------------------------------------- methods
 
     async def _status(self, notify: Notify, params: Params) -> dict[str, Any]:
-        return self._service.status()
+        return await self._service.status()
 
     async def _flush(self, notify: Notify, params: Params) -> dict[str, Any]:
         async with aclosing(self._service.flush()) as steps:  # also when the client goes away

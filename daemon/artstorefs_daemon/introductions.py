@@ -10,14 +10,18 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
 from uuid import UUID
 
 from artstorefs.core.configuration import ArchiveConfiguration, ElementConfiguration
 from artstorefs.core.errors import ElementError, ElementUnavailable
 from artstorefs.core.modes import ElementMode, Operation, refusal
+from artstorefs.elements.gauges import Gauges
 from artstorefs.elements.identified import check_identity
 from artstorefs.elements.interface import Element
-from artstorefs.elements.opening import identified_element, open_element
+from artstorefs.elements.opening import CAPABILITIES, identified_element, open_element
 from artstorefs.recovery.layout import refresh_guides
 from artstorefs.recovery.leftovers import remove_leftovers
 
@@ -45,6 +49,7 @@ class Introduction:
     ) -> None:
         self._configuration = configuration
         self._archive_id = archive_id
+        self.gauges = Gauges()
         mode = ElementMode(configuration.mode)
         self._takes_guides = not read_only and not refusal(mode, Operation.CREATE, False)
         self._changed = threading.Condition()
@@ -58,7 +63,7 @@ class Introduction:
     def run(self) -> None:
         """Until the element is introduced."""
         try:
-            element = identified_element(self._configuration, self._archive_id)
+            element = self.open()
             while not self._ask(element):
                 with self._changed:
                     self._changed.wait_for(lambda: self._is_wanted, PAUSE_S)
@@ -67,6 +72,25 @@ class Introduction:
         except Exception:
             log.exception("the transfer process ends because of this")
             os._exit(70)
+
+    def open(
+        self, require: Callable[[], None] | None = None, *, for_readers: bool = False
+    ) -> Element:
+        """The element, if it proves to be that and `require` lets it be used."""
+        return identified_element(
+            self._configuration,
+            self._archive_id,
+            require,
+            for_readers=for_readers,
+            gauges=self.gauges,
+        )
+
+    def report(self) -> dict[str, Any]:
+        """What has been counted, and the state of the breaker, None for one that has no use for
+        it; for `ElementReports.take_gauges`."""
+        is_near = CAPABILITIES[self._configuration.kind].local_path
+        view = None if is_near else asdict(self.gauges.breaker.view(time.monotonic()))
+        return {"counters": self.gauges.counters.counts().to_message(), "breaker": view}
 
     def require(self) -> None:
         """Raise ElementUnavailable unless the element may be used; waits for a moment where its
@@ -111,7 +135,7 @@ class Introduction:
 
     def _failure_of_asking(self) -> ElementError | None:
         try:
-            asked = open_element(self._configuration, briefly=True)
+            asked = open_element(self._configuration, briefly=True, gauges=self.gauges)
             try:
                 check_identity(asked, self._archive_id, self._configuration.place)
             finally:
@@ -136,24 +160,27 @@ class Introductions:
     def __init__(
         self, configuration: ArchiveConfiguration, archive_id: UUID, *, read_only: bool
     ) -> None:
-        self._archive_id = archive_id
-        self._configurations = {one.id: one for one in configuration.elements}
         self._of = {
-            name: Introduction(one, archive_id, read_only=read_only)
-            for name, one in self._configurations.items()
+            one.id: Introduction(one, archive_id, read_only=read_only)
+            for one in configuration.elements
         }
         for introduction in self._of.values():
             threading.Thread(target=introduction.run, daemon=True).start()
 
     def open(self, name: str, *, for_readers: bool = False) -> Element:
         """An element that can be used once it is introduced."""
-        return identified_element(
-            self._configurations[name],
-            self._archive_id,
-            self._of[name].require,
-            for_readers=for_readers,
-        )
+        introduction = self._of[name]
+        return introduction.open(introduction.require, for_readers=for_readers)
 
     def open_all(self) -> dict[str, Element]:
         """All of them, by their ids."""
-        return {name: self.open(name) for name in self._configurations}
+        return {name: self.open(name) for name in self._of}
+
+    def try_now(self) -> None:
+        """Somebody asks: whatever is left alone is asked again by the next call."""
+        for introduction in self._of.values():
+            introduction.gauges.breaker.try_now(time.monotonic())
+
+    def report(self) -> dict[str, dict[str, Any]]:
+        """Of each element what `Introduction.report` says."""
+        return {name: introduction.report() for name, introduction in self._of.items()}

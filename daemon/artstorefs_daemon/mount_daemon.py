@@ -33,6 +33,7 @@ from artstorefs.core.errors import (
 )
 from artstorefs.core.mount_options import MountOptions
 from artstorefs.elements.durable import make_directories_durably
+from artstorefs.elements.gauges import Gauges
 from artstorefs.elements.identified import read_layout
 from artstorefs.elements.interface import ARCHIVE_KEY, Element
 from artstorefs.elements.opening import identified_element, open_element, open_elements
@@ -267,7 +268,11 @@ def open_archive(configuration: ArchiveConfiguration, *, read_only: bool) -> Arc
     reserve = Reserve(state)
     reserve.start()
     root_id = open_index(state, lambda: _open_all(configuration), account)
-    elements = {one.id: identified_element(one, root_id) for one in configuration.elements}
+    gauges = {one.id: Gauges() for one in configuration.elements}
+    elements = {
+        one.id: identified_element(one, root_id, gauges=gauges[one.id])
+        for one in configuration.elements
+    }
     _open_near(elements)
     database = Database(os.path.join(state, INDEX), reserve)
     index = Index(database)
@@ -282,6 +287,7 @@ def open_archive(configuration: ArchiveConfiguration, *, read_only: bool) -> Arc
         outcomes=Outcomes(database, index, intents),
         spool=Spool(os.path.join(state, "spool")),
         elements=elements,
+        counters={name: one.counters for name, one in gauges.items()},
         read_only=read_only,
     )
     if index.node(ROOT_INO) is None:

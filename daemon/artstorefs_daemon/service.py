@@ -12,6 +12,7 @@ from uuid import UUID
 import trio
 
 from artstorefs import __version__
+from artstorefs.core.configuration import ElementConfiguration
 from artstorefs.core.errors import StateError, StateFull
 from artstorefs.filesystem.archive import Archive
 from artstorefs.filesystem.attributes import Attributes, FilesystemSize
@@ -27,7 +28,10 @@ from artstorefs.state.backup import BackupFailed, make_backup, newest_age_s
 from artstorefs.state.database import CHECKPOINT_BYTES
 from artstorefs.state.mending import damage_of, damaged_inos
 from artstorefs.state.node import ContentState, Node
+from artstorefs.state.queues import NO_QUEUE, Queue, queues_or_before
+from artstorefs.transfer.placement import choose_element
 from artstorefs_daemon.callers import in_group
+from artstorefs_daemon.element_reports import timestamp
 from artstorefs_daemon.fuse_library import KernelPassthrough, drop_attributes, pyfuse3
 from artstorefs_daemon.transfer_child import TransferChild
 from artstorefs_daemon.transfer_link import TransferLink
@@ -112,6 +116,7 @@ class Service:
         self._backed_up: tuple[int, ...] | None = None
         self._next_backup = 0.0
         self._closed = trio.Event()
+        self._queues: dict[str | None, Queue] = {}
         self._stale: list[int] = []
         self._stale_added = trio.Event()
         self._files = archive.index.count_nodes()
@@ -327,7 +332,7 @@ class Service:
 
     def filesystem_size(self) -> FilesystemSize:
         """statfs from what the elements last said; never asks one."""
-        capacities = [c for c in self.link.capacities.values() if c.total_bytes is not None]
+        capacities = [c for c in self.link.reports.capacities.values() if c.total_bytes is not None]
         if not capacities:
             return UNKNOWN_SIZE
         return FilesystemSize(
@@ -380,7 +385,7 @@ class Service:
             "path": self.archive.index.path(ino).decode(errors="backslashreplace"),
             "file_id": str(UUID(bytes=file_id)),
             "error": error,
-            "since": None if since_ns is None else _timestamp(since_ns / 1e9),
+            "since": None if since_ns is None else timestamp(since_ns / 1e9),
         }
 
     def _state_errors(self, error: str) -> list[dict[str, Any]]:
@@ -388,16 +393,18 @@ class Service:
         path = str(self.archive.configuration.state_dir)
         return [{"path": path, "file_id": "", "error": error, "since": None}] if error else []
 
-    def status(self) -> dict[str, Any]:
+    async def status(self) -> dict[str, Any]:
         """The answer of the control method `status`; CONTROL.md describes it."""
         configuration = self.archive.configuration
+        path = self.archive.database.path
+        self._queues = await trio.to_thread.run_sync(queues_or_before, path, self._queues)
         return {
             "archive": configuration.name,
             "mountpoint": self.mountpoint,
             "pid": os.getpid(),
             "transfer_pid": self.link.pid,
             "version": __version__,
-            "started_at": _timestamp(self.started_at),
+            "started_at": timestamp(self.started_at),
             "durability": configuration.durability,
             "nodes": self.archive.index.count_nodes(),
             "pending": self.pending(),
@@ -416,12 +423,24 @@ class Service:
                 "limit_bytes": self.read_cache.room.limit_bytes,
             },
             "survey": self.link.last_survey or {"seen": 0},
-            "elements": [self._element_status(element) for element in configuration.elements],
+            "elements": self._elements(),
         }
 
-    def _element_status(self, element: Any) -> dict[str, Any]:
-        capacity = self.link.capacities.get(element.id)
-        error = self.link.element_errors.get(element.id)
+    def _elements(self) -> list[dict[str, Any]]:
+        """What is new to all elements counts for the one that takes new files now."""
+        configured = self.archive.configuration.elements
+        taker = choose_element(configured, self.link.reports.capacities, 0)
+        found = []
+        for element in configured:
+            queue = self._queues.get(element.id, NO_QUEUE)
+            if element.id == taker:
+                queue = queue.plus(self._queues.get(None, NO_QUEUE))
+            found.append(self._element_status(element, queue))
+        return found
+
+    def _element_status(self, element: ElementConfiguration, queue: Queue) -> dict[str, Any]:
+        capacity = self.link.reports.capacities.get(element.id)
+        error = self.link.reports.errors.get(element.id)
         return {
             "id": element.id,
             "kind": element.kind,
@@ -432,6 +451,9 @@ class Service:
             "error": error,
             "total_bytes": capacity.total_bytes if capacity else None,
             "free_bytes": capacity.free_bytes if capacity else None,
+            "queue": {"intents": queue.intents, "oldest_age_s": queue.oldest_age_s(time.time_ns())},
+            "breaker": self.link.reports.breaker(element.id),
+            "counters": self.link.reports.counts(element.id).to_message(),
         }
 
 
@@ -440,7 +462,3 @@ def _invalidate_inode(ino: int) -> None:
         pyfuse3.invalidate_inode(ino, attr_only=True)
     except FileNotFoundError:
         return  # the kernel does not know this inode: nothing is stale
-
-
-def _timestamp(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

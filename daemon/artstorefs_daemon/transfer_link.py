@@ -19,7 +19,6 @@ import trio
 from artstorefs.core.crash_points import crash_point
 from artstorefs.core.errors import StateError
 from artstorefs.core.naming import object_key, record_key
-from artstorefs.elements.interface import Capacity
 from artstorefs.filesystem.archive import Archive
 from artstorefs.filesystem.spool_budget import SpoolBudget
 from artstorefs.state.log import Assignment, Removal
@@ -29,6 +28,7 @@ from artstorefs.transfer.jobs import BatchResult, RemoveJob, StoreJob, batch_mes
 from artstorefs.transfer.placement import choose_element
 from artstorefs.transfer.schedule import Schedule
 from artstorefs_daemon.accounts import account
+from artstorefs_daemon.element_reports import ElementReports
 from artstorefs_daemon.fetch_link import FetchLink
 from artstorefs_daemon.transfer_child import Process, TransferChild, spawn_transfer
 
@@ -83,8 +83,7 @@ class TransferLink:
         self._budget = budget
         self.fetches = FetchLink()
         self.schedule = Schedule(archive.configuration.settle_s)
-        self.capacities: dict[str, Capacity] = {}
-        self.element_errors: dict[str, str] = {}
+        self.reports = ElementReports(archive.counters)
         self.state_error = ""
         self.pid = 0
         self.surveys = 0
@@ -97,7 +96,7 @@ class TransferLink:
         self._hurry = 0
         self._changes = 0
         self._capacity_wanted = trio.Event()
-        self._capacity_answers = 0
+        self._try_now = False
         self._wake = trio.Event()
         self._progress = trio.Event()
         self._sending = trio.Lock()
@@ -156,6 +155,7 @@ class TransferLink:
             finally:
                 await self._end(child.process)
             log.warning("transfer process %d ended; starting another", self.pid)
+            self.reports.process_ended()
             self._batches.clear()
             self.schedule.transfer_process_died(trio.current_time())
             await trio.sleep(RESTART_PAUSE_S)
@@ -307,7 +307,7 @@ class TransferLink:
         configuration = self._archive.configuration
         element = copies[0].element if copies else None
         if element is None:
-            element = choose_element(configuration.elements, self.capacities, node.size)
+            element = choose_element(configuration.elements, self.reports.capacities, node.size)
         if element is None:
             return None
         if is_record:
@@ -321,7 +321,7 @@ class TransferLink:
         """Whether a file that is on its way to an element may still go there; else it goes where
         a new one would, and what it has left there is removed by the log."""
         of_this_id = [one for one in self._archive.configuration.elements if one.id == element]
-        return choose_element(of_this_id, self.capacities, size_bytes) is not None
+        return choose_element(of_this_id, self.reports.capacities, size_bytes) is not None
 
     def _object_key(self, node: Node, taken: set[str]) -> str:
         """A key that no earlier content of this file has: the second in it differs."""
@@ -341,17 +341,20 @@ class TransferLink:
 
     async def _ask_capacity(self) -> None:
         while True:
-            await self._tell({"capacity": True})
+            try_now, self._try_now = self._try_now, False
+            await self._tell({"capacity": True, "try_now": try_now})
             with trio.move_on_after(CAPACITY_INTERVAL_S):
                 await self._capacity_wanted.wait()
             self._capacity_wanted = trio.Event()
 
     async def refresh_capacities(self) -> None:
-        """Ask the elements for their room now; what they said last counts if they do not answer."""
-        answers = self._capacity_answers
+        """Ask the elements for their room now, also those that are left alone because they did not
+        answer; what they said last counts if they do not answer."""
+        times_tried = self.reports.times_tried
+        self._try_now = True
         self._capacity_wanted.set()
         with trio.move_on_after(CAPACITY_INTERVAL_S):
-            while self._capacity_answers == answers:
+            while self.reports.times_tried == times_tried:
                 await self._progress.wait()
 
     # --------------------------------------------------------------------------- receiving
@@ -387,25 +390,18 @@ class TransferLink:
                 await trio.sleep(STATE_PAUSE_S)
 
     def _take(self, message: dict[str, Any]) -> None:
+        if "gauges" in message:
+            self.reports.take_gauges(message.pop("gauges"))
         if "capacity" in message:
-            self._take_capacity(message["capacity"])
+            if self.reports.take_capacities(message):
+                self._returned.set()
         elif "survey" in message:
             self._take_survey(message["survey"])
-        else:
+        elif message:
             self._take_result(BatchResult.from_message(message))
         self._wake.set()
         self._progress.set()
         self._progress = trio.Event()
-
-    def _take_capacity(self, capacities: dict[str, dict[str, Any]]) -> None:
-        self._capacity_answers += 1
-        for element, values in capacities.items():
-            if "error" in values:
-                self.element_errors[element] = values["error"]
-            else:
-                if self.element_errors.pop(element, None):
-                    self._returned.set()
-                self.capacities[element] = Capacity(**values)
 
     def _take_survey(self, found: dict[str, Any]) -> None:
         observed = [Observed(**values) for values in found["observed"]]

@@ -81,8 +81,12 @@ class TransferProcess:
             message = decode(line)
             if "fetch" in message:
                 self._fetching.request(*fetch_of(message))
-            else:
-                self._messages.put(message)
+                continue
+            if "capacity" in message:
+                if message["try_now"]:
+                    self._introductions.try_now()
+                self._report({})  # at once: the workers may all be waiting for a server
+            self._messages.put(message)
 
     def _open_for_readers(self, element_id: str) -> Element:
         return self._introductions.open(element_id, for_readers=True)
@@ -105,7 +109,7 @@ class TransferProcess:
         )
         while message := self._messages.get():
             try:
-                self._send(self._answer(message, carrier, elements))
+                self._report(self._answer(message, carrier, elements))
             except ConnectionError:
                 os._exit(0)  # the mount process has ended, and nobody waits for an answer
             except OSError as exc:
@@ -134,13 +138,19 @@ class TransferProcess:
         self, message: dict[str, Any], carrier: Carrier, elements: dict[str, Element]
     ) -> dict[str, Any]:
         if "capacity" in message:
-            return {"capacity": self._capacities(elements)}
+            return {"capacity": self._capacities(elements), "tried": message["try_now"]}
         if "survey" in message:
             with closing(self._reader()) as reader:
                 return {"survey": as_message(survey(elements, reader, account))}
         store = [StoreJob(**values) for values in message["store"]]
         remove = [RemoveJob(**values) for values in message["remove"]]
         return carrier.carry(message["batch"], store, remove).to_message()
+
+    def _report(self, message: dict[str, Any]) -> None:
+        """Send it, with what has been counted by now."""
+        with self._sending:  # what is counted later must not arrive earlier
+            gauges = self._introductions.report()
+            self._connection.sendall(encode({**message, "gauges": gauges}))
 
     def _send(self, message: dict[str, Any]) -> None:
         with self._sending:

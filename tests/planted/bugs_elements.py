@@ -6,6 +6,7 @@ DURABLE = "tests/unit/test_durable.py::"
 LOCAL = "tests/unit/test_local_element.py::"
 LINKED = "tests/unit/test_elements.py::TestLocalByLink::"
 FAILURES = "tests/unit/test_local_element_failures.py::"
+BREAKER = "tests/unit/test_breaker.py::"
 
 BUGS = [
     Bug(
@@ -153,6 +154,42 @@ BUGS = [
         caught_by=(
             LOCAL + "test_another_archive_document_makes_it_unavailable_and_untouched",
             LOCAL + "test_archive_document_changed_while_something_is_staged_fails_the_barrier",
+        ),
+    ),
+    Bug(
+        name="every-call-is-a-trial",
+        what="Once the pause is over, all who wait ask the server that has failed, and not one.",
+        breaks="SEMANTICS ELEM-19: one attempt at one request is the trial",
+        path="artstorefs/elements/breaker.py",
+        old="                self._state = BreakerState.HALF_OPEN\n",
+        new="",
+        caught_by=(
+            BREAKER + "test_one_trial_after_the_pause_and_its_answer_closes",
+            BREAKER + "test_of_many_threads_one_makes_the_trial",
+        ),
+    ),
+    Bug(
+        name="refused-taken-for-absent",
+        what="What an open breaker refuses is told as if the server had said that it has nothing.",
+        breaks="promise 5, lesson 19: unreachable is never absent",
+        path="artstorefs/elements/s3_connection.py",
+        old="            raise S3Trouble(Trouble.LEFT_ALONE, ",
+        new="            raise S3Trouble(Trouble.ABSENT, ",
+        caught_by=(
+            "tests/s3/test_s3_breaker.py::"
+            "test_refused_is_never_absent_also_where_nothing_was_ever_seen",
+        ),
+    ),
+    Bug(
+        name="counters-lost-with-a-process",
+        what="What a transfer process has counted goes with it.",
+        breaks="SEMANTICS ELEM-20: the counters survive transfer processes",
+        path="daemon/artstorefs_daemon/element_reports.py",
+        old="            self._ended[element] = self._ended.get(element, NOTHING).plus(counts)\n",
+        new="            self._ended[element] = self._ended.get(element, NOTHING)\n",
+        caught_by=(
+            "tests/unit/test_element_reports.py::"
+            "test_totals_are_those_of_all_transfer_processes_and_of_the_mount_process",
         ),
     ),
     Bug(

@@ -1,8 +1,7 @@
 """S3 servers for the tests of this folder: one of each kind for each process of a test run, and
 archives that are mounted on the real one."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -68,10 +67,3 @@ def archive(
     yield made.start()
     bucket_proxy.rule = None
     made.clean_up()
-
-
-def wait_until(is_so: Callable[[], bool], limit_s: float = 60) -> None:
-    deadline = time.monotonic() + limit_s
-    while not is_so():
-        assert time.monotonic() < deadline, "it does not get there"
-        time.sleep(0.01)

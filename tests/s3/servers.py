@@ -69,7 +69,6 @@ class Server:
             "part_size": 5 << 20,
             "attempts": 3,
             "pause_s": 0.01,
-            "rest_s": 0.0,
         }
         return S3Settings(**{**values, **settings})
 

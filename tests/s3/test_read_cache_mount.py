@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from ..harness import MountedArchive, children, wait_for_end
+from ..harness import MountedArchive, children, wait_for_end, wait_until
 from ..limits.disks import Disk
-from .conftest import wait_until
 from .proxy import Hang, Proxy, Request, Spoil
 
 pytestmark = pytest.mark.slow

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ..harness import MountedArchive, children, wait_for_end
+from ..harness import MountedArchive, children, wait_for_end, wait_until
 from ..mount.awkward_tree import make_awkward_tree
 from ..mount.whole_tree import restore, tree_of
-from .conftest import wait_until
 from .proxy import Hang, Proxy, Request, Spoil
 from .servers import BUCKET, Server
 

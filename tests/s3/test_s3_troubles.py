@@ -298,38 +298,6 @@ def test_server_that_never_answers_ends_in_time(server: Server, proxy: Proxy) ->
         S3Element("bucket1", settings).read(DOCUMENT, 0, 10)
 
 
-def test_server_that_failed_is_left_alone_for_a_while(server: Server, proxy: Proxy) -> None:
-    element = S3Element("bucket1", server.settings(endpoint=proxy.url, rest_s=1.0))
-    write(element)
-    proxy.switch_off()
-    with pytest.raises(ElementUnavailable):
-        element.read(DOCUMENT, 0, 10)
-    proxy.rule = None
-    proxy.requests.clear()
-    for call in (lambda: element.read(DOCUMENT, 0, 10), lambda: write(element)):
-        with pytest.raises(ElementUnavailable, match=r"no connection: .*; check endpoint"):
-            call()
-    assert proxy.requests == []
-    time.sleep(1.0)
-    write(element)
-    assert element.read(DOCUMENT, 0, 10) == b"{}"
-    element.close()
-
-
-def test_object_that_the_server_fails_at_does_not_rest_the_others(
-    server: Server, proxy: Proxy
-) -> None:
-    element = S3Element("bucket1", server.settings(endpoint=proxy.url, rest_s=60.0))
-    element.replace(KEY, b"content")
-    element.barrier()
-    failure = Answer(500, "InternalError")
-    proxy.rule = lambda request: failure if request.path.endswith("attr.json") else None
-    with pytest.raises(ElementUnavailable):
-        element.read(DOCUMENT, 0, 10)
-    assert element.read(KEY, 0, 10) == b"content"
-    element.close()
-
-
 def test_address_that_swallows_packets_ends_in_time(moto_server: Server) -> None:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))

@@ -14,8 +14,7 @@ import pytest
 
 from artstorefs.core.archive_record import parse_archive_record
 
-from ..harness import MountedArchive
-from .conftest import wait_until
+from ..harness import MountedArchive, wait_until
 from .proxy import Proxy
 from .servers import BUCKET, SECRET_KEY, Server, credentials_in
 

@@ -52,9 +52,22 @@ STATUS = {
             "error": None,
             "total_bytes": 1 << 40,
             "free_bytes": None,
+            "queue": {"intents": 3, "oldest_age_s": 4.2},
+            "breaker": None,
+            "counters": {
+                "calls": {
+                    "put": {"count": 1200, "total_s": 1.5, "max_s": 0.5},
+                    "stat": {"count": 34, "total_s": 0.1, "max_s": 0.1},
+                },
+                "sent_bytes": 3 << 20,
+                "received_bytes": 512,
+                "errors": {"ObjectAbsent": 20, "ElementFull": 2},
+                "requests": {},
+            },
         }
     ],
 }
+"""What the daemon answers; one of an earlier release has less of an element."""
 
 
 @pytest.fixture
@@ -179,6 +192,48 @@ def test_status_of_an_element_that_is_away() -> None:
     away = {**element, "state": "unavailable", "error": error}
     text = "\n".join(describe({**STATUS, "elements": [away]}))
     assert f"\nunavailable, and asked again until it is there:\n  {error}\n" in text
+
+
+def test_status_says_what_passed_and_what_waits_for_each_element() -> None:
+    (element,) = STATUS["elements"]
+    text = "\n".join(describe(STATUS))
+    passed = "1,234 calls, 2 failed, 3MiB sent, 512B received"
+    assert f"\nsince the mount:\n  main  {passed}, 3 changes wait, the oldest 4 s old\n" in text
+    assert "because it has failed" not in text
+    counters = {**element["counters"], "requests": {"PutObject": 2000, "HeadObject": 34}}
+    far = {
+        **element,
+        "counters": counters,
+        "queue": {"intents": 0, "oldest_age_s": None},
+        "breaker": {"state": "closed", "since": "T", "next_trial": None, "reason": None},
+    }
+    text = "\n".join(describe({**STATUS, "elements": [far]}))
+    assert f"{passed}, nothing waits, 2,034 requests to the server\n" in text
+    assert "because it has failed" not in text
+    earlier = {key: far[key] for key in far.keys() - {"counters", "queue", "breaker"}}
+    assert "since the mount" not in "\n".join(describe({**STATUS, "elements": [earlier]}))
+
+
+@pytest.mark.parametrize(
+    ("state", "next_trial", "words"),
+    [
+        ("open", "2026-01-02T03:05:00Z", "tried again at 2026-01-02T03:05:00Z"),
+        ("half-open", None, "tried now"),
+    ],
+)
+def test_status_of_an_element_that_is_left_alone(
+    state: str, next_trial: str | None, words: str
+) -> None:
+    (element,) = STATUS["elements"]
+    breaker = {
+        "state": state,
+        "since": "2026-01-02T03:04:05Z",
+        "next_trial": next_trial,
+        "reason": "bucket b: no connection",
+    }
+    text = "\n".join(describe({**STATUS, "elements": [{**element, "breaker": breaker}]}))
+    said = f"  main: {state} since 2026-01-02T03:04:05Z, {words}: bucket b: no connection"
+    assert f"\nnot asked for a while, because it has failed:\n{said}\n" in text
 
 
 def test_cache_for_people() -> None:

@@ -28,7 +28,7 @@ class StubService:
         self.flushes = 0
         self.failure: Exception | None = None
 
-    def status(self) -> dict[str, Any]:
+    async def status(self) -> dict[str, Any]:
         if self.failure:
             raise self.failure
         return {"archive": "test"}
@@ -262,7 +262,11 @@ async def test_client_that_does_not_read_is_dropped(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "SEND_LIMIT_S", 0.05)
-    server.service.status = lambda: {"archive": "x" * 4_000_000}  # type: ignore[method-assign]
+
+    async def status() -> dict[str, Any]:
+        return {"archive": "x" * 4_000_000}
+
+    server.service.status = status  # type: ignore[method-assign]
     client = await server.connect()
     await clients_are(server, 1)
     await client.stream.send_all(b'{"id":1,"method":"status"}\n' * 3)

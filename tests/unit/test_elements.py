@@ -2,12 +2,15 @@
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from artstorefs.core.errors import ElementFull, ElementUnavailable
 from artstorefs.elements import durable
+from artstorefs.elements.counted import CountedElement
+from artstorefs.elements.counters import Counters
 from artstorefs.elements.interface import ARCHIVE_KEY
 from artstorefs.elements.local import LocalElement
 from artstorefs.elements.memory import MemoryElement
@@ -64,24 +67,55 @@ class TestLocalFlushEach(ElementConformance):
         yield from _local_rig(tmp_path / "element", tmp_path / "sources")
 
 
+def _memory_rig(tmp_path: Path) -> ElementRig:
+    element = MemoryElement("memory1")
+
+    def crash() -> MemoryElement:
+        element.crash()
+        return element
+
+    def refuse(operation: str, key: str) -> None:
+        raise ElementUnavailable("memory1", key, "is switched off")
+
+    def vanish() -> None:
+        element.before = refuse
+
+    return ElementRig(element, tmp_path, crash, vanish)
+
+
+def _counted_rig(rig: ElementRig) -> ElementRig:
+    """The same with all that the tests call counted."""
+    counters = Counters()
+    return replace(
+        rig,
+        element=CountedElement(rig.element, counters),
+        crash=lambda: CountedElement(rig.crash(), counters),
+    )
+
+
 class TestMemory(ElementConformance):
     """The fake keeps the contract too."""
 
     @pytest.fixture
     def rig(self, tmp_path: Path) -> ElementRig:
-        element = MemoryElement("memory1")
+        return _memory_rig(tmp_path)
 
-        def crash() -> MemoryElement:
-            element.crash()
-            return element
 
-        def refuse(operation: str, key: str) -> None:
-            raise ElementUnavailable("memory1", key, "is switched off")
+class TestCountedMemory(ElementConformance):
+    """Counting changes nothing: streams without a descriptor."""
 
-        def vanish() -> None:
-            element.before = refuse
+    @pytest.fixture
+    def rig(self, tmp_path: Path) -> ElementRig:
+        return _counted_rig(_memory_rig(tmp_path))
 
-        return ElementRig(element, tmp_path, crash, vanish)
+
+class TestCountedLocal(ElementConformance):
+    """Counting changes nothing: streams that are files."""
+
+    @pytest.fixture
+    def rig(self, tmp_path: Path) -> Iterator[ElementRig]:
+        for rig in _local_rig(tmp_path / "element", tmp_path / "sources"):
+            yield _counted_rig(rig)
 
 
 # ----------------------------------------------------------------- what only the fake can do

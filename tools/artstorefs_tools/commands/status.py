@@ -74,6 +74,16 @@ def describe(status: dict[str, Any]) -> Iterator[str]:
     )
     yield ""
     yield from format_table([list(_ELEMENT_COLUMNS), *map(_element_row, status["elements"])])
+    traffic = [_traffic_row(element) for element in status["elements"] if "counters" in element]
+    if traffic:
+        yield ""
+        yield "since the mount:"
+        yield from format_table(traffic, indent="  ")
+    left_alone = [one for one in status["elements"] if _is_left_alone(one.get("breaker"))]
+    if left_alone:
+        yield ""
+        yield "not asked for a while, because it has failed:"
+        yield from (f"  {_describe_breaker(element)}" for element in left_alone)
     unavailable = [element["error"] for element in status["elements"] if element["error"]]
     if unavailable:
         yield ""
@@ -125,6 +135,40 @@ def _element_row(element: dict[str, Any]) -> list[str]:
         room,
         element["path"],
     ]
+
+
+def _traffic_row(element: dict[str, Any]) -> list[str]:
+    """What is to go to an element, and what has passed; absent objects are no failures."""
+    counters, queue = element["counters"], element["queue"]
+    calls = sum(call["count"] for call in counters["calls"].values())
+    failed = sum(count for name, count in counters["errors"].items() if name != "ObjectAbsent")
+    cells = [
+        f"{calls:,} calls",
+        f"{failed:,} failed",
+        f"{format_size(counters['sent_bytes'])} sent",
+        f"{format_size(counters['received_bytes'])} received",
+        _describe_queue(queue),
+    ]
+    if counters["requests"]:
+        cells.append(f"{sum(counters['requests'].values()):,} requests to the server")
+    return [element["id"], ", ".join(cells)]
+
+
+def _describe_queue(queue: dict[str, Any]) -> str:
+    if not queue["intents"]:
+        return "nothing waits"
+    return f"{queue['intents']:,} changes wait, the oldest {queue['oldest_age_s']:.0f} s old"
+
+
+def _is_left_alone(breaker: dict[str, Any] | None) -> bool:
+    return breaker is not None and breaker["state"] != "closed"
+
+
+def _describe_breaker(element: dict[str, Any]) -> str:
+    breaker = element["breaker"]
+    following = f"tried again at {breaker['next_trial']}" if breaker["next_trial"] else "tried now"
+    since = f"{breaker['state']} since {breaker['since']}"
+    return f"{element['id']}: {since}, {following}: {breaker['reason']}"
 
 
 def format_table(rows: list[list[str]], indent: str = "") -> Iterator[str]:

@@ -1,0 +1,63 @@
+"""What waits in the log for each element, and since when.
+
+An intent belongs to the element that it is assigned to, else to the one that has its node already
+(the first by name, as everywhere); what is new to all of them belongs to None until it is assigned.
+A removal belongs to each element that it names.
+"""
+
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+
+from artstorefs.state.database import connect_read_only
+
+_QUEUES = """
+    SELECT element, count(*), min(created_ns) FROM (
+        SELECT id, created_ns, coalesce(
+            CASE WHEN json_valid(data) THEN json_extract(data, '$.element') END,
+            (SELECT min(element) FROM copies WHERE copies.ino = log.ino)
+        ) AS element FROM log WHERE ino IS NOT NULL
+        UNION ALL
+        SELECT DISTINCT log.id, created_ns, json_extract(removed.value, '$[0]')
+        FROM log, json_each(iif(json_valid(data), data, '{}'), '$.remove') AS removed
+        WHERE operation = 'file_delete'
+    ) GROUP BY element
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What one element has still to be told."""
+
+    intents: int = 0
+    oldest_ns: int | None = None
+    """When the oldest was logged, nanoseconds since the epoch."""
+
+    def plus(self, other: "Queue") -> "Queue":
+        """Both together."""
+        times = [one for one in (self.oldest_ns, other.oldest_ns) if one is not None]
+        return Queue(self.intents + other.intents, min(times, default=None))
+
+    def oldest_age_s(self, now_ns: int) -> float | None:
+        """Age of the oldest; None where there is none."""
+        return None if self.oldest_ns is None else max(0.0, (now_ns - self.oldest_ns) / 1e9)
+
+
+NO_QUEUE = Queue()
+
+
+def read_queues(path: str) -> dict[str | None, Queue]:
+    """From the index at `path`, with a connection of its own: for a thread, since it takes some
+    tenths of a second when a hundred thousand intents wait. Raises sqlite3.Error."""
+    with closing(connect_read_only(path)) as connection:
+        rows: list[tuple[str | None, int, int]] = connection.execute(_QUEUES).fetchall()
+    return {element: Queue(count, oldest_ns) for element, count, oldest_ns in rows}
+
+
+def queues_or_before(path: str, before: dict[str | None, Queue]) -> dict[str | None, Queue]:
+    """`read_queues`, or what it was before if the index cannot be read now: `status` has to tell
+    of that, and must not fail for it."""
+    try:
+        return read_queues(path)
+    except sqlite3.Error:
+        return before

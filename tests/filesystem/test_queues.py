@@ -1,0 +1,77 @@
+"""What waits for each element, as `status` tells it."""
+
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+
+from artstorefs.state.index import ROOT_INO
+from artstorefs.state.log import Assignment, Removal
+from artstorefs.state.queues import NO_QUEUE, Queue, queues_or_before, read_queues
+
+from .workbench import ME, Workbench
+
+
+def intents(bench: Workbench) -> dict[str | None, int]:
+    queues = read_queues(bench.archive.database.path)
+    return {element: queue.intents for element, queue in queues.items()}
+
+
+async def test_what_waits_belongs_to_where_it_is_assigned_or_is_already(bench: Workbench) -> None:
+    """SEMANTICS: ELEM-20"""
+    began_ns = time.time_ns()
+    assert intents(bench) == {None: 1}  # the root directory
+    node = await bench.write(b"f", b"content")
+    other = await bench.write(b"g", b"content")
+    assert intents(bench) == {None: 3}
+    oldest_ns = read_queues(bench.archive.database.path)[None].oldest_ns
+    assert oldest_ns is not None
+    assert oldest_ns < began_ns
+    elsewhere = Assignment("elsewhere", "2026/a", node.content, False)
+    bench.archive.outcomes.assign([(node.ino, elsewhere)])
+    assert intents(bench) == {None: 2, "elsewhere": 1}
+    bench.archive.outcomes.assign([(node.ino, Assignment("main", "2026/a", node.content, False))])
+    await bench.drain()
+    assert intents(bench) == {}
+    bench.rename(b"f", b"h")
+    assert intents(bench) == {"main": 2}  # the root directory has changed as well
+    bench.unlink(b"g")
+    assert intents(bench) == {"main": 3}
+    await bench.drain()
+    assert intents(bench) == {}
+    assert bench.archive.index.node(other.ino) is None
+
+
+async def test_removal_belongs_to_each_element_that_it_names_once(bench: Workbench) -> None:
+    archive = bench.archive
+    named = [["far", "a"], ["main", "a"], ["far", "b"]]
+    with archive.database.transaction():
+        for remove in (named, [["far", "c"]], []):
+            archive.log.removal(b"f" * 16, Removal(1 << 40, remove), ME.uid)
+    assert intents(bench) == {None: 1, "far": 2, "main": 1}
+    bench.is_sound = False
+
+
+async def test_damaged_row_is_left_out_and_a_damaged_index_says_what_it_said(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    bench.archive.database.execute("UPDATE log SET data = '{' WHERE ino = ?", (ROOT_INO,))
+    path = bench.archive.database.path
+    assert intents(bench) == {None: 1}
+    before = {"main": Queue(7, 1)}
+    broken = tmp_path / "broken.db"
+    broken.write_bytes(b"no database" * 1000)
+    with pytest.raises(sqlite3.Error):
+        read_queues(str(broken))
+    assert queues_or_before(str(broken), before) is before
+    assert queues_or_before(path, before) == read_queues(path)
+    bench.archive.database.execute("UPDATE log SET data = NULL WHERE ino = ?", (ROOT_INO,))
+
+
+def test_age_is_that_of_the_oldest_of_both() -> None:
+    both = Queue(2, 5_000_000_000).plus(Queue(1, 3_000_000_000)).plus(NO_QUEUE)
+    assert both == Queue(3, 3_000_000_000)
+    assert both.oldest_age_s(4_500_000_000) == 1.5
+    assert both.oldest_age_s(0) == 0.0
+    assert NO_QUEUE.plus(NO_QUEUE).oldest_age_s(1) is None
