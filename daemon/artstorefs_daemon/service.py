@@ -29,7 +29,7 @@ from artstorefs.state.database import CHECKPOINT_BYTES
 from artstorefs.state.mending import damage_of, damaged_inos
 from artstorefs.state.node import ContentState, Node
 from artstorefs.state.queues import NO_QUEUE, Queue, queues_or_before
-from artstorefs.transfer.placement import choose_element
+from artstorefs.transfer.placement import choose_element, room_of
 from artstorefs_daemon.callers import in_group
 from artstorefs_daemon.element_reports import timestamp
 from artstorefs_daemon.fuse_library import KernelPassthrough, drop_attributes, pyfuse3
@@ -451,6 +451,7 @@ class Service:
             "error": error,
             "total_bytes": capacity.total_bytes if capacity else None,
             "free_bytes": capacity.free_bytes if capacity else None,
+            "room": room_of(capacity).value,
             "queue": {"intents": queue.intents, "oldest_age_s": queue.oldest_age_s(time.time_ns())},
             "breaker": self.link.reports.breaker(element.id),
             "counters": self.link.reports.counts(element.id).to_message(),

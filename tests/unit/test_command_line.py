@@ -52,6 +52,7 @@ STATUS = {
             "error": None,
             "total_bytes": 1 << 40,
             "free_bytes": None,
+            "room": "unknown",
             "queue": {"intents": 3, "oldest_age_s": 4.2},
             "breaker": None,
             "counters": {

@@ -4,7 +4,7 @@ import pytest
 
 from artstorefs.core.configuration import ElementConfiguration
 from artstorefs.elements.interface import Capacity
-from artstorefs.transfer.placement import RESERVE_LIMIT_BYTES, choose_element
+from artstorefs.transfer.placement import RESERVE_LIMIT_BYTES, Room, choose_element, room_of
 
 
 def element(name: str, priority: int = 1, mode: str = "edit") -> ElementConfiguration:
@@ -49,3 +49,41 @@ def test_an_element_without_inodes_takes_nothing() -> None:
     capacities = {"a": Capacity(1 << 40, 1 << 40, 1000, 2), "b": Capacity(1 << 40, 1 << 40, 9, 9)}
     assert choose_element(elements, capacities, 1) == "b"
     assert choose_element(elements[:1], capacities, 1) is None
+
+
+TIB, GIB, MIB = 1 << 40, 1 << 30, 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("total", "free_bytes", "room"),
+    [
+        (10 * TIB, 2 * TIB, Room.OK),
+        (10 * TIB, TIB - 1, Room.WARNING),
+        (10 * TIB, TIB // 5, Room.WARNING),
+        (10 * TIB, TIB // 5 - 1, Room.CRITICAL),
+        (10 * TIB, 65 * MIB, Room.CRITICAL),
+        (10 * TIB, 64 * MIB, Room.FULL),
+        (100 * GIB, 21 * GIB, Room.OK),  # a tenth is less than 20 GiB
+        (100 * GIB, 20 * GIB - 1, Room.WARNING),
+        (GIB, GIB, Room.OK),
+        (GIB, GIB // 4, Room.OK),
+        (GIB, GIB // 4 - 1, Room.WARNING),
+        (GIB, GIB // 20 - 1, Room.CRITICAL),
+        (None, None, Room.UNKNOWN),
+    ],
+)
+def test_levels_of_room(total: int | None, free_bytes: int | None, room: Room) -> None:
+    """SEMANTICS: MODE-4"""
+    assert room_of(Capacity(total, free_bytes, None, None)) is room
+
+
+@pytest.mark.parametrize(
+    ("files", "room"),
+    [(1000, Room.OK), (99, Room.WARNING), (19, Room.CRITICAL), (7, Room.FULL)],
+)
+def test_levels_of_room_for_names(files: int, room: Room) -> None:
+    assert room_of(Capacity(TIB, TIB, 1000, files)) is room
+
+
+def test_room_that_is_not_known() -> None:
+    assert room_of(None) is Room.UNKNOWN

@@ -126,6 +126,8 @@ def _element_row(element: dict[str, Any]) -> list[str]:
     room = "unknown" if free is None else format_size(free)
     if free is not None and total is not None:
         room += f" of {format_size(total)}"
+    if element["room"] not in ("ok", "unknown"):
+        room += f" ({element['room']})"
     return [
         element["id"],
         element["kind"],
