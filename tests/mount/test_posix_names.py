@@ -196,6 +196,7 @@ def resting_archive() -> Iterator[MountedArchive]:
 
 
 @pytest.mark.slow
+@pytest.mark.time_limit(400)
 @pytest.mark.long
 def test_directory_of_100_000_entries(resting_archive: MountedArchive) -> None:
     """Most of them are put into the index while it rests: through the mount they take a minute."""
