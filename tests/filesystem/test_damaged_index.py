@@ -273,3 +273,4 @@ async def test_index_that_cannot_be_read_once_at_the_start_is_read_again(
     bench.restart()
     assert not failures
     assert bench.tree.lookup(ROOT_INO, b"waits") is not None
+    assert not (bench.base / "state" / "aside").exists()

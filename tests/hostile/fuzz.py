@@ -5,6 +5,7 @@ be had again by itself: `--target NAME --first I --inputs 1`.
 """
 
 import argparse
+import gc
 import random
 import sys
 import time
@@ -32,6 +33,14 @@ class Outcome:
 
 def fuzz(target: Target, seed: int, first: int, inputs: int) -> Outcome:
     """Try `inputs` inputs of one target, from number `first` on; ends at the third bug."""
+    gc.freeze()  # else one of them is charged with all that the tests before have left
+    try:
+        return _fuzz(target, seed, first, inputs)
+    finally:
+        gc.unfreeze()
+
+
+def _fuzz(target: Target, seed: int, first: int, inputs: int) -> Outcome:
     outcome = Outcome()
     for number in range(first, first + inputs):
         made = target.make(random.Random(f"{seed} {target.name} {number}"))

@@ -13,8 +13,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from ..harness import wait_for_end
-from .conftest import wait_until
+from ..harness import wait_for_end, wait_until
 
 ROOT = Path(__file__).parents[2]
 START = f"""
