@@ -125,7 +125,7 @@ async def test_readers_of_one_block_share_its_fetch(bench: FarBench) -> None:
         for offset in (0, 7, 1_000_000, BLOCK_BYTES - 1000):
             nursery.start_soon(read, node, offset)
             nursery.start_soon(read, other, offset)
-        await wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()  # those that follow find the fetch under way
         bench.let_go()
     assert bench.times_fetched() == {BLOCKS - 1: 1, 0: 1}
     assert bench.fetched(FetchKind.LIST) == [0]
