@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -117,6 +118,7 @@ async def test_readers_of_one_block_share_its_fetch(bench: FarBench) -> None:
     other = await store(bench, DATA, b"same content")
     await read_at(bench, node, SIZE - 1, 1)
     bench.hold()  # with the list there, what they all wait for is the block
+    told = len(bench.told)
 
     async def read(which: Node, offset: int) -> None:
         assert await read_at(bench, which, offset, 1000) == DATA[offset : offset + 1000]
@@ -125,7 +127,9 @@ async def test_readers_of_one_block_share_its_fetch(bench: FarBench) -> None:
         for offset in (0, 7, 1_000_000, BLOCK_BYTES - 1000):
             nursery.start_soon(read, node, offset)
             nursery.start_soon(read, other, offset)
-            await wait_all_tasks_blocked()  # those that follow find the fetch under way
+            while len(bench.told) == told:  # those that follow find the fetch under way
+                await trio.to_thread.run_sync(time.sleep, 0.001)
+        await wait_all_tasks_blocked()
         bench.let_go()
     assert bench.times_fetched() == {BLOCKS - 1: 1, 0: 1}
     assert bench.fetched(FetchKind.LIST) == [0]
