@@ -135,6 +135,20 @@ async def test_readers_of_one_block_share_its_fetch(bench: FarBench) -> None:
     assert bench.fetched(FetchKind.LIST) == [0]
 
 
+async def test_wish_for_a_block_that_is_under_way_joins_its_fetch(bench: FarBench) -> None:
+    node = await store(bench, DATA)
+    await read_at(bench, node, SIZE - 1, 1)
+    job = bench.told[-1][1]
+    bench.hold()
+    first = bench.cache._begin(job, Urgency.READ)
+    while not first.is_sent:
+        await trio.to_thread.run_sync(time.sleep, 0.001)
+    joined = bench.cache._begin(job, Urgency.READ) is first
+    bench.let_go()
+    assert joined
+    await first.done.wait()
+
+
 async def test_interrupted_reader_leaves_the_fetch_to_the_others(bench: FarBench) -> None:
     node = await store(bench, DATA[:1000])
     bench.hold()

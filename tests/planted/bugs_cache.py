@@ -53,6 +53,6 @@ BUGS = [
         old="        running = self._fetches.get(job.name)\n        if running is None:\n",
         new="        running = self._fetches.get(job.name)\n"
         "        if running is None or running.is_sent:\n",
-        caught_by=(READS + "test_readers_of_one_block_share_its_fetch",),
+        caught_by=(READS + "test_wish_for_a_block_that_is_under_way_joins_its_fetch",),
     ),
 ]
