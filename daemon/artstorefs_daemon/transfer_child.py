@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from typing import NoReturn, Protocol
 from uuid import UUID
 
@@ -28,28 +29,33 @@ class Process(Protocol):
 
     pid: int
 
-    def wait(self, timeout: float | None = None) -> int: ...
+    def wait(self) -> int: ...
     def poll(self) -> int | None: ...
     def kill(self) -> None: ...
 
 
 class _Forked:
-    """A process that was forked and not started as a program."""
+    """A process that was forked and not started as a program. From any thread: a status can be
+    had from waitpid(2) once, and whoever comes second would be told that there is no such child."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self._status: int | None = None
+        self._asking = threading.Lock()
 
-    def wait(self, timeout: float | None = None) -> int:
-        """Blocks for as long as it takes; `timeout` has no meaning here."""
-        if self._status is None:
-            self._status = os.waitpid(self.pid, 0)[1]
-        return self._status
+    def wait(self) -> int:
+        with self._asking:
+            if self._status is None:
+                self._status = os.waitpid(self.pid, 0)[1]
+            return self._status
 
     def poll(self) -> int | None:
-        if self._status is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            self._status = status if pid else None
+        if self._status is None and self._asking.acquire(blocking=False):
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                self._status = status if pid else None
+            finally:
+                self._asking.release()
         return self._status
 
     def kill(self) -> None:
