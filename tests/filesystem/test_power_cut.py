@@ -406,3 +406,17 @@ async def test_element_that_cannot_keep_it_keeps_the_older_content_where_it_is(
     bench.link.schedule.try_again_now()
     await bench.drain()
     assert quarantined(bench)
+
+
+async def test_older_content_of_a_file_with_the_longest_name_is_kept(bench: Workbench) -> None:
+    """SEMANTICS: ELEM-18. Its object's name leaves room for that of a report, just."""
+    name = b"n" * 255
+    await bench.write(name, b"first")
+    await bench.drain()
+    await bench.write(name, b"second")
+    bench.restart(power_cut=True)
+    await bench.drain()
+    folder = bench.root / ".artstorefs" / "quarantine"
+    assert b"first" in [path.read_bytes() for path in folder.rglob("*.kept")]
+    reports = [json.loads(path.read_text()) for path in folder.rglob("*.report.json")]
+    assert len({report["original_key"] for report in reports}) == 2
