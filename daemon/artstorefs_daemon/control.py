@@ -13,11 +13,12 @@ import struct
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import trio
 
 from artstorefs.core.errors import ArtStoreFSError
+from artstorefs.core.json_text import parse_strict
 from artstorefs.filesystem.cache_orders import Outcome
 from artstorefs_daemon.service import Service
 
@@ -227,17 +228,12 @@ async def _listen(listener: trio.socket.SocketType, path: str) -> None:
 
 def _request(line: bytes) -> dict[str, Any]:
     try:
-        request = json.loads(line, parse_constant=_refuse_constant)
+        request = parse_strict(line)  # what it does not take could not stand in an answer's id
     except (ValueError, RecursionError):
         raise ControlError(PARSE_ERROR, "not a JSON text") from None
     if not isinstance(request, dict) or not isinstance(request.get("method"), str):
         raise ControlError(INVALID_REQUEST, "a request is an object with a method")
     return request
-
-
-def _refuse_constant(text: str) -> NoReturn:
-    """NaN and the like are no JSON, and an answer with them in its id would be none."""
-    raise ValueError(f"{text} is not JSON")
 
 
 async def _send(stream: trio.SocketStream, message: dict[str, Any]) -> None:

@@ -91,7 +91,7 @@ def test_a_size_that_has_no_short_form_is_written_in_bytes(size: str | int) -> N
     assert check_configuration(render_configuration(configuration, DEFAULTS).encode())
 
 
-@pytest.mark.parametrize("identifier", ["NaN", "-Infinity", "[Infinity]"])
+@pytest.mark.parametrize("identifier", ["NaN", "-Infinity", "[Infinity]", "1e999", "[-1e999]"])
 def test_an_id_that_no_answer_can_carry_is_refused(identifier: str) -> None:
     with pytest.raises(Exception, match="JSON"):
         check_request(b'{"method": "status", "id": %s}' % identifier.encode())

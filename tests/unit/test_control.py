@@ -138,6 +138,9 @@ WRONG = {
     b"\xff\xfe": -32700,
     b"[" * 100_000: -32700,
     b"9" * 10_000: -32700,
+    b'{"id":1e999,"method":"status"}': -32700,
+    b'{"id":NaN,"method":"status"}': -32700,
+    b'{"id":1,"method":"\\ud800"}': -32700,
     b"1": -32600,
     b"null": -32600,
     b"[]": -32600,
@@ -156,7 +159,7 @@ async def test_what_is_no_request(server: Server, line: bytes) -> None:
     assert (await client.ask({"id": 2, "method": "status"}))["id"] == 2
 
 
-@pytest.mark.parametrize("name", ["", "Status", "__class__", "_stop", "\ud800", "x" * 1000])
+@pytest.mark.parametrize("name", ["", "Status", "__class__", "_stop", "x" * 1000])
 async def test_methods_that_are_not_there(server: Server, name: str) -> None:
     client = await server.connect()
     answer = await client.ask({"id": 3, "method": name})
