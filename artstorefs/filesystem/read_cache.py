@@ -74,6 +74,7 @@ class _Fetch:
     """A job that is under way, and what became of it."""
 
     number: int
+    copy: Copy
     job: FetchJob
     urgency: Urgency
     is_sent: bool = False
@@ -154,11 +155,10 @@ class ReadCache:
                 block = await self._read(job)
                 if block is not None:
                     return block
-                answer = await self._fetched(replace(job, keep=left > 0), urgency)
+                answer = await self._fetched(copy, replace(job, keep=left > 0), urgency)
                 if answer.data is not None:
                     await self._require_right(answer.data, job)
                     return answer.data
-                self._check_if_complete(copy, blocks)
         reason = f"has not arrived within {FETCH_LIMIT_S:.0f} s"
         late = ElementUnavailable(copy.element, copy.key, reason)
         self._tell(copy.element, str(late))
@@ -171,7 +171,7 @@ class ReadCache:
             if self.room.disk_is_full:
                 return
             if not self.has(copy, blocks, index):
-                self._begin(_block_job(copy, blocks, index), Urgency.AHEAD)
+                self._begin(copy, _block_job(copy, blocks, index), Urgency.AHEAD)
 
     async def bring(self, copy: Copy, blocks: BlockList, index: int) -> int:
         """Have a block in the cache; bytes that were fetched for it, 0 if it was there. Raises as
@@ -180,13 +180,12 @@ class ReadCache:
             return 0
         job = _block_job(copy, blocks, index)
         try:
-            answer = await self._fetched(job, Urgency.WARM)
+            answer = await self._fetched(copy, job, Urgency.WARM)
         except CopyDamaged as exc:
             self._report(copy, f"block {index + 1} of {len(blocks)}: {exc.subject!s}")
             raise
         if answer.data is not None:
             raise CacheFull(copy.key)
-        self._check_if_complete(copy, blocks)
         return job.length
 
     @property
@@ -260,25 +259,24 @@ class ReadCache:
         known = await self.cached_list(copy)
         if known is not None or copy.blocks is None:
             return known
-        return await self._fetched_list(
-            replace(_object_job(copy, FetchKind.LIST), digest=copy.blocks.hex())
-        )
+        job = replace(_object_job(copy, FetchKind.LIST), digest=copy.blocks.hex())
+        return await self._fetched_list(copy, job)
 
     async def hashed_list(self, copy: Copy) -> BlockList:
         """The list of an object that has none, made by reading it whole. Raises as `block_list`."""
         job = replace(_object_job(copy, FetchKind.HASH), length=copy.size)
-        return await self._fetched_list(job, limited=False)
+        return await self._fetched_list(copy, job, limited=False)
 
     async def cached_list(self, copy: Copy) -> BlockList | None:
         assert copy.sha256 is not None
         return await trio.to_thread.run_sync(self.files.read_list, copy.sha256, copy.size)
 
-    async def _fetched_list(self, job: FetchJob, *, limited: bool = True) -> BlockList:
+    async def _fetched_list(self, copy: Copy, job: FetchJob, *, limited: bool = True) -> BlockList:
         """Hashing a large object takes as long as it takes, and its reader can be interrupted."""
         limit_s = FETCH_LIMIT_S if limited else float("inf")
         with trio.move_on_after(limit_s):
             for keep in (True, False):
-                answer = await self._fetched(replace(job, keep=keep), Urgency.READ)
+                answer = await self._fetched(copy, replace(job, keep=keep), Urgency.READ)
                 if answer.data is not None:
                     return await trio.to_thread.run_sync(decode_list, answer.data)
                 content = bytes.fromhex(job.content)
@@ -289,10 +287,10 @@ class ReadCache:
 
     # ------------------------------------------------------------------------------ fetches
 
-    async def _fetched(self, job: FetchJob, urgency: Urgency) -> FetchAnswer:
+    async def _fetched(self, copy: Copy, job: FetchJob, urgency: Urgency) -> FetchAnswer:
         """What became of a job, one's own or the same of somebody else. Raises its failure."""
         while True:
-            running = self._begin(job, urgency)
+            running = self._begin(copy, job, urgency)
             await running.done.wait()
             answer = running.answer
             if answer is None or answer.failure is not Failure.NO_ROOM:
@@ -313,10 +311,11 @@ class ReadCache:
         self._tell(job.element, str(error))
         raise error
 
-    def _begin(self, job: FetchJob, urgency: Urgency) -> _Fetch:
+    def _begin(self, copy: Copy, job: FetchJob, urgency: Urgency) -> _Fetch:
         running = self._fetches.get(job.name)
         if running is None:
-            running = self._fetches[job.name] = _Fetch(next(self._numbers), job, urgency)
+            running = _Fetch(next(self._numbers), copy, job, urgency)
+            self._fetches[job.name] = running
             trio.lowlevel.spawn_system_task(self._carry_out, running)
         elif urgency < running.urgency:
             running.urgency = urgency
@@ -349,6 +348,8 @@ class ReadCache:
             self._by_number.pop(running.number, None)
             del self._fetches[running.job.name]
             running.done.set()
+            if stored and running.job.kind is FetchKind.BLOCK:
+                self._check_if_complete(running.copy, running.job)
 
     async def _take_room(self, running: _Fetch) -> int:
         """Room for what a job stores; without any it is answered from memory."""
@@ -385,12 +386,11 @@ class ReadCache:
 
     # ------------------------------------------------------------------------ the whole content
 
-    def _check_if_complete(self, copy: Copy, blocks: BlockList) -> None:
-        """Have content hashed whole, once, when the last of its blocks has come."""
-        assert copy.sha256 is not None
-        if len(blocks) == 1 or self.files.count_blocks(copy.sha256) < len(blocks):
+    def _check_if_complete(self, copy: Copy, job: FetchJob) -> None:
+        """Have content hashed whole, once, when the last of its blocks has come, for whomever."""
+        if job.blocks == 1 or self.files.count_blocks(job.place.content) < job.blocks:
             return
-        if not self.files.has_mark(Place(copy.sha256, None, False), WHOLE):
+        if not self.files.has_mark(Place(job.place.content, None, False), WHOLE):
             trio.lowlevel.spawn_system_task(self._check_whole, copy)
 
     async def _check_whole(self, copy: Copy) -> None:
@@ -398,7 +398,7 @@ class ReadCache:
         if job.name in self._fetches:
             return
         try:
-            await self._fetched(job, Urgency.WARM)
+            await self._fetched(copy, job, Urgency.WARM)
         except CopyDamaged as exc:
             self._damaged.add((copy.element, copy.key))
             self._report(copy, str(exc.subject))
@@ -441,7 +441,9 @@ def _block_job(copy: Copy, blocks: BlockList, index: int) -> FetchJob:
     offset, length = blocks.span(index)
     job = _object_job(copy, FetchKind.BLOCK)
     digest = blocks.digest(index).hex()
-    return replace(job, index=index, offset=offset, length=length, digest=digest)
+    return replace(
+        job, index=index, blocks=len(blocks), offset=offset, length=length, digest=digest
+    )
 
 
 def _charge(job: FetchJob) -> int:

@@ -36,7 +36,8 @@ class FetchKind(enum.StrEnum):
 @dataclass(frozen=True, slots=True)
 class FetchJob:
     """Of the content with SHA-256 `content` (hex digits) and `size` bytes, which `element` has as
-    object `key`. `keep`: there is room for it in the cache; otherwise it is answered as it is."""
+    object `key`. `keep`: there is room for it in the cache; otherwise it is answered as it is.
+    Of a block: it is number `index` of `blocks`."""
 
     kind: FetchKind
     element: str
@@ -44,6 +45,7 @@ class FetchJob:
     content: str
     size: int
     index: int = 0
+    blocks: int = 0
     offset: int = 0
     length: int = 0
     digest: str = ""

@@ -102,9 +102,10 @@ class FarBench(Workbench):
 
     async def settled(self) -> None:
         """Until nothing is being fetched, and nothing verified."""
+        await trio.testing.wait_all_tasks_blocked()
         while self.cache._fetches:
             await next(iter(self.cache._fetches.values())).done.wait()
-        await trio.testing.wait_all_tasks_blocked()
+            await trio.testing.wait_all_tasks_blocked()
 
 
 async def read_all(bench: Workbench, node: Node) -> bytes:

@@ -139,11 +139,12 @@ async def test_wish_for_a_block_that_is_under_way_joins_its_fetch(bench: FarBenc
     node = await store(bench, DATA)
     await read_at(bench, node, SIZE - 1, 1)
     job = bench.told[-1][1]
+    copy = bench.archive.index.copies(node.ino)[0]
     bench.hold()
-    first = bench.cache._begin(job, Urgency.READ)
+    first = bench.cache._begin(copy, job, Urgency.READ)
     while not first.is_sent:
         await trio.to_thread.run_sync(time.sleep, 0.001)
-    joined = bench.cache._begin(job, Urgency.READ) is first
+    joined = bench.cache._begin(copy, job, Urgency.READ) is first
     bench.let_go()
     assert joined
     await first.done.wait()
@@ -326,6 +327,20 @@ async def test_content_that_is_complete_is_hashed_whole_once(bench: FarBench) ->
     bench.cached_path(".d/0").unlink()
     assert await read_all(bench, node) == DATA
     await bench.settled()
+    assert bench.fetched(FetchKind.CHECK) == [0]
+
+
+async def test_content_that_is_completed_ahead_of_its_reader_is_hashed_whole(
+    bench: FarBench,
+) -> None:
+    node = await store(bench, DATA)
+    await read_at(bench, node, 0, 10)
+    copy = bench.archive.index.copies(node.ino)[0]
+    blocks = await bench.cache.block_list(copy)
+    assert blocks is not None
+    bench.cache.fetch_ahead(copy, blocks, range(BLOCKS))
+    await bench.settled()
+    assert sorted(bench.fetched()) == list(range(BLOCKS))
     assert bench.fetched(FetchKind.CHECK) == [0]
 
 
