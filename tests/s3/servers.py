@@ -129,8 +129,16 @@ def seaweedfs(folder: Path) -> Iterator[Server]:
         finally:
             process.kill()
             process.wait()
+            remove_sockets(master, volume, filer, s3)
     last = (folder / f"weed{START_ATTEMPTS - 1}.log").read_text(errors="replace")[-2000:]
     raise AssertionError(f"weed did not start: {last}")
+
+
+def remove_sockets(*ports: int) -> None:
+    """What weed leaves behind, in a directory that no option changes."""
+    for port in (*ports, *(port + _GRPC_OFFSET for port in ports)):
+        for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+            path.unlink(missing_ok=True)
 
 
 def credentials_in(folder: Path, secret: str = SECRET_KEY, key: str = ACCESS_KEY) -> Path:

@@ -14,6 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from ..harness import wait_for_end, wait_until
+from .servers import remove_sockets
 
 ROOT = Path(__file__).parents[2]
 START = f"""
@@ -46,6 +47,7 @@ class Trial:
     def end(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
         wait_for_end(self.pid)
+        remove_sockets(*map(int, (self.directory / "ports").read_text().split()))
 
 
 @pytest.fixture
