@@ -42,6 +42,10 @@ def recover(archive: Archive) -> int:
     """Bring index and spool in step; returns the bytes that the spool holds."""
     index = archive.index
     unsynced_may_be_lost = power_was_cut(archive)
+    for ino, changed_ns in archive.changes.touches.untold():
+        directory = index.node(ino)
+        if directory is not None:
+            archive.changes.entry_came(directory, changed_ns)
     unfinished = index.nodes_without_names()
     for state in _IN_SPOOL:
         unfinished += index.inos_in_state(state)

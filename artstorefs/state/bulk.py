@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from artstorefs.state.database import PAGE_BYTES, create_tables
+from artstorefs.state.database import PAGE_BYTES
 from artstorefs.state.index import Name
 from artstorefs.state.node import COLUMNS
+from artstorefs.state.schema import create_tables
 
 _COLUMNS = ", ".join(COLUMNS)
 _INSERT_NODE = f"INSERT OR REPLACE INTO nodes ({_COLUMNS}) VALUES ({', '.join('?' * len(COLUMNS))})"

@@ -24,15 +24,13 @@ from artstorefs.state.reserve import makes_room
 from artstorefs.state.row_sums import row_sum
 from artstorefs.state.spool import spool_name
 from artstorefs.state.spool_sums import SpoolSum, drop_spool_sum, put_spool_sums
+from artstorefs.state.touches import Touches, touch
 
 _INSERT_NODE = f"INSERT INTO nodes VALUES ({', '.join('?' * len(COLUMNS))}, ?)"
 _UPDATE_NODE = (
     f"UPDATE nodes SET {', '.join(f'{c} = ?' for c in COLUMNS[2:])}, sum = ? WHERE ino = ?"
 )
 _INSERT_NAME = "INSERT INTO names (id, parent, name, ino, link_id) VALUES (?, ?, ?, ?, ?)"
-_TOUCH_DIRECTORY = (
-    "UPDATE nodes SET mtime_ns = ?, ctime_ns = ?, nlink = ?, revision = ?, sum = ? WHERE ino = ?"
-)
 
 _LAST_INO = "last_ino"
 """The setting that remembers the last inode number once its node is gone: the log and the spool
@@ -47,6 +45,7 @@ class Changes:
         self._execute = database.execute
         self._index = index
         self._log = log
+        self.touches = Touches(database, log)
         deleted = int(database.setting(_LAST_INO) or 0)
         self._last_ino = max(index.highest_ino(), deleted, FIRST_INO - 1)
         self._last_name_id = max(index.highest_name_id(), FIRST_LINK_ID)
@@ -89,15 +88,27 @@ class Changes:
         if open_content:
             node.content = 1
             node.content_state = ContentState.OPEN
-        with self._change(parent):
+        touches_later = not stat.S_ISDIR(mode) and self.touches.may_wait(parent, now_ns)
+        with self._change(parent, is_lone=touches_later):
             self._insert(node)
             self._execute(_INSERT_NAME, (node.ino, parent.ino, name, node.ino, None))
-            self._touch_directory(parent, now_ns, 1 if stat.S_ISDIR(mode) else 0, uid)
+            if touches_later:
+                touch(parent, now_ns, 0)
+            else:
+                self._touch_directory(parent, now_ns, 1 if stat.S_ISDIR(mode) else 0, uid)
             self._log.node_changed(node.ino, node.file_id, created=True, uid=uid)
+        if touches_later:
+            self.touches.add(parent, uid)
         crash_point("create.committed")
         self._last_ino = node.ino
         self._index.remember(node)
         return node
+
+    def entry_came(self, directory: Node, at_ns: int) -> None:
+        """Record what a new entry has changed of its directory, see `touches.py`."""
+        with self._change(directory):
+            self._touch_directory(directory, at_ns, 0, directory.uid)
+        crash_point("entry_came.committed")
 
     def _new_node(
         self, ino: int, file_id: bytes, mode: int, uid: int, gid: int, now_ns: int
@@ -379,9 +390,9 @@ class Changes:
 
     # ----------------------------------------------------------------------------- helpers
 
-    def _change(self, *nodes: Node) -> "_Change":
+    def _change(self, *nodes: Node, is_lone: bool = False) -> "_Change":
         """For `with`: a transaction that leaves `nodes` as they were if it does not commit."""
-        return _Change(self._database.transaction(), self._log, nodes)
+        return _Change(self._database.transaction(is_lone=is_lone), self._log, nodes)
 
     def _changed(self, node: Node, now_ns: int, uid: int) -> None:
         node.ctime_ns = now_ns
@@ -398,17 +409,8 @@ class Changes:
         self._execute(_UPDATE_NODE, (*values[2:], row_sum(values), node.ino))
 
     def _touch_directory(self, directory: Node, now_ns: int, links: int, uid: int) -> None:
-        directory.mtime_ns = directory.ctime_ns = now_ns
-        directory.nlink += links
-        directory.revision += 1
-        self._execute(
-            _TOUCH_DIRECTORY,
-            (
-                *(now_ns, now_ns, directory.nlink, directory.revision),
-                *(row_sum(directory.values()), directory.ino),
-            ),
-        )
-        self._log.node_changed(directory.ino, directory.file_id, created=False, uid=uid)
+        touch(directory, now_ns, links)
+        self.touches.record(directory, uid)
 
 
 class _Change:

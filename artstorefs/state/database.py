@@ -1,4 +1,5 @@
-"""The SQLite database of an archive's state directory: tables, transactions, checkpoints.
+"""The SQLite database of an archive's state directory: transactions, checkpoints. Its tables are in
+`schema.py`.
 
 Invariants
     * One connection writes, from one thread. A change of the tree and its log records are one
@@ -14,25 +15,22 @@ Invariants
 Only `artstorefs.state` uses this module's SQL interface.
 """
 
-import json
 import logging
 import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from artstorefs.core.crash_points import crash_point
 from artstorefs.core.errors import StateError, StateFull
 from artstorefs.elements import durable
 from artstorefs.state.reserve import Reserve
-from artstorefs.state.row_sums import add_sum_column
+from artstorefs.state.schema import SCHEMA_VERSION, bring_up_to_date, create_tables
 from artstorefs.state.sqlite_log import gathering_vfs
 
 log = logging.getLogger(__name__)
-
-SCHEMA_VERSION = 1
 
 PAGE_BYTES = 2048
 """A change writes six or seven pages, whole, into the log. With 4 KiB a file that is made takes
@@ -67,189 +65,6 @@ BUSY_TIMEOUT_S = 10.0
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
-def create_tables(connection: sqlite3.Connection) -> None:
-    """Create every table of schema version 1, all or none; the functions below document them."""
-    connection.execute("BEGIN IMMEDIATE")
-    _create_tree_tables(connection)
-    add_sum_column(connection)
-    _create_transfer_tables(connection)
-    create_attribute_table(connection)
-    connection.execute(SPOOL_SUMS)
-    crash_point("database.tables_written")
-    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    connection.execute("COMMIT")
-
-
-def _execute_each(connection: sqlite3.Connection, statements: str) -> None:
-    """`executescript` would commit what is open first."""
-    for statement in statements.split(";"):
-        connection.execute(statement)
-
-
-def _create_tree_tables(connection: sqlite3.Connection) -> None:
-    """The tree: what the filesystem shows.
-
-    nodes: one row for each file, directory, symlink and special file.
-        ino            inode number, never used twice; the root directory is 1
-        file_id        UUID as 16 bytes, the identity on the elements
-        mode           file type and permission bits as in `struct stat`
-        nlink          number of names (directories: 2 + subdirectories)
-        creator        user id of who created it
-        target         what a symlink points to
-        custom         custom_attributes as JSON text; NULL is {}
-        xattrs         system, security and trusted attributes as JSON text; NULL is {}
-        carried        JSON text of keys of attr.json that others wrote and we keep
-        revision       grows by one with each change; goes into attr.json
-        content        version of the content; grows when new content begins; names the spool file
-        content_state  see `artstorefs.state.node.ContentState`
-        element        element that holds the content, when archived
-        sum            checksum of the row, see `row_sums.py`
-
-    names: one row for each directory entry.
-        id             a node's first name has its inode number as id, further hard links have ids
-                       from 2^62 up; readdir uses it as the position that survives changes
-        link_id        UUID of the link record of a further hard link, NULL for the first name
-        stored         1 once the link record on the elements says what this row says
-    """
-    _execute_each(
-        connection,
-        """
-        CREATE TABLE nodes (
-            ino INTEGER PRIMARY KEY,
-            file_id BLOB NOT NULL,
-            mode INTEGER NOT NULL,
-            uid INTEGER NOT NULL,
-            gid INTEGER NOT NULL,
-            nlink INTEGER NOT NULL,
-            rdev INTEGER NOT NULL,
-            size INTEGER NOT NULL,
-            atime_ns INTEGER NOT NULL,
-            mtime_ns INTEGER NOT NULL,
-            ctime_ns INTEGER NOT NULL,
-            created_ns INTEGER NOT NULL,
-            creator INTEGER NOT NULL,
-            target BLOB,
-            custom TEXT,
-            xattrs TEXT,
-            carried TEXT,
-            revision INTEGER NOT NULL,
-            content INTEGER NOT NULL,
-            content_state INTEGER NOT NULL,
-            element TEXT
-        );
-        CREATE TABLE names (
-            id INTEGER PRIMARY KEY,
-            parent INTEGER NOT NULL,
-            name BLOB NOT NULL,
-            ino INTEGER NOT NULL,
-            link_id BLOB,
-            stored INTEGER NOT NULL DEFAULT 0
-        );
-        CREATE UNIQUE INDEX names_by_name ON names (parent, name);
-        CREATE INDEX names_by_parent ON names (parent);
-        CREATE INDEX names_of_links ON names (ino) WHERE link_id IS NOT NULL;
-        """,
-    )
-
-
-def _create_transfer_tables(connection: sqlite3.Connection) -> None:
-    """What the elements hold, and what they still have to be told.
-
-    copies: what the elements hold of a node, as far as we have been told.
-        key            key of the object, or of the node record when `is_record`
-        revision       revision that the attr.json or node record there carries
-        content        version of the content that the object holds
-        seen_size, seen_modified_ns
-                       size and time of the attr.json when we wrote or last read it; other values
-                       mean that somebody else has written it since
-
-    copies_by_key finds the copy that a listing of an element shows, one at a time: what an element
-    holds may be more than fits into memory.
-
-    log: intents toward elements that are accepted and not yet carried out (DESIGN: "WAL"). At most
-    one pending file_create or file_update for each node; rows leave when they are carried out.
-        operation      file_create, file_update, file_delete, mode_change, migrate, cache_rebuild
-        status         pending, failed (refused by an element, still retried), rolled_back
-        data           JSON text; what it holds depends on the operation, see `log.py`
-    """
-    _execute_each(
-        connection,
-        """
-        CREATE TABLE copies (
-            ino INTEGER NOT NULL,
-            element TEXT NOT NULL,
-            key TEXT NOT NULL,
-            is_record INTEGER NOT NULL,
-            revision INTEGER NOT NULL,
-            content INTEGER NOT NULL,
-            size INTEGER NOT NULL,
-            sha256 BLOB,
-            blocks BLOB,
-            seen_size INTEGER NOT NULL,
-            seen_modified_ns INTEGER NOT NULL,
-            PRIMARY KEY (ino, element)
-        ) WITHOUT ROWID;
-        CREATE TABLE log (
-            id INTEGER PRIMARY KEY,
-            operation TEXT NOT NULL,
-            status TEXT NOT NULL,
-            ino INTEGER,
-            file_id BLOB,
-            data TEXT,
-            error TEXT,
-            created_ns INTEGER NOT NULL,
-            updated_ns INTEGER NOT NULL,
-            uid INTEGER NOT NULL
-        );
-        CREATE UNIQUE INDEX log_of_node ON log (ino) WHERE ino IS NOT NULL;
-        CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-        """,
-    )
-
-
-def create_attribute_table(connection: sqlite3.Connection) -> None:
-    """changed_attributes: custom attributes that programs have set or removed since an element had
-    the node's newest revision. Of these ours count, of all others what is on the element."""
-    connection.execute(
-        "CREATE TABLE changed_attributes"
-        " (ino INTEGER, key TEXT, PRIMARY KEY (ino, key)) WITHOUT ROWID"
-    )
-
-
-SPOOL_SUMS = (
-    "CREATE TABLE IF NOT EXISTS spool_sums (ino INTEGER PRIMARY KEY, content INTEGER NOT NULL,"
-    " size INTEGER NOT NULL, sha256 BLOB NOT NULL, blocks BLOB)"
-)
-"""Checksums of content that has waited in the spool for a while, see `spool_sums.py`.
-    content        version of the content that was hashed; of another one the row says nothing
-    size           bytes of it
-    sha256         of all of it, 32 bytes
-    blocks         SHA-256 of each of its blocks of 4 MiB; NULL if it has one block
-An index of an earlier release gets the table, empty, when it is opened."""
-
-
-COPIES_BY_KEY = "CREATE INDEX IF NOT EXISTS copies_by_key ON copies (element, key)"
-"""Finds the copy that a document on an element belongs to, without a table of all in memory."""
-
-
-def _add_attribute_table(connection: sqlite3.Connection) -> None:
-    """Give an index of before it the table: of a node that waits, any attribute may be changed."""
-    if connection.execute(
-        "SELECT 1 FROM sqlite_master WHERE name = 'changed_attributes'"
-    ).fetchone():
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    create_attribute_table(connection)
-    waiting = connection.execute(
-        "SELECT ino, custom FROM nodes JOIN log USING (ino) WHERE custom IS NOT NULL"
-    ).fetchall()
-    connection.executemany(
-        "INSERT INTO changed_attributes VALUES (?, ?)",
-        ((ino, key) for ino, custom in waiting for key in json.loads(custom)),
-    )
-    connection.execute("COMMIT")
-
-
 class Database:
     """The writing connection. Not thread-safe, except `sync_log` and `checkpoint`."""
 
@@ -259,6 +74,8 @@ class Database:
         self.reserve = reserve
         self._flush_failed = False
         self._transaction = Transaction(self)
+        self._lone_transaction = Transaction(self, is_lone=True)
+        self.deferred: Deferred | None = None
         with translated(path):
             self._open(path)
 
@@ -272,23 +89,20 @@ class Database:
             raise sqlite3.DatabaseError(
                 f"{path}: schema version {version}, this release knows {SCHEMA_VERSION}"
             )
-        _add_attribute_table(self.connection)
-        add_sum_column(self.connection)
-        self.execute(COPIES_BY_KEY)
-        self.execute(SPOOL_SUMS)
+        bring_up_to_date(self.connection)
         with self.transaction():
             pass  # makes the log file if it is not there, which `sync_log` needs open
         self._log_fd = os.open(path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
         # The log's name becomes durable with it: SQLite leaves that to its first sync of the log.
         durable.write_file_durably(path + RUNNING_SUFFIX, b"")
 
-    def transaction(self) -> "Transaction":
+    def transaction(self, *, is_lone: bool = False) -> "Transaction":
         """For `with`: one transaction, committed at the end, rolled back by any exception. The
-        block never awaits.
+        block never awaits. It begins with what was deferred, unless it `is_lone`.
 
         Raises StateError when it cannot be committed.
         """
-        return self._transaction
+        return self._lone_transaction if is_lone else self._transaction
 
     def roll_back(self) -> None:
         if self.connection.in_transaction:
@@ -370,14 +184,28 @@ class Database:
         return True
 
 
+class Deferred(Protocol):
+    """What waits for the next transaction that comes, and is committed with it."""
+
+    def write(self) -> None:
+        """Inside the transaction, before anything else."""
+
+    def committed(self) -> None:
+        """What was written, if anything, is in the database."""
+
+    def rolled_back(self) -> None:
+        """It is not."""
+
+
 class Transaction:
     """What `Database.transaction` returns: always the same, there is one at a time. No generator:
     each change of the tree comes through here."""
 
-    __slots__ = ("_database",)
+    __slots__ = ("_database", "_is_lone")
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, is_lone: bool = False) -> None:
         self._database = database
+        self._is_lone = is_lone
 
     def __enter__(self) -> None:
         database = self._database
@@ -385,6 +213,8 @@ class Transaction:
             if database.connection.in_transaction:  # an earlier one that could not be rolled back
                 database.execute("ROLLBACK")
             database.execute("BEGIN IMMEDIATE")
+            if not self._is_lone and database.deferred is not None:
+                database.deferred.write()
         except BaseException as exc:
             self._roll_back(exc)
             raise
@@ -399,10 +229,14 @@ class Transaction:
         except BaseException as failure:
             self._roll_back(failure)
             raise
+        if not self._is_lone and self._database.deferred is not None:
+            self._database.deferred.committed()
 
     def _roll_back(self, cause: BaseException) -> None:
         """Raises the StateError for `cause`, if it is one of SQLite's."""
         self._database.roll_back()
+        if self._database.deferred is not None:
+            self._database.deferred.rolled_back()
         if isinstance(cause, sqlite3.Error):
             translated_cause = state_error(self._database.path, cause)
             if translated_cause is not cause:

@@ -83,7 +83,10 @@ class EarlierIndex:
 
     def intents(self) -> list[tuple[Any, ...]]:
         """Rows of `log` about nodes. Removals are left out: what was to go may be needed again."""
-        return self._execute("SELECT * FROM log WHERE ino IS NOT NULL ORDER BY id").fetchall()
+        return self._execute(
+            "SELECT ino, operation, status, ino, file_id, data, error, created_ns, updated_ns, uid"
+            " FROM log WHERE ino IS NOT NULL ORDER BY created_ns, id"
+        ).fetchall()
 
     def changed_attributes(self, ino: int) -> list[tuple[int, str]]:
         """Rows of `changed_attributes` for a node that waits. A backup by an older release has no

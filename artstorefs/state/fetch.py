@@ -45,11 +45,11 @@ class FetchJob:
     content: str
     size: int
     index: int = 0
-    blocks: int = 0
     offset: int = 0
     length: int = 0
     digest: str = ""
     keep: bool = True
+    blocks: int = 1
 
     @property
     def name(self) -> tuple[str, str, int]:

@@ -26,13 +26,9 @@ from enum import Enum
 
 from artstorefs.core.crash_points import crash_point
 from artstorefs.elements import durable
-from artstorefs.state.database import (
-    DAMAGED_SUFFIX,
-    RUNNING_SUFFIX,
-    SCHEMA_VERSION,
-    connect_read_only,
-)
+from artstorefs.state.database import DAMAGED_SUFFIX, RUNNING_SUFFIX, connect_read_only
 from artstorefs.state.index import ROOT_INO
+from artstorefs.state.schema import SCHEMA_VERSION
 
 log = logging.getLogger(__name__)
 

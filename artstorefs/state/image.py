@@ -14,18 +14,13 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from artstorefs.state.database import (
-    COPIES_BY_KEY,
-    SCHEMA_VERSION,
-    SPOOL_SUMS,
-    connect_read_only,
-    create_tables,
-)
+from artstorefs.state.database import connect_read_only
 from artstorefs.state.index import FIRST_LINK_ID, ROOT_INO, Copy, Name, copy_of_row
 from artstorefs.state.log import Assignment, Removal
 from artstorefs.state.node import COLUMNS, ContentState, Node
 from artstorefs.state.reader import Snapshot
 from artstorefs.state.row_sums import add_sum_column, wrong_row_sums
+from artstorefs.state.schema import COPIES_BY_KEY, SCHEMA_VERSION, SPOOL_SUMS, create_tables
 from artstorefs.state.spool_sums import SpoolSum, spool_sum
 
 DAMAGE = (sqlite3.Error, UnicodeError)
@@ -36,6 +31,8 @@ _ATIME = COLUMNS.index("atime_ns")
 _PROBLEMS_MAX = 100
 _LATER = ("changed_attributes", "copies_by_key", "spool_sums")
 """What an index of schema 1 gets when a daemon of this release opens it."""
+_EARLIER = ("log_of_node",)
+"""What it then loses."""
 
 _SCHEMA = "SELECT type, name, sql FROM sqlite_schema ORDER BY type, name"
 _OPERATIONS = frozenset({"file_create", "file_update"})
@@ -178,7 +175,8 @@ class Image:
             return problems
         expected = _schema_of_release()
         later = [entry for entry in expected if entry[1] in _LATER]
-        found = [entry for entry in _schema(self._connection) if entry not in later]
+        here = [entry for entry in _schema(self._connection) if entry[1] not in _EARLIER]
+        found = [entry for entry in here if entry not in later]
         if found != [entry for entry in expected if entry not in later]:
             return ["its tables are not those of this release"]
         for table in [name for kind, name, _ in _schema(self._connection) if kind == "table"]:

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from artstorefs.state.database import Database
+from artstorefs.state.schema import FIRST_REMOVAL_ID
 
 UNRECORDED = "unrecorded"
 """Setting: inode numbers, as a JSON list, of directories that a rebuild has made up and that no
@@ -104,6 +105,10 @@ class Log:
         self._waiting: set[int] = {
             row[0] for row in self._execute("SELECT ino FROM log WHERE ino IS NOT NULL")
         }
+        self._last_removal_id: int = (
+            self._execute("SELECT max(?, max(id)) FROM log", (FIRST_REMOVAL_ID,)).fetchone()[0]
+            or FIRST_REMOVAL_ID
+        )
         self._unrecorded = self._load_unrecorded()
         self._fresh: list[int] = []
         self._done: list[int] = []
@@ -122,9 +127,9 @@ class Log:
             return
         now = time.time_ns()
         self._execute(
-            "INSERT OR IGNORE INTO log (operation, status, ino, file_id, created_ns, updated_ns,"
-            " uid) VALUES (?, 'pending', ?, ?, ?, ?, ?)",
-            ("file_create" if created else "file_update", ino, file_id, now, now, uid),
+            "INSERT OR IGNORE INTO log (id, operation, status, ino, file_id, created_ns,"
+            " updated_ns, uid) VALUES (?, ?, 'pending', ?, ?, ?, ?, ?)",
+            (ino, "file_create" if created else "file_update", ino, file_id, now, now, uid),
         )
 
     def attributes_changed(self, ino: int, keys: Iterable[str]) -> None:
@@ -151,18 +156,19 @@ class Log:
     def removal(self, file_id: bytes, removal: Removal, uid: int) -> None:
         """Objects, documents and spool files that nothing refers to any more."""
         now = time.time_ns()
-        cursor = self._execute(
-            "INSERT INTO log (operation, status, file_id, data, created_ns, updated_ns, uid)"
-            " VALUES ('file_delete', 'pending', ?, ?, ?, ?, ?)",
-            (file_id, removal.to_json(), now, now, uid),
+        self._last_removal_id += 1
+        log_id = self._last_removal_id
+        self._execute(
+            "INSERT INTO log (id, operation, status, file_id, data, created_ns, updated_ns, uid)"
+            " VALUES (?, 'file_delete', 'pending', ?, ?, ?, ?, ?)",
+            (log_id, file_id, removal.to_json(), now, now, uid),
         )
-        assert cursor.lastrowid is not None
-        self._fresh_removals.append((cursor.lastrowid, removal))
+        self._fresh_removals.append((log_id, removal))
 
     def drop_node(self, ino: int) -> Assignment | None:
         """The node is gone: nothing to carry out any more. Returns what was under way."""
         assignment = self.assignment(ino)
-        if self._execute("DELETE FROM log WHERE ino = ?", (ino,)).rowcount:
+        if self._execute("DELETE FROM log WHERE id = ?", (ino,)).rowcount:
             self._done.append(ino)
             self._fresh.append(ino)  # removals may wait for it
             self._execute("DELETE FROM changed_attributes WHERE ino = ?", (ino,))
@@ -170,12 +176,12 @@ class Log:
 
     def assign(self, ino: int, assignment: Assignment) -> None:
         self._execute(
-            "UPDATE log SET data = ?, updated_ns = ? WHERE ino = ?",
+            "UPDATE log SET data = ?, updated_ns = ? WHERE id = ?",
             (assignment.to_json(), time.time_ns(), ino),
         )
 
     def carried_out(self, ino: int) -> None:
-        self._execute("DELETE FROM log WHERE ino = ?", (ino,))
+        self._execute("DELETE FROM log WHERE id = ?", (ino,))
         self._execute("DELETE FROM changed_attributes WHERE ino = ?", (ino,))
         self._done.append(ino)
 
@@ -183,7 +189,7 @@ class Log:
         """Carried out, but the node has changed meanwhile: what follows is a new intent."""
         self._execute(
             "UPDATE log SET operation = 'file_update', data = NULL, error = NULL,"
-            " status = 'pending', updated_ns = ? WHERE ino = ?",
+            " status = 'pending', updated_ns = ? WHERE id = ?",
             (time.time_ns(), ino),
         )
 
@@ -193,7 +199,7 @@ class Log:
     def failed(self, ino: int, error: str, *, refused: bool) -> None:
         """Keep the reason where `status` and the file's xattr show it; it is tried again."""
         self._execute(
-            "UPDATE log SET error = ?, status = ?, updated_ns = ? WHERE ino = ?",
+            "UPDATE log SET error = ?, status = ?, updated_ns = ? WHERE id = ?",
             (error, "failed" if refused else "pending", time.time_ns(), ino),
         )
 
@@ -223,7 +229,7 @@ class Log:
     # ------------------------------------------------------------------------------ reads
 
     def assignment(self, ino: int) -> Assignment | None:
-        row = self._execute("SELECT data FROM log WHERE ino = ?", (ino,)).fetchone()
+        row = self._execute("SELECT data FROM log WHERE id = ?", (ino,)).fetchone()
         return Assignment.from_json(row[0]) if row and row[0] else None
 
     def changed_attributes(self, ino: int) -> set[str]:
@@ -236,9 +242,8 @@ class Log:
 
     def waiting_nodes(self) -> list[int]:
         """Inode numbers with an intent, in the order in which the intents were logged."""
-        return [
-            row[0] for row in self._execute("SELECT ino FROM log WHERE ino IS NOT NULL ORDER BY id")
-        ]
+        rows = self._execute("SELECT ino FROM log WHERE ino IS NOT NULL ORDER BY created_ns, id")
+        return [row[0] for row in rows]
 
     def removals(self) -> list[tuple[int, Removal]]:
         rows = self._execute(
@@ -247,13 +252,13 @@ class Log:
         return [(log_id, Removal.from_json(data)) for log_id, data in rows]
 
     def failure(self, ino: int) -> str | None:
-        row = self._execute("SELECT error FROM log WHERE ino = ?", (ino,)).fetchone()
+        row = self._execute("SELECT error FROM log WHERE id = ?", (ino,)).fetchone()
         return row[0] if row else None
 
     def failures(self, limit: int = 100) -> list[Failure]:
         rows = self._execute(
             "SELECT ino, file_id, error, updated_ns, status FROM log"
-            " WHERE error IS NOT NULL AND ino IS NOT NULL ORDER BY id LIMIT ?",
+            " WHERE error IS NOT NULL AND ino IS NOT NULL ORDER BY created_ns, id LIMIT ?",
             (limit,),
         )
         return [Failure(*row) for row in rows]

@@ -55,7 +55,7 @@ _values = attrgetter(*COLUMNS)
 
 
 class Node:
-    """Field names and meanings are the columns of `nodes` (see `database.create_tables`).
+    """Field names and meanings are the columns of `nodes` (see `schema.create_tables`).
 
     There is at most one object for each inode number in the mount process, so whoever holds one
     sees every change. Only `artstorefs.state.changes` and the content of open files change it.

@@ -116,6 +116,7 @@ class Service:
         self._backed_up: tuple[int, ...] | None = None
         self._next_backup = 0.0
         self._closed = trio.Event()
+        archive.changes.touches.added = self._closed_one
         self._queues: dict[str | None, Queue] = {}
         self._stale: list[int] = []
         self._stale_added = trio.Event()
@@ -221,10 +222,14 @@ class Service:
             await trio.sleep(SEAL_PAUSE_S)
             self._closed = trio.Event()
             try:
-                self.contents.seal_closed()
+                self._record_waiting()
             except Exception as exc:  # they stay OPEN until the next start, and the mount goes on
                 if not self.note_damage(exc):
                     log.exception("closed files could not be sealed")
+
+    def _record_waiting(self) -> None:
+        self.contents.seal_closed()
+        self.archive.changes.touches.record_all()
 
     async def _sum_waiting(self) -> None:
         """Sum what waits in the spool for long. On a full disk that waits for room, as all does."""
@@ -308,7 +313,7 @@ class Service:
         """Carry out the whole log without settling; yields what is pending. Ends when nothing is,
         or when all that is left has been tried now and has failed."""
         self.contents.let_go_of_unmapped()
-        self.contents.seal_closed()
+        self._record_waiting()
         with self.link.hurry():
             await self.link.refresh_capacities()
             self.link.schedule.try_again_now()

@@ -86,6 +86,32 @@ def test_kill_during_the_start_and_again(bench: Bench, first: str, second: str) 
 
 
 @pytest.mark.slow
+def test_kill_after_an_entry_came_and_while_its_directory_is_recorded(bench: Bench) -> None:
+    """Nothing was committed after the entry, so that it alone tells of its directory's times.
+    SEMANTICS: DUR-1"""
+    directory = bench.prepare()
+    bench.work(directory, scenarios.new)
+    bench.archive.ask("flush")
+    bench.arm("create.committed")
+    bench.work(directory, lambda writer: writer.call("create", "last", mode=0o640))
+    bench.wait_until_reached()
+    bench.arm("entry_came.committed")
+    bench.start_dies()
+    bench.start()
+    assert newest_entry_of(bench, directory) == (bench.archive.mount / directory).stat().st_mtime_ns
+    bench.check_everything()
+
+
+def newest_entry_of(bench: Bench, directory: str) -> int:
+    """When the last entry of a directory was made, as the index has it."""
+    ino = (bench.archive.mount / directory).stat().st_ino
+    path = f"file:{bench.archive.state / 'state.db'}?mode=ro"
+    with closing(sqlite3.connect(path, uri=True)) as connection:
+        query = "SELECT max(created_ns) FROM nodes JOIN names USING (ino) WHERE parent = ?"
+        return int(connection.execute(query, (ino,)).fetchone()[0])
+
+
+@pytest.mark.slow
 def test_kill_while_lost_content_is_reverted(bench: Bench) -> None:
     """As if a power cut had taken a spool file that was never synced. SEMANTICS: DUR-3"""
     directory = bench.prepare()

@@ -20,7 +20,9 @@ from artstorefs.state.log import Assignment, Removal
 from artstorefs.state.node import Node
 from artstorefs.state.outcomes import Stored
 from artstorefs.state.row_sums import wrong_row_sums
+from artstorefs.state.schema import FIRST_REMOVAL_ID
 
+from .element_tree import read_element
 from .workbench import DIRECTORY, ME, Workbench
 
 
@@ -163,6 +165,48 @@ async def test_summary(bench: Workbench) -> None:
     assert [failure.error for failure in bench.archive.log.failures()] == ["no element"]
     await bench.drain()
     assert bench.archive.log.failures() == []
+
+
+async def test_log_of_an_earlier_release_is_numbered_by_node(bench: Workbench) -> None:
+    """It had counted all intents; so a number may be that of another's node."""
+    nodes = [await bench.write(b"%d" % number, b"content") for number in range(3)]
+    await bench.drain()
+    for number in (2, 0, 1):
+        bench.xattrs.set(nodes[number], b"user.k", b"v", 0, ME)
+    bench.unlink(b"1")
+    await bench.send()
+    execute = bench.archive.database.execute
+    intents = "SELECT ino, operation, data FROM log WHERE ino IS NOT NULL ORDER BY created_ns"
+    removals = "SELECT data FROM log WHERE ino IS NULL ORDER BY id"
+    before = [execute(query).fetchall() for query in (intents, removals)]
+    assert [len(rows) for rows in before] == [3, 1]
+    execute("UPDATE log SET id = -id")
+    order = [row[0] for row in execute("SELECT id FROM log ORDER BY created_ns").fetchall()]
+    for number, old in enumerate(order, ROOT_INO):
+        execute("UPDATE log SET id = ? WHERE id = ?", (number, old))
+    execute("CREATE UNIQUE INDEX log_of_node ON log (ino) WHERE ino IS NOT NULL")
+    bench.restart()
+    execute = bench.archive.database.execute
+    assert [execute(query).fetchall() for query in (intents, removals)] == before
+    assert execute("SELECT count(*) FROM log WHERE id = ino").fetchone()[0] == 3
+    assert execute("SELECT count(*) FROM log WHERE id >= 1 << 62").fetchone()[0] == 1
+    assert not execute("SELECT 1 FROM sqlite_schema WHERE name = 'log_of_node'").fetchone()
+    bench.unlink(b"2")
+    await bench.drain()
+    assert set(read_element(bench.root)) == {b"/", b"/0"}
+
+
+async def test_numbers_of_removals_are_never_those_of_nodes(bench: Workbench) -> None:
+    for _ in range(2):
+        await bench.write(b"f", b"content")
+        await bench.drain()
+        bench.unlink(b"f")
+        bench.restart()
+    ids = bench.archive.database.execute(
+        "SELECT id FROM log WHERE operation = 'file_delete' ORDER BY id"
+    ).fetchall()
+    assert [number > FIRST_REMOVAL_ID for (number,) in ids] == [True]
+    await bench.drain()
 
 
 # ------------------------------------------------------------------------------- the database

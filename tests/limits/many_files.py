@@ -82,9 +82,9 @@ def _log(connection: sqlite3.Connection, nodes: list[Node]) -> None:
     with connection:
         connection.execute("BEGIN")
         connection.executemany(
-            "INSERT INTO log (operation, status, ino, file_id, created_ns, updated_ns, uid)"
-            " VALUES ('file_create', 'pending', ?, ?, ?, ?, 0)",
-            [(node.ino, node.file_id, now, now) for node in nodes],
+            "INSERT INTO log (id, operation, status, ino, file_id, created_ns, updated_ns, uid)"
+            " VALUES (?, 'file_create', 'pending', ?, ?, ?, ?, 0)",
+            [(node.ino, node.ino, node.file_id, now, now) for node in nodes],
         )
 
 

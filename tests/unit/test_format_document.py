@@ -27,7 +27,7 @@ from artstorefs.core.posix_section import PosixLink, PosixSection
 from artstorefs.core.quarantine import quarantine_keys, render_report
 from artstorefs.core.timestamps import parse_timestamp
 from artstorefs.core.xattr_values import value_to_bytes, value_to_json
-from artstorefs.state.database import SPOOL_SUMS
+from artstorefs.state.schema import SPOOL_SUMS
 
 TEXT = (Path(__file__).parents[2] / "artstorefs" / "FORMAT.md").read_text(encoding="utf-8")
 PARSERS = {

@@ -1,0 +1,223 @@
+"""The tables of the index, what they mean, and what an index of an earlier release lacks."""
+
+import json
+import sqlite3
+
+from artstorefs.core.crash_points import crash_point
+from artstorefs.state.row_sums import add_sum_column
+
+SCHEMA_VERSION = 1
+
+FIRST_REMOVAL_ID = 1 << 62
+"""Intents that are of no node have ids from here up; inode numbers never get this far."""
+
+
+def create_tables(connection: sqlite3.Connection) -> None:
+    """Create every table of schema version 1, all or none; the functions below document them."""
+    connection.execute("BEGIN IMMEDIATE")
+    _create_tree_tables(connection)
+    add_sum_column(connection)
+    _create_transfer_tables(connection)
+    create_attribute_table(connection)
+    connection.execute(SPOOL_SUMS)
+    crash_point("database.tables_written")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.execute("COMMIT")
+
+
+def _execute_each(connection: sqlite3.Connection, statements: str) -> None:
+    """`executescript` would commit what is open first."""
+    for statement in statements.split(";"):
+        connection.execute(statement)
+
+
+def _create_tree_tables(connection: sqlite3.Connection) -> None:
+    """The tree: what the filesystem shows.
+
+    nodes: one row for each file, directory, symlink and special file.
+        ino            inode number, never used twice; the root directory is 1
+        file_id        UUID as 16 bytes, the identity on the elements
+        mode           file type and permission bits as in `struct stat`
+        nlink          number of names (directories: 2 + subdirectories)
+        creator        user id of who created it
+        target         what a symlink points to
+        custom         custom_attributes as JSON text; NULL is {}
+        xattrs         system, security and trusted attributes as JSON text; NULL is {}
+        carried        JSON text of keys of attr.json that others wrote and we keep
+        revision       grows by one with each change; goes into attr.json
+        content        version of the content; grows when new content begins; names the spool file
+        content_state  see `artstorefs.state.node.ContentState`
+        element        element that holds the content, when archived
+        sum            checksum of the row, see `row_sums.py`
+
+    names: one row for each directory entry.
+        id             a node's first name has its inode number as id, further hard links have ids
+                       from 2^62 up; readdir uses it as the position that survives changes
+        link_id        UUID of the link record of a further hard link, NULL for the first name
+        stored         1 once the link record on the elements says what this row says
+    """
+    _execute_each(
+        connection,
+        """
+        CREATE TABLE nodes (
+            ino INTEGER PRIMARY KEY,
+            file_id BLOB NOT NULL,
+            mode INTEGER NOT NULL,
+            uid INTEGER NOT NULL,
+            gid INTEGER NOT NULL,
+            nlink INTEGER NOT NULL,
+            rdev INTEGER NOT NULL,
+            size INTEGER NOT NULL,
+            atime_ns INTEGER NOT NULL,
+            mtime_ns INTEGER NOT NULL,
+            ctime_ns INTEGER NOT NULL,
+            created_ns INTEGER NOT NULL,
+            creator INTEGER NOT NULL,
+            target BLOB,
+            custom TEXT,
+            xattrs TEXT,
+            carried TEXT,
+            revision INTEGER NOT NULL,
+            content INTEGER NOT NULL,
+            content_state INTEGER NOT NULL,
+            element TEXT
+        );
+        CREATE TABLE names (
+            id INTEGER PRIMARY KEY,
+            parent INTEGER NOT NULL,
+            name BLOB NOT NULL,
+            ino INTEGER NOT NULL,
+            link_id BLOB,
+            stored INTEGER NOT NULL DEFAULT 0
+        );
+        CREATE UNIQUE INDEX names_by_name ON names (parent, name);
+        CREATE INDEX names_by_parent ON names (parent);
+        CREATE INDEX names_of_links ON names (ino) WHERE link_id IS NOT NULL;
+        """,
+    )
+
+
+def _create_transfer_tables(connection: sqlite3.Connection) -> None:
+    """What the elements hold, and what they still have to be told.
+
+    copies: what the elements hold of a node, as far as we have been told.
+        key            key of the object, or of the node record when `is_record`
+        revision       revision that the attr.json or node record there carries
+        content        version of the content that the object holds
+        seen_size, seen_modified_ns
+                       size and time of the attr.json when we wrote or last read it; other values
+                       mean that somebody else has written it since
+
+    copies_by_key finds the copy that a listing of an element shows, one at a time: what an element
+    holds may be more than fits into memory.
+
+    log: intents toward elements that are accepted and not yet carried out (DESIGN: "WAL"). At most
+    one pending file_create or file_update for each node; rows leave when they are carried out.
+        id             the node's inode number; of a file_delete, a number from 2^62 up
+        operation      file_create, file_update, file_delete, mode_change, migrate, cache_rebuild
+        status         pending, failed (refused by an element, still retried), rolled_back
+        data           JSON text; what it holds depends on the operation, see `log.py`
+    """
+    _execute_each(
+        connection,
+        """
+        CREATE TABLE copies (
+            ino INTEGER NOT NULL,
+            element TEXT NOT NULL,
+            key TEXT NOT NULL,
+            is_record INTEGER NOT NULL,
+            revision INTEGER NOT NULL,
+            content INTEGER NOT NULL,
+            size INTEGER NOT NULL,
+            sha256 BLOB,
+            blocks BLOB,
+            seen_size INTEGER NOT NULL,
+            seen_modified_ns INTEGER NOT NULL,
+            PRIMARY KEY (ino, element)
+        ) WITHOUT ROWID;
+        CREATE TABLE log (
+            id INTEGER PRIMARY KEY,
+            operation TEXT NOT NULL,
+            status TEXT NOT NULL,
+            ino INTEGER,
+            file_id BLOB,
+            data TEXT,
+            error TEXT,
+            created_ns INTEGER NOT NULL,
+            updated_ns INTEGER NOT NULL,
+            uid INTEGER NOT NULL
+        );
+        CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+        """,
+    )
+
+
+def create_attribute_table(connection: sqlite3.Connection) -> None:
+    """changed_attributes: custom attributes that programs have set or removed since an element had
+    the node's newest revision. Of these ours count, of all others what is on the element."""
+    connection.execute(
+        "CREATE TABLE changed_attributes"
+        " (ino INTEGER, key TEXT, PRIMARY KEY (ino, key)) WITHOUT ROWID"
+    )
+
+
+SPOOL_SUMS = (
+    "CREATE TABLE IF NOT EXISTS spool_sums (ino INTEGER PRIMARY KEY, content INTEGER NOT NULL,"
+    " size INTEGER NOT NULL, sha256 BLOB NOT NULL, blocks BLOB)"
+)
+"""Checksums of content that has waited in the spool for a while, see `spool_sums.py`.
+    content        version of the content that was hashed; of another one the row says nothing
+    size           bytes of it
+    sha256         of all of it, 32 bytes
+    blocks         SHA-256 of each of its blocks of 4 MiB; NULL if it has one block
+An index of an earlier release gets the table, empty, when it is opened."""
+
+
+COPIES_BY_KEY = "CREATE INDEX IF NOT EXISTS copies_by_key ON copies (element, key)"
+"""Finds the copy that a document on an element belongs to, without a table of all in memory."""
+
+
+def _add_attribute_table(connection: sqlite3.Connection) -> None:
+    """Give an index of before it the table: of a node that waits, any attribute may be changed."""
+    if connection.execute(
+        "SELECT 1 FROM sqlite_master WHERE name = 'changed_attributes'"
+    ).fetchone():
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    create_attribute_table(connection)
+    waiting = connection.execute(
+        "SELECT ino, custom FROM nodes JOIN log USING (ino) WHERE custom IS NOT NULL"
+    ).fetchall()
+    connection.executemany(
+        "INSERT INTO changed_attributes VALUES (?, ?)",
+        ((ino, key) for ino, custom in waiting for key in json.loads(custom)),
+    )
+    connection.execute("COMMIT")
+
+
+def _number_intents_by_node(connection: sqlite3.Connection) -> None:
+    """To the log of an earlier release, which numbered intents one after the other and had an index
+    to find them by their node."""
+    if not connection.execute(
+        "SELECT 1 FROM log WHERE ifnull(id != ino, id < ?) LIMIT 1", (FIRST_REMOVAL_ID,)
+    ).fetchone():
+        connection.execute("DROP INDEX IF EXISTS log_of_node")
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("DROP INDEX IF EXISTS log_of_node")
+    connection.execute("UPDATE log SET id = -ino WHERE ino IS NOT NULL")  # free of all others
+    connection.execute(
+        "UPDATE log SET id = id + ? WHERE ino IS NULL AND id < ?",
+        (FIRST_REMOVAL_ID, FIRST_REMOVAL_ID),
+    )
+    connection.execute("UPDATE log SET id = ino WHERE ino IS NOT NULL")
+    connection.execute("COMMIT")
+
+
+def bring_up_to_date(connection: sqlite3.Connection) -> None:
+    """Give the index of an earlier release what it lacks."""
+    _add_attribute_table(connection)
+    add_sum_column(connection)
+    _number_intents_by_node(connection)
+    connection.execute(COPIES_BY_KEY)
+    connection.execute(SPOOL_SUMS)
