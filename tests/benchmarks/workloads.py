@@ -10,6 +10,7 @@ import itertools
 import mmap
 import os
 import shutil
+import statistics
 import subprocess
 import sysconfig
 import time
@@ -231,9 +232,9 @@ def copy_tree(directory: Path, source: Path) -> float:
 
 
 def _run_warm(*command: str) -> float:
-    """Seconds of one run, as the mean of some after a first one that is not counted."""
+    """Seconds of one run, as the median of some after a first one that is not counted."""
     _run(*command)
-    return sum(_run(*command) for _ in range(REPEATS)) / REPEATS
+    return statistics.median(_run(*command) for _ in range(REPEATS))
 
 
 def _run(*command: str) -> float:
@@ -288,7 +289,7 @@ def _compact_memory() -> None:
 
 
 def read_file(directory: Path) -> float:
-    """The large file when it is in memory, as the mean of some reads; it is removed untimed.
+    """The large file when it is in memory, as the median of some reads; it is removed untimed.
 
     The first read brings it there, the second makes the kernel move every page to its list of
     those in use; what follows is the warm read.
