@@ -28,7 +28,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 class MountedArchive:
     """`element`, `state` and `mount` are directories below `base`; `toml` is the configuration.
 
-    With `place`, such as "s3:BUCKET/PREFIX", the element is there instead. `new_processes`: its
+    With `place`, such as "s3:BUCKET/PREFIX", the element is there instead; `further`: elements
+    beside it, as `init` takes them. `new_processes`: its
     commands are processes from the start, for tests of what that takes, and some of each kind.
     """
 
@@ -39,6 +40,7 @@ class MountedArchive:
         settings: str = "",
         element_arguments: str = "",
         place: str | None = None,
+        further: tuple[str, ...] = (),
         new_processes: bool = False,
     ) -> None:
         self.base = base
@@ -54,6 +56,7 @@ class MountedArchive:
             "test",
             "--element",
             f"main={place or f'local:{self.element}'}{element_arguments}",
+            *(word for element in further for word in ("--element", element)),
             "--config-dir",
             str(base),
         )

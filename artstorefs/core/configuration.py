@@ -205,6 +205,7 @@ class ArchiveConfiguration(_Table):
         30.0, ge=0, le=3600, description="a number of seconds from 0 to 3600"
     )
     cache_max: Size = Field(50 * 1024**3, gt=0, description=SIZE_ALLOWED)
+    copies: int = Field(1, ge=1, le=100, description="a whole number from 1 to that of elements")
     index_backup_interval_s: float = Field(
         3600.0, ge=0, le=31_536_000, description="a number of seconds, or 0 for no backups"
     )
@@ -218,6 +219,10 @@ class ArchiveConfiguration(_Table):
         for number, element_id in enumerate(ids):
             if element_id in ids[:number]:
                 raise PlaceError("element.id", f'"{element_id}" is there twice; ids are unique')
+        if self.copies > len(ids):
+            raise PlaceError(
+                "copies", f"{self.copies} are wanted, on {len(ids)} elements: add some"
+            )
         _check_overlaps(self)
         socket = os.fsencode(self.runtime_dir / CONTROL_SOCKET_NAME)
         if len(socket) > _SOCKET_PATH_MAX_BYTES:
@@ -293,11 +298,14 @@ def new_configuration(
     elements: Sequence[ElementConfiguration],
     mountpoint: str | None,
     defaults: Directories,
+    *,
+    copies: int = 1,
 ) -> ArchiveConfiguration:
     """The configuration of a new archive, all else by default. Raises `ConfigurationError`."""
     values: dict[str, Any] = {
         "name": name,
         "mountpoint": mountpoint,
+        "copies": copies,
         "element": [element.model_dump() for element in elements],
     }
     fill_in_places(values, name, defaults)

@@ -25,6 +25,7 @@ _COMMENTS: Final[dict[str, str]] = {
     "spool_full": "What writing does then. wait: it waits for room; fail: ENOSPC at once.",
     "spool_wait_s": "How many seconds it waits before it is ENOSPC all the same.",
     "cache_max": "How large cache_dir may grow.",
+    "copies": "How many elements have to have each file before it counts as safe.",
     "index_backup_interval_s": "How often the index is copied to state_dir/backup; 0: never.",
 }
 

@@ -112,8 +112,10 @@ class Staging:
             with translated(self._element, key), self._directory() as directory:
                 # After a failed flush the pages of the source may pass for clean and be on no
                 # disk, which only writing them anew can mend.
-                doubtful = self._failures or os.fstat(source).st_mode & durable.FLUSH_FAILED
-                if not doubtful and _link(source, directory, change.temporary):
+                found = os.fstat(source)
+                doubtful = self._failures or found.st_mode & durable.FLUSH_FAILED
+                is_shared = found.st_nlink > 1  # by another element: two copies would be one
+                if not (doubtful or is_shared) and _link(source, directory, change.temporary):
                     change.fd = os.dup(source)
                 else:
                     self._copy(change, source, directory)

@@ -16,6 +16,7 @@ from artstorefs.elements.interface import Element
 from artstorefs.filesystem.damage import Damage
 from artstorefs.filesystem.errors import ForbiddenByMode
 from artstorefs.state.changes import Changes
+from artstorefs.state.copies import CopiesPolicy
 from artstorefs.state.database import Database
 from artstorefs.state.index import Index
 from artstorefs.state.log import Log
@@ -47,6 +48,7 @@ class Archive:
     outcomes: Outcomes
     spool: Spool
     elements: Mapping[str, Element]
+    policy: CopiesPolicy
     counters: Mapping[str, Counters] = field(default_factory=dict)
     """Of what this process does with the elements."""
     read_only: bool = False

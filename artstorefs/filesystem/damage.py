@@ -24,6 +24,8 @@ class Mark:
     content: int
     error: str
     since_ns: int
+    place: tuple[str, str]
+    """Element and key of the copy; of content in the spool, its path."""
 
 
 class Damage:
@@ -32,14 +34,21 @@ class Damage:
     def __init__(self) -> None:
         self._marks: dict[int, Mark] = {}
 
-    def found(self, node: Node, error: str) -> None:
+    def found(self, node: Node, error: str, place: tuple[str, str]) -> None:
         """Log what is wrong (element, key and part) with the content of `node`, and mark it."""
         log.error("damaged: %s", error)
         if self.error(node) is None:
             self._marks.pop(node.ino, None)
             if len(self._marks) >= MARKS_MAX:
                 del self._marks[next(iter(self._marks))]
-            self._marks[node.ino] = Mark(node.file_id, node.content, error, time.time_ns())
+            now_ns = time.time_ns()
+            self._marks[node.ino] = Mark(node.file_id, node.content, error, now_ns, place)
+
+    def stored_again(self, ino: int, element: str, key: str) -> None:
+        """An element has the content, verified, under this key: it may be in place of a bad one."""
+        mark = self._marks.get(ino)
+        if mark is not None and mark.place[0] == element and mark.place[1] != key:
+            del self._marks[ino]
 
     def error(self, node: Node) -> str | None:
         """What is wrong with the current content of `node`, if anything is known."""

@@ -33,7 +33,7 @@ from artstorefs.core.block_list import (
     parse_block_list,
 )
 from artstorefs.core.crash_points import crash_point
-from artstorefs.core.errors import DocumentInvalid, ElementError, ObjectAbsent
+from artstorefs.core.errors import DocumentInvalid, ElementError, ObjectAbsent, StateError
 from artstorefs.elements.hashing import hash_blocks
 from artstorefs.filesystem.archive import Archive
 from artstorefs.filesystem.errors import ContentDamaged, ContentUnreachable, CopyDamaged
@@ -98,6 +98,8 @@ class ContentSource:
                 self._report(node, copies[0], str(exc.subject))
             except ElementError as exc:
                 log.warning("%s", exc)
+                if isinstance(exc, ObjectAbsent):
+                    self._make_again(node, copies[0], "is not there")
             del copies[0]
         else:
             raise ContentDamaged(node.ino) if damaged else ContentUnreachable(node.ino)
@@ -141,7 +143,20 @@ class ContentSource:
         return descriptor
 
     def _report(self, node: Node, copy: Copy, reason: str) -> None:
-        self._archive.damage.found(node, f"element {copy.element}: {copy.key}: {reason}")
+        archive, place = self._archive, (copy.element, copy.key)
+        archive.damage.found(node, f"element {copy.element}: {copy.key}: {reason}", place)
+        self._make_again(node, copy, reason)
+
+    def _make_again(self, node: Node, copy: Copy, reason: str) -> None:
+        """Have a bad copy replaced, if another element has the content."""
+        archive = self._archive
+        if archive.read_only or node.content_state != ContentState.ARCHIVED:
+            return
+        try:
+            if archive.outcomes.copy_lost(node, copy, reason):
+                log.warning("%s: is made again from another element", copy.key)
+        except StateError as exc:  # the next reader finds it again
+            log.warning("%s: is not made again yet: %s", copy.key, exc)
 
     def _report_copy(self, copy: Copy, reason: str) -> None:
         node = self._archive.index.node(copy.ino)
@@ -281,7 +296,7 @@ class ContentSource:
         path = self._archive.spool.path(node.ino, node.content)
 
         def report(_: Copy, reason: str) -> None:
-            self._archive.damage.found(node, f"spool file {path}: {reason}")
+            self._archive.damage.found(node, f"spool file {path}: {reason}", ("", path))
 
         # as if the spool were an element with the only copy
         copy = Copy(

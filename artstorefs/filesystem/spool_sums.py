@@ -25,6 +25,7 @@ from artstorefs.core.errors import ArtStoreFSError
 from artstorefs.elements.hashing import BlockHasher
 from artstorefs.filesystem.archive import Archive
 from artstorefs.filesystem.source import ContentSource
+from artstorefs.state.copies import has_content
 from artstorefs.state.node import ContentState, Node
 from artstorefs.state.spool_sums import SpoolSum
 
@@ -104,8 +105,14 @@ class SpoolSums:
     def may_change(self, node: Node) -> bool:
         """Whether SEALED content may be changed in place: it is on its way to no element, and
         nothing says what it has to be."""
+        return not self._is_carried(node) and self._archive.index.spool_sum(node) is None
+
+    def _is_carried(self, node: Node) -> bool:
+        """Whether an element has the content, by a link perhaps, or may have it by now."""
         archive = self._archive
-        return archive.log.assignment(node.ino) is None and archive.index.spool_sum(node) is None
+        if archive.log.assignment(node.ino) is not None:
+            return True
+        return any(has_content(copy, node) for copy in archive.index.copies(node.ino))
 
     async def forget(self, node: Node, known: SpoolSum) -> None:
         """Verify content that has been summed, and let it be changed in place; not if it is on its
@@ -116,11 +123,11 @@ class SpoolSums:
         more time. The row is durably gone before anything is written: a power cut that took the
         record of the change, and not the change, would have good content taken for damaged.
         """
-        if self._archive.log.assignment(node.ino) is not None:
+        if self._is_carried(node):
             return
         await self._source.check_sealed(node, known)
         is_content = self._archive.index.spool_sum(node) == known
-        if not is_content or self._archive.log.assignment(node.ino) is not None:
+        if not is_content or self._is_carried(node):
             return
         self._archive.changes.sum_dropped(node)
         self.sealed(node)  # for the case that the change does not come after all
@@ -193,7 +200,9 @@ class SpoolSums:
                 log.warning("%s is summed later: %s", path, exc)
                 self.sealed(node)
             elif self._is_under_way(node, version):
-                self._archive.damage.found(node, f"spool file {path}: {exc.strerror or exc}")
+                self._archive.damage.found(
+                    node, f"spool file {path}: {exc.strerror or exc}", ("", path)
+                )
         else:
             if found is not None and self._is_under_way(node, version):
                 self._unrecorded[ino] = found
@@ -224,7 +233,7 @@ class SpoolSums:
             os.close(descriptor)
         if found != size or hasher.size_bytes != size:
             reason = f"has {found} bytes, {size} were written"
-            self._archive.damage.found(node, f"spool file {path}: {reason}")
+            self._archive.damage.found(node, f"spool file {path}: {reason}", ("", path))
             return None
         return SpoolSum.of(node.ino, version, *hasher.result())
 

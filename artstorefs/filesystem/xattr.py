@@ -29,6 +29,7 @@ from artstorefs.filesystem.errors import (
     InvalidArgument,
     NameExists,
 )
+from artstorefs.state.copies import has_content
 from artstorefs.state.index import ROOT_INO
 from artstorefs.state.mending import damage_of
 from artstorefs.state.node import ContentState, Node
@@ -298,9 +299,10 @@ class Xattrs:
         copies = self._archive.index.copies(node.ino)
         if not copies:
             return None
-        copy = copies[0]
+        current = [copy for copy in copies if has_content(copy, node)]
+        copy = (current or copies)[0]
         if what == b"element":
-            return copy.element
+            return ",".join(one.element for one in current) or copy.element
         if what == b"key":
             return copy.key
         is_current = copy.content == node.content and copy.sha256 is not None

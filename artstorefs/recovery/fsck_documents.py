@@ -89,11 +89,14 @@ def differences(
     if node.nlink == 0:
         return []  # removed while somebody has it open
     snapshot = image.snapshot(node)
-    copy = next((c for c in image.copies(node.ino) if c.element == element), None)
+    copies = image.copies(node.ino)
+    copy = next((c for c in copies if c.element == element), None)
     if snapshot is None or copy is None:
         return ["the index has no name for it" if copy else "the index knows no copy of it here"]
     try:
         found = _copy_differences(document, stat, node, copy)
+        if not copy.is_record and node.element not in {c.element for c in copies}:
+            found.append(f"element: {node.element!a}, not {element!a}")
         expected = _expected(document, snapshot, copy, accounts)
     except (DocumentError, ValueError, TypeError, KeyError, OverflowError) as exc:
         return [f"the index has what cannot be in a document: {type(exc).__name__}"]
@@ -140,7 +143,6 @@ def _copy_differences(
         pairs += [
             ("size", node.size, document.file_size),
             ("version of the content", copy.content, node.content),
-            ("element", node.element, copy.element),
         ]
     return [f"{what}: {a!a}, not {b!a}" for what, a, b in pairs if a != b]
 

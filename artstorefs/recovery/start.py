@@ -26,7 +26,7 @@ from artstorefs.recovery.decisions import (
 from artstorefs.state.earlier_content import forget_deleted, keep_earlier
 from artstorefs.state.index import Copy
 from artstorefs.state.node import ContentState, Node
-from artstorefs.state.spool import SYNCED, parse_spool_name, spool_name
+from artstorefs.state.spool import PASSING, SYNCED, parse_spool_name, spool_name
 from artstorefs.state.spool_sums import spool_sum
 
 log = logging.getLogger(__name__)
@@ -57,6 +57,8 @@ def recover(archive: Archive) -> int:
         forget_deleted(archive.database)
     crash_point("start.nodes_recovered")
     used = _recover_spool(archive)
+    if not archive.read_only:
+        archive.outcomes.want_copies()
     note_use(archive)
     return used
 
@@ -78,7 +80,11 @@ def _recover_node(archive: Archive, node: Node, unsynced_may_be_lost: bool) -> N
     is_synced = stat is not None and stat.st_mode & SYNCED
     if unsynced_may_be_lost and not is_synced and action not in _WITHOUT_NEW_CONTENT:
         _keep_earlier(archive, node, earlier)
-    if action is NodeAction.PURGE:
+    stored = [copy for copy in earlier if copy.content == node.content]
+    if stored and action in (NodeAction.REVERT, NodeAction.SHORTEN):
+        log.info("%s: element %s has its content", _path(archive, node), stored[0].element)
+        archive.changes.content_found(node, stored[0])
+    elif action is NodeAction.PURGE:
         archive.changes.purge(node, node.uid)
     elif action is NodeAction.REVERT:
         reason = "its last content did not survive; the one before it is back"
@@ -127,6 +133,9 @@ def _recover_spool(archive: Archive) -> int:
     to_be_removed = {name for _, removal in archive.log.removals() for name in removal.spool}
     used = 0
     for name in archive.spool.names():
+        if name.startswith(PASSING):
+            archive.spool.remove_temporary(name)
+            continue
         try:
             ino, version = parse_spool_name(name)
         except ValueError:

@@ -388,6 +388,18 @@ class Changes:
             self._changed(node, now_ns, node.uid)
         crash_point("content_reverted.committed")
 
+    def content_found(self, node: Node, copy: Copy) -> None:
+        """The spool has lost content that waited for a further element; `copy` is of it."""
+        with self._change(node):
+            left = Removal(ino=node.ino, spool=[spool_name(node.ino, node.content)])
+            self._log.removal(node.file_id, left, node.uid)
+            drop_spool_sum(self._execute, node.ino)
+            node.content_state = ContentState.ARCHIVED
+            node.element = copy.element
+            node.size = copy.size
+            self._changed(node, node.ctime_ns, node.uid)
+        crash_point("content_found.committed")
+
     # ----------------------------------------------------------------------------- helpers
 
     def _change(self, *nodes: Node, is_lone: bool = False) -> "_Change":

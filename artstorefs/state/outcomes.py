@@ -5,6 +5,8 @@ crash after                    state directory         element               the
 2 object written, flushed      as 1                    object, block list    finds it, goes on
 3 attr.json written, flushed   as 1                    object, attr.json     writes the same again
 4 `stored` committed           copy, removal logged    new and old content   carries out the removal
+                               (of `copies = N`, the N-th; after the others the intent, and the
+                               content in the spool, stay as they were before 1)
 5 old content, spool removed   removal logged          new content           removes nothing
 6 `removed` committed          nothing pending         new content           nothing
 
@@ -18,20 +20,28 @@ record of its successor is safe.
 """
 
 import json
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from operator import attrgetter
 from typing import Any
+from uuid import UUID
 
 from artstorefs.core.crash_points import crash_point
+from artstorefs.core.naming import record_key
+from artstorefs.state.copies import CopiesPolicy
 from artstorefs.state.database import Database
-from artstorefs.state.earlier_content import take_reason
-from artstorefs.state.index import Index
+from artstorefs.state.earlier_content import keep_earlier, take_reason
+from artstorefs.state.index import Copy, Index
 from artstorefs.state.log import Assignment, Log, Removal
 from artstorefs.state.node import ContentState, Node
 from artstorefs.state.reserve import makes_room
 from artstorefs.state.row_sums import put_row_sum
 from artstorefs.state.spool import spool_name
 from artstorefs.state.spool_sums import drop_spool_sum
+
+_PUT_COPY = f"INSERT OR REPLACE INTO copies VALUES ({', '.join('?' * len(fields(Copy)))})"
+_values = attrgetter(*(column.name for column in fields(Copy)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +60,16 @@ class Stored:
     seen_size: int
     seen_modified_ns: int
     links: list[int]
+
+    def copy(self) -> Copy:
+        """What the element has now."""
+        return Copy(
+            *(self.ino, self.element, self.key, self.is_record),
+            *(self.revision, self.content, self.size),
+            bytes.fromhex(self.sha256) if self.sha256 else None,
+            bytes.fromhex(self.blocks) if self.blocks else None,
+            *(self.seen_size, self.seen_modified_ns),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +99,9 @@ class Failed:
 class Outcomes:
     """Not thread-safe; nothing here suspends."""
 
-    def __init__(self, database: Database, index: Index, log: Log) -> None:
+    def __init__(self, database: Database, index: Index, log: Log, policy: CopiesPolicy) -> None:
         self._database = database
+        self._policy = policy
         self._execute = database.execute
         self._index = index
         self._log = log
@@ -104,11 +125,62 @@ class Outcomes:
 
     def _abandon(self, ino: int, assignment: Assignment) -> None:
         before = self._log.assignment(ino)
-        if before is None or before.key == assignment.key:
+        if before is None:
             return
-        if all(copy.key != before.key for copy in self._index.copies(ino)):
-            left = Removal(ino=ino, remove=[[before.element, before.key]])
-            self._log.removal(b"", left, 0)
+        place = (before.element, before.key)
+        if place == (assignment.element, assignment.key):
+            return
+        copies = self._index.copies(ino)
+        left = []
+        if all((copy.element, copy.key) != place for copy in copies):
+            left.append(list(place))
+        if all(copy.element != before.element for copy in copies):
+            # of names that go before the element has a copy, nobody would know there
+            links = [name.link_id for name in self._index.link_names(ino) if name.link_id]
+            left += [[before.element, record_key(UUID(bytes=link_id))] for link_id in links]
+        if left:
+            self._log.removal(b"", Removal(ino=ino, remove=left), 0)
+
+    @makes_room
+    def copy_lost(self, node: Node, copy: Copy, why: str) -> bool:
+        """A reader has found that a copy is damaged, or gone. Where others have the content it is
+        made again from them, under another key; what is left of it goes into quarantine then.
+        Whether that is so."""
+        others = [
+            other
+            for other in self._policy.counted(self._index.copies(node.ino))
+            if other != copy and self._policy.has_content(other, node)
+        ]
+        if not others or (copy.element, copy.key) in self._policy.lost:
+            return False
+        keep_earlier(self._database, node.ino, [copy], why, time.time_ns())
+        with self._database.transaction():
+            self._log.node_changed(node.ino, node.file_id, created=False, uid=node.uid)
+        self._policy.lost.add((copy.element, copy.key))
+        self._log.announce()
+        return True
+
+    def want_copies(self) -> int:
+        """Log an intent for every node that too few elements have: more copies are wanted than
+        before, or an element is not in the configuration any more. Returns how many these are."""
+        elements = sorted(self._policy.elements)
+        found = (
+            self._execute(
+                "SELECT ino, file_id, uid FROM nodes WHERE nlink > 0"
+                " AND ino NOT IN (SELECT ino FROM log WHERE ino IS NOT NULL)"
+                " AND (SELECT count(*) FROM copies WHERE copies.ino = nodes.ino AND element IN"
+                f" ({', '.join('?' * len(elements))})) < ?",
+                (*elements, self._policy.wanted),
+            ).fetchall()
+            if self._policy.wanted > 1
+            else []
+        )
+        if found:
+            with self._database.transaction():
+                for ino, file_id, uid in found:
+                    self._log.node_changed(ino, file_id, created=False, uid=uid)
+            self._log.announce()
+        return len(found)
 
     @makes_room
     def refuse(self, ino: int, error: str) -> None:
@@ -150,19 +222,42 @@ class Outcomes:
         """Take over what others have written into attr.json; returns the number of nodes.
 
         An attribute that was set or removed here, which somebody was told, and not carried yet
-        stays as it is here; all others become what the element has. The next rewrite carries both.
+        stays as it is here; all others become what the element has. The next rewrite carries both;
+        of a node that other elements have too, it follows at once, or they would not know.
         """
-        changed: list[tuple[Node, str | None, str | None]] = []
+        try:
+            changed = self._observe(observed)
+        except BaseException:
+            self._log.discard()
+            raise
+        if changed:
+            crash_point("observed.committed")
+        for node, custom_text, carried_text, revision in changed:
+            node.custom = custom_text
+            node.carried = carried_text
+            node.revision = revision
+        self._log.announce()
+        return len(changed)
+
+    def _observe(
+        self, observed: Sequence[Observed]
+    ) -> list[tuple[Node, str | None, str | None, int]]:
+        changed: list[tuple[Node, str | None, str | None, int]] = []
         with self._database.transaction():
             for item in observed:
                 node = self._index.node(item.ino)
                 if node is None:
                     continue
                 custom = self._merged(node, item.custom)
-                values = (_text(custom), _text(item.carried))
+                copies = self._policy.counted(self._index.copies(node.ino))
+                is_shared = any(copy.element != item.element for copy in copies)
+                values = (_text(custom), _text(item.carried), node.revision + is_shared)
                 self._execute(
-                    "UPDATE nodes SET custom = ?, carried = ? WHERE ino = ?", (*values, node.ino)
+                    "UPDATE nodes SET custom = ?, carried = ?, revision = ? WHERE ino = ?",
+                    (*values, node.ino),
                 )
+                if is_shared:
+                    self._log.node_changed(node.ino, node.file_id, created=False, uid=node.uid)
                 put_row_sum(self._execute, node.ino)
                 self._execute(
                     "UPDATE copies SET seen_size = ?, seen_modified_ns = ?"
@@ -170,12 +265,7 @@ class Outcomes:
                     (item.seen_size, item.seen_modified_ns, item.ino, item.element),
                 )
                 changed.append((node, *values))
-        if changed:
-            crash_point("observed.committed")
-        for node, custom_text, carried_text in changed:
-            node.custom = custom_text
-            node.carried = carried_text
-        return len(changed)
+        return changed
 
     def _merged(self, node: Node, theirs: dict[str, Any]) -> dict[str, Any]:
         ours: dict[str, Any] = json.loads(node.custom) if node.custom else {}
@@ -190,24 +280,22 @@ class Outcomes:
             gone = Removal(ino=outcome.ino, remove=[[outcome.element, outcome.key]])
             self._log.removal(b"", gone, 0)
             return True
-        old = [copy for copy in self._index.copies(node.ino) if copy.element == outcome.element]
-        superseded = [[copy.element, copy.key] for copy in old if copy.key != outcome.key]
-        self._execute(
-            "INSERT OR REPLACE INTO copies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                *(outcome.ino, outcome.element, outcome.key, outcome.is_record),
-                *(outcome.revision, outcome.content, outcome.size),
-                bytes.fromhex(outcome.sha256) if outcome.sha256 else None,
-                bytes.fromhex(outcome.blocks) if outcome.blocks else None,
-                *(outcome.seen_size, outcome.seen_modified_ns),
-            ),
-        )
-        if node.revision == outcome.revision:  # or a name may have moved since it was written
+        copy = outcome.copy()
+        before = self._index.copies(node.ino)
+        superseded = [
+            [old.element, old.key]
+            for old in before
+            if old.element == copy.element and old.key != copy.key
+        ]
+        self._execute(_PUT_COPY, _values(copy))
+        copies = [copy, *(old for old in before if old.element != copy.element)]
+        is_complete = self._policy.is_complete(node, copies)
+        if is_complete:  # or a name may have moved since it was written, or lack on an element
             for name_id in outcome.links:
                 self._execute("UPDATE names SET stored = 1 WHERE id = ?", (name_id,))
         spool = []
         content_state = node.content_state
-        if node.content == outcome.content and content_state == ContentState.SEALED:
+        if content_state == ContentState.SEALED and self._policy.is_safe(node, copies):
             spool.append(spool_name(node.ino, node.content))
             drop_spool_sum(self._execute, node.ino)
             content_state = ContentState.ARCHIVED
@@ -222,11 +310,11 @@ class Outcomes:
             keep = take_reason(self._database, node.ino, superseded) if superseded else None
             removal = Removal(ino=node.ino, remove=superseded, spool=spool, keep=keep)
             self._log.removal(node.file_id, removal, node.uid)
-        if node.revision == outcome.revision:
+        if is_complete:
             self._log.carried_out(node.ino)
-            return True
-        self._log.reopen(node.ino)
-        return False
+        else:
+            self._log.reopen(node.ino)
+        return is_complete
 
 
 def _text(document: dict[str, Any]) -> str | None:

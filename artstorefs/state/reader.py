@@ -20,7 +20,7 @@ _NAME = "SELECT id, parent, name, ino, link_id FROM names WHERE id = ?"
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A further hard link whose record the elements do not have yet."""
+    """A further hard link whose record the element does not have, or not as it is now."""
 
     name: Name
     parent_file_id: bytes
@@ -54,15 +54,15 @@ class Reader:
         self._connection = connect_read_only(path)
         self._execute = self._connection.execute
 
-    def snapshot(self, ino: int) -> Snapshot | None:
-        """None when the node, or its name, is gone."""
+    def snapshot(self, ino: int, element: str) -> Snapshot | None:
+        """As `element` is to be told of it; None when the node, or its name, is gone."""
         self._execute("BEGIN")
         try:
-            return self._snapshot(ino)
+            return self._snapshot(ino, element)
         finally:
             self._execute("COMMIT")
 
-    def _snapshot(self, ino: int) -> Snapshot | None:
+    def _snapshot(self, ino: int, element: str) -> Snapshot | None:
         row = self._execute(_NODE, (ino,)).fetchone()
         if row is None:
             return None
@@ -74,18 +74,19 @@ class Reader:
             if first is None:
                 return None
             name, parent_file_id = first[2], self._file_id(first[1])
+        copies = self._copies(ino)
         links = []
         if node.nlink > 1 and not node.is_directory:
             rows = self._execute(
                 "SELECT id, parent, name, ino, link_id FROM names"
-                " WHERE ino = ? AND link_id IS NOT NULL AND stored = 0",
-                (ino,),
+                " WHERE ino = ? AND link_id IS NOT NULL AND stored <= ?",
+                (ino, all(copy.element != element for copy in copies)),
             ).fetchall()
             links = [Link(Name(*row), self._file_id(row[1])) for row in rows]
         known = None
         if node.content_state == ContentState.SEALED:
             known = spool_sum(self._execute, ino, node.content)
-        return Snapshot(node, name, parent_file_id, links, self._copies(ino), known)
+        return Snapshot(node, name, parent_file_id, links, copies, known)
 
     def _file_id(self, ino: int) -> bytes:
         row = self._execute("SELECT file_id FROM nodes WHERE ino = ?", (ino,)).fetchone()

@@ -43,6 +43,10 @@ def parse_spool_name(name: str) -> tuple[int, int]:
     return int(ino, 16), int(version)
 
 
+PASSING = "passing."
+"""What temporary files begin with; a start removes what a kill has left of them."""
+
+
 class Spool:
     """Paths and descriptors of spool files. All calls are single, short system calls."""
 
@@ -56,6 +60,20 @@ class Spool:
     def path_of_name(self, name: str) -> str:
         ino, version = parse_spool_name(name)
         return self.path(ino, version)
+
+    def temporary_path(self, ino: int) -> str:
+        """Of a file that one element's content passes through on its way to another."""
+        return f"{self.directory}/{PASSING}{ino:x}.{os.getpid()}"
+
+    def create_temporary(self, ino: int) -> int:
+        """A descriptor of the new file with that path. Not durable: the element will be."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        return os.open(self.temporary_path(ino), flags, 0o600)
+
+    def remove_temporary(self, name: str) -> None:
+        """What a process that was killed has left of `temporary_path`."""
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(self.directory, name))
 
     def create(self, ino: int, version: int) -> int:
         """A descriptor (read and write) of a new, empty spool file; an old one is emptied."""

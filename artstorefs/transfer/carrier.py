@@ -15,10 +15,12 @@ Every step can be repeated. A failure of one node, or of one element, concerns n
 
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from artstorefs.core import naming
 from artstorefs.core.block_list import (
@@ -41,6 +43,8 @@ from artstorefs.core.node_record import LinkRecord
 from artstorefs.elements.hashing import hash_blocks
 from artstorefs.elements.interface import Element
 from artstorefs.elements.quarantine import Quarantine
+from artstorefs.state.copies import has_content
+from artstorefs.state.index import Copy
 from artstorefs.state.node import ContentState
 from artstorefs.state.outcomes import Failed, Stored
 from artstorefs.state.reader import Reader, Snapshot
@@ -57,6 +61,9 @@ from artstorefs.transfer.observe import is_changed, observe
 from artstorefs.transfer.reading import read_document
 
 log = logging.getLogger(__name__)
+
+DOWNLOAD_BYTES = 4 << 20
+"""Read and written at a time where one element's content becomes another's."""
 
 NOT_CONFIGURED = "is not in the configuration"
 
@@ -112,7 +119,7 @@ class Carrier:
     # ------------------------------------------------------------------------------- store
 
     def _put_object(self, job: StoreJob, result: BatchResult) -> _Carried | None:
-        snapshot = self._reader.snapshot(job.ino)
+        snapshot = self._reader.snapshot(job.ino, job.element)
         if snapshot is None or snapshot.node.content != job.content:
             result.dropped.append(job.ino)
             return None
@@ -168,6 +175,8 @@ class Carrier:
                 return None
             blocks = copy.blocks.hex() if copy.blocks else None
             return Content(copy.key, copy.size, copy.sha256.hex(), blocks)
+        if node.content_state == ContentState.ARCHIVED:
+            return self._copy_content(job, snapshot)
         if node.content_state != ContentState.SEALED:
             return None
         path = self._spool.path(job.ino, job.content)
@@ -180,7 +189,11 @@ class Carrier:
         if known is not None and known.sha256.hex() != sha256:
             reason = f"spool file {path} is damaged: it has not the SHA-256 that it had before"
             raise ObjectDamaged(job.element, job.key, reason)
-        element = self._elements[job.element]
+        return self._stage(job, path, sha256, hashes)
+
+    def _stage(self, job: StoreJob, path: str, sha256: str, hashes: BlockList) -> Content:
+        """Stage the content of a file that was just hashed, with its block list."""
+        element, size = self._elements[job.element], hashes.object_bytes
         element.put(job.key, path, size_bytes=size, sha256=sha256)
         crash_point("object.staged")
         if not has_block_list(size):
@@ -189,6 +202,42 @@ class Carrier:
         element.replace(naming.blocks_key(job.key), rendered)
         crash_point("block_list.staged")
         return Content(job.key, size, sha256, block_list_hash(rendered).hex())
+
+    def _copy_content(self, job: StoreJob, snapshot: Snapshot) -> Content:
+        """Stage content that other elements have: by way of a file in the spool, verified there.
+        Raises the error of the last that was tried, ObjectDamaged where there is none."""
+        reason = "no element has its content"
+        error: ElementError | OSError = ObjectDamaged(job.element, job.key, reason)
+        for copy in self._sources(job, snapshot):
+            path = self._spool.temporary_path(job.ino)
+            try:
+                with os.fdopen(self._spool.create_temporary(job.ino), "wb") as target:
+                    _download(self._elements[copy.element], copy.key, target)
+                crash_point("copy.passing")
+                sha256, hashes = _hash_file(path)
+                if copy.sha256 is None or sha256 != copy.sha256.hex():
+                    reason = "does not have its SHA-256, so that no copy is made of it"
+                    raise ObjectDamaged(copy.element, copy.key, reason)
+                return self._stage(job, path, sha256, hashes)
+            except (ElementError, OSError) as exc:
+                error = exc
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
+        raise error
+
+    def _sources(self, job: StoreJob, snapshot: Snapshot) -> list[Copy]:
+        """Copies of the content on other elements, near ones first."""
+        found = [
+            copy
+            for copy in snapshot.copies
+            if copy.element in self._elements
+            and copy.element != job.element
+            and has_content(copy, snapshot.node)
+        ]
+        return sorted(
+            found, key=lambda copy: not self._elements[copy.element].capabilities.local_path
+        )
 
     def _write_documents(self, item: _Carried, result: BatchResult) -> bool:
         """Stage the documents of one node; False when that failed, which is reported."""
@@ -346,6 +395,12 @@ def _document_keys(key: str) -> list[str]:
 
 def _object_keys(key: str) -> list[str]:
     return [] if naming.is_record(key) else [naming.blocks_key(key), key]
+
+
+def _download(element: Element, key: str, target: BinaryIO) -> None:
+    """Write the content of an object to an open file."""
+    with element.open_read(key) as source:
+        shutil.copyfileobj(source, target, DOWNLOAD_BYTES)
 
 
 def _hash_file(path: str) -> tuple[str, BlockList]:

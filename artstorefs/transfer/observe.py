@@ -30,7 +30,7 @@ def observe(
     a process died: it says nothing new, and may be older than what the index has.
     """
     document = read_document(element, stat.key)
-    snapshot = reader.snapshot(copy.ino)
+    snapshot = reader.snapshot(copy.ino, copy.element)
     if snapshot is None:
         return None
     if isinstance(document, LinkRecord) or document.file_id.bytes != snapshot.node.file_id:

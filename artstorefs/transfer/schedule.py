@@ -134,6 +134,11 @@ class Schedule:
         self._failures.pop(ino, None)
         self._release_after(ino, revision)
 
+    def stored_in_part(self, ino: int) -> None:
+        """An element has it, and others are still to be told; so is whoever waits for it."""
+        self.in_flight.discard(ino)
+        self._failures.pop(ino, None)
+
     def gone(self, ino: int) -> None:
         """The node has been deleted: nothing waits for it any more."""
         self._waiting.pop(ino, None)

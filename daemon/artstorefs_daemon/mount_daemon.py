@@ -42,6 +42,7 @@ from artstorefs.recovery.boots import note_rest
 from artstorefs.recovery.renew import open_index
 from artstorefs.recovery.start import recover
 from artstorefs.state.changes import Changes
+from artstorefs.state.copies import CopiesPolicy
 from artstorefs.state.database import Database
 from artstorefs.state.files import INDEX
 from artstorefs.state.index import ROOT_INO, Index
@@ -277,6 +278,7 @@ def open_archive(configuration: ArchiveConfiguration, *, read_only: bool) -> Arc
     database = Database(os.path.join(state, INDEX), reserve)
     index = Index(database)
     intents = Log(database)
+    policy = CopiesPolicy(configuration.copies, frozenset(one.id for one in configuration.elements))
     archive = Archive(
         id=root_id,
         configuration=configuration,
@@ -284,7 +286,8 @@ def open_archive(configuration: ArchiveConfiguration, *, read_only: bool) -> Arc
         index=index,
         log=intents,
         changes=Changes(database, index, intents),
-        outcomes=Outcomes(database, index, intents),
+        outcomes=Outcomes(database, index, intents, policy),
+        policy=policy,
         spool=Spool(os.path.join(state, "spool")),
         elements=elements,
         counters={name: one.counters for name, one in gauges.items()},

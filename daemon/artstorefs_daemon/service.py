@@ -411,6 +411,7 @@ class Service:
             "version": __version__,
             "started_at": timestamp(self.started_at),
             "durability": configuration.durability,
+            "copies": configuration.copies,
             "nodes": self.archive.index.count_nodes(),
             "pending": self.pending(),
             "errors": self.errors() or self._state_errors(self.state_error),

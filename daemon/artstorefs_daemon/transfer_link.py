@@ -8,25 +8,22 @@ import contextlib
 import logging
 import math
 import os
-import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from functools import partial
 from typing import Any
-from uuid import UUID
 
 import trio
 
 from artstorefs.core.crash_points import crash_point
 from artstorefs.core.errors import StateError
-from artstorefs.core.naming import object_key, record_key
 from artstorefs.filesystem.archive import Archive
 from artstorefs.filesystem.spool_budget import SpoolBudget
 from artstorefs.state.log import Assignment, Removal
-from artstorefs.state.node import ContentState, Node
-from artstorefs.state.outcomes import Observed
+from artstorefs.state.node import ContentState
+from artstorefs.state.outcomes import Observed, Stored
 from artstorefs.transfer.jobs import BatchResult, RemoveJob, StoreJob, batch_message, decode, encode
-from artstorefs.transfer.placement import choose_element
 from artstorefs.transfer.schedule import Schedule
+from artstorefs.transfer.targets import Targets
 from artstorefs_daemon.accounts import account
 from artstorefs_daemon.element_reports import ElementReports
 from artstorefs_daemon.fetch_link import FetchLink
@@ -61,8 +58,6 @@ RESTART_PAUSE_S = 0.5
 STATE_PAUSE_S = 0.5
 """Between attempts to record something on a disk that is full."""
 
-NO_ELEMENT = "no element takes new files of this size: they are full, or their mode forbids it"
-
 
 class TransferLink:
     """`run` owns the child process; the rest are requests to it."""
@@ -84,6 +79,10 @@ class TransferLink:
         self.fetches = FetchLink()
         self.schedule = Schedule(archive.configuration.settle_s)
         self.reports = ElementReports(archive.counters)
+        self._targets = Targets(
+            *(archive.index, archive.log, archive.policy),
+            *(archive.configuration.elements, account),
+        )
         self.state_error = ""
         self.pid = 0
         self.surveys = 0
@@ -274,12 +273,15 @@ class TransferLink:
             if size > BATCH_BYTES:
                 self.schedule.again(ino, now - 3600)
                 continue
-            job = self._job(node)
+            job = self._targets.job(
+                *(node, self.reports.capacities, self.reports.errors),
+                partial(self.schedule.keys_being_removed, ino),
+            )
             if job is not None and job.key in self.schedule.keys_being_removed(ino):
                 self.schedule.failed(ino, now)  # as the removal has; nothing can be said of it
                 continue
             if job is None:
-                self._archive.outcomes.refuse(ino, NO_ELEMENT)
+                self._archive.outcomes.refuse(ino, self._targets.why_none())
                 self.schedule.failed(ino, now)
                 continue
             size += node.size if job.upload else 0
@@ -288,56 +290,6 @@ class TransferLink:
         if assignments:
             self._archive.outcomes.assign(assignments)
         return jobs
-
-    def _job(self, node: Node) -> StoreJob | None:
-        """Where a node goes: where it is, or where it was going, or where there is room."""
-        is_record = node.content_state == ContentState.EMPTY
-        upload = node.content_state == ContentState.SEALED
-        copies = self._archive.index.copies(node.ino)
-        if not upload:
-            for copy in copies:
-                if copy.is_record == is_record and copy.content == node.content:
-                    return StoreJob(
-                        node.ino, copy.element, copy.key, node.content, is_record, False
-                    )
-        before = self._archive.log.assignment(node.ino)
-        same = before and before.content == node.content and before.is_record == is_record
-        if before and same and (copies or self._has_room(before.element, node.size)):
-            return StoreJob(node.ino, before.element, before.key, node.content, is_record, upload)
-        configuration = self._archive.configuration
-        element = copies[0].element if copies else None
-        if element is None:
-            element = choose_element(configuration.elements, self.reports.capacities, node.size)
-        if element is None:
-            return None
-        if is_record:
-            key = record_key(UUID(bytes=node.file_id))
-        else:
-            taken = self.schedule.keys_being_removed(node.ino)
-            key = self._object_key(node, taken | {copy.key for copy in copies})
-        return StoreJob(node.ino, element, key, node.content, is_record, upload)
-
-    def _has_room(self, element: str, size_bytes: int) -> bool:
-        """Whether a file that is on its way to an element may still go there; else it goes where
-        a new one would, and what it has left there is removed by the log."""
-        of_this_id = [one for one in self._archive.configuration.elements if one.id == element]
-        return choose_element(of_this_id, self.reports.capacities, size_bytes) is not None
-
-    def _object_key(self, node: Node, taken: set[str]) -> str:
-        """A key that no earlier content of this file has: the second in it differs."""
-        entry = self._archive.index.first_name(node.ino)
-        name = entry.name if entry else b"unnamed"
-        user = account(node.creator).username
-        seconds = int(time.time())
-        before = self._archive.log.assignment(node.ino)
-        if before is not None:
-            taken = taken | {before.key}
-        while True:
-            moment = datetime.fromtimestamp(seconds, UTC)
-            key = object_key(name, user, moment, UUID(bytes=node.file_id))
-            if key not in taken:
-                return key
-            seconds += 1
 
     async def _ask_capacity(self) -> None:
         while True:
@@ -427,9 +379,7 @@ class TransferLink:
         self.state_error = ""
         del self._batches[result.batch]
         for stored in result.stored:
-            self.schedule.stored(stored.ino, stored.revision)
-            if stored.ino in again:
-                self.schedule.again(stored.ino, now)
+            self._take_stored(stored, now, is_done=stored.ino not in again)
         for ino in result.dropped:
             self.schedule.in_flight.discard(ino)
             if self._archive.log.is_waiting(ino):
@@ -444,6 +394,19 @@ class TransferLink:
         for log_id, error in result.removal_failures:
             log.warning("a removal is tried again: %s", error)
             self.schedule.removal_failed(log_id, now)
+
+    def _take_stored(self, stored: Stored, now: float, *, is_done: bool) -> None:
+        """One element has the node. What waits for it waits until all have it that are to."""
+        self._archive.damage.stored_again(stored.ino, stored.element, stored.key)
+        if is_done or self._archive.policy.wanted == 1:
+            self.schedule.stored(stored.ino, stored.revision)
+        else:
+            self.schedule.stored_in_part(stored.ino)
+        if is_done:
+            return
+        node = self._archive.index.node(stored.ino)
+        is_changed = node is None or node.revision != stored.revision
+        self.schedule.again(stored.ino, now if is_changed else now - 3600)
 
     # ---------------------------------------------------------------------------- requests
 

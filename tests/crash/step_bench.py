@@ -28,8 +28,18 @@ REACH_LIMIT_S = 30.0
 class Bench:
     """One archive, and what is armed on it."""
 
-    def __init__(self, base: Path, *, mount: bool = True, settle_s: int = 0) -> None:
-        self.archive = MountedArchive(base, settings=f"settle_s = {settle_s}")
+    def __init__(
+        self,
+        base: Path,
+        *,
+        mount: bool = True,
+        settle_s: int = 0,
+        settings: str = "",
+        further: tuple[str, ...] = (),
+    ) -> None:
+        self.archive = MountedArchive(
+            base, settings=f"settle_s = {settle_s}\n{settings}", further=further
+        )
         self.switch = base / "crash"
         self.reached = base / "crash.reached"
         environment = {VARIABLE: str(self.switch), "ARTSTOREFS_YIELD_LIMIT_S": "0"}

@@ -44,8 +44,18 @@ ENVIRONMENT = {"ARTSTOREFS_YIELD_LIMIT_S": "0", "PYDANTIC_DISABLE_PLUGINS": "1"}
 
 
 @pytest.fixture
-def archive(tmp_path: Path) -> Iterator[MountedArchive]:
-    made = MountedArchive(tmp_path, settings="settle_s = 0")
+def copies(request: pytest.FixtureRequest) -> int:
+    """On how many elements everything is to be."""
+    return int(getattr(request, "param", 1))
+
+
+@pytest.fixture
+def archive(tmp_path: Path, copies: int) -> Iterator[MountedArchive]:
+    further = tuple(
+        f"element{number}=local:{tmp_path}/element{number}" for number in range(1, copies)
+    )
+    settings = f"settle_s = 0\ncopies = {copies}"
+    made = MountedArchive(tmp_path, settings=settings, further=further)
     try:
         yield made
     finally:
@@ -167,8 +177,9 @@ class Run:
         self.archive.stop()
         left = [path for path in (self.archive.state / "spool").rglob("*") if path.is_file()]
         assert left == []
-        assert list((self.archive.element / ".artstorefs" / "tmp").iterdir()) == []
-        check_element(self.models, read_element(self.archive.element))
+        for element in self.archive.base.glob("element*"):
+            assert list((element / ".artstorefs" / "tmp").iterdir()) == []
+            check_element(self.models, read_element(element))
         check_rebuild(self.archive.toml, self.archive.base)
         assert "Traceback" not in self.archive.log(), self.archive.log()[-4000:]
 
@@ -182,11 +193,14 @@ class Run:
 
 @pytest.mark.slow
 @pytest.mark.long
+@pytest.mark.parametrize(
+    ("copies", "part"), [(1, 1), (2, 5)], ids=["one-copy", "two-copies"], indirect=["copies"]
+)
 def test_killed_at_any_moment_everything_acknowledged_is_there(
-    archive: MountedArchive, starter: Starter, pytestconfig: pytest.Config
+    archive: MountedArchive, starter: Starter, pytestconfig: pytest.Config, part: int
 ) -> None:
-    """SEMANTICS: DUR-1, MOUNT-1"""
-    kills, seed = pytestconfig.getoption("kills"), pytestconfig.getoption("kills_seed")
+    """With two copies a part of the kills. SEMANTICS: DUR-1, MOUNT-1, ELEM-21"""
+    kills, seed = pytestconfig.getoption("kills") // part, pytestconfig.getoption("kills_seed")
     run = Run(archive, starter, random.randrange(2**32) if seed is None else seed)
     print(f"seed {run.seed}, {kills} kills")
     run.start()

@@ -31,7 +31,8 @@ async def test_what_waits_belongs_to_where_it_is_assigned_or_is_already(bench: W
     elsewhere = Assignment("elsewhere", "2026/a", node.content, False)
     bench.archive.outcomes.assign([(node.ino, elsewhere)])
     assert intents(bench) == {None: 2, "elsewhere": 1}
-    bench.archive.outcomes.assign([(node.ino, Assignment("main", "2026/a", node.content, False))])
+    with bench.archive.database.transaction():
+        bench.archive.log.assign(node.ino, Assignment("main", "2026/a", node.content, False))
     await bench.drain()
     assert intents(bench) == {}
     bench.rename(b"f", b"h")

@@ -134,11 +134,14 @@ class Workbench:
         self.carrier = Carrier(
             self.reader,
             self.log_file.sync,
-            {"main": HookedElement(self.element, self)},
+            self.elements_of_carrier(),
             Spool(str(self.base / "state" / "spool")),
             lambda uid: Account(f"user{uid}", ""),
             Quarantine({"main": self.root}, self.base / "state"),
         )
+
+    def elements_of_carrier(self) -> dict[str, Any]:
+        return {"main": HookedElement(self.element, self)}
 
     def restart(self, *, power_cut: bool = False) -> None:
         """The daemon is killed with everything in it, and started again; `power_cut`: by another

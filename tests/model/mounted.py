@@ -28,9 +28,15 @@ PLANS: tuple[dict[str, float], ...] = (
 class FaultyArchive(MountedArchive):
     """An archive that is served by `faulty_daemon.py`."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, copies: int) -> None:
         self.switch = base / "faults.json"
-        super().__init__(base, settings="settle_s = 0")
+        further = [base / f"element{number}" for number in range(1, copies)]
+        super().__init__(
+            base,
+            settings=f"settle_s = 0\ncopies = {copies}",
+            further=tuple(f"{path.name}=local:{path}" for path in further),
+        )
+        self.places = [self.element, *further]
         self.set_faults(0, {})
         environment = {faulty_daemon.VARIABLE: str(self.switch)}
         self.starter = Starter(environment, program=faulty_daemon.__file__)
@@ -57,8 +63,8 @@ class FaultyArchive(MountedArchive):
 class Mounted(SystemCalls):
     """One archive below `base`, mounted."""
 
-    def __init__(self, base: Path) -> None:
-        self.archive = FaultyArchive(base)
+    def __init__(self, base: Path, copies: int) -> None:
+        self.archive = FaultyArchive(base, copies)
         super().__init__(self.archive.mount)
         self.at_fault = False
         self._unseen = False
@@ -135,11 +141,13 @@ class Mounted(SystemCalls):
         if state != b"stored" or key.startswith(".artstorefs"):
             return {}
         self._unseen = True
-        return write_outside(self.archive.element, key, kind, seed)
+        places = self.archive.places
+        return write_outside(places[seed % len(places)], key, kind, seed)
 
     def final_checks(self, model: Reference) -> list[Callable[[], None]]:
         def flushed() -> None:
             self.flush()
-            check_element(self.archive.element, model)
+            for place in self.archive.places:
+                check_element(place, model)
 
         return [flushed, self.remount, self.rebuild]

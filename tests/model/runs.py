@@ -36,11 +36,11 @@ def run_on_layer(base: Path, operations: list[Operation]) -> dict[str, int]:
     return trio.run(run, clock=MockClock())
 
 
-def run_on_mount(base: Path, operations: list[Operation]) -> dict[str, int]:
-    """The same on a mount."""
+def run_on_mount(base: Path, operations: list[Operation], copies: int = 1) -> dict[str, int]:
+    """The same on a mount, of an archive of so many elements with everything on each."""
 
     async def run() -> dict[str, int]:
-        mounted = Mounted(base)
+        mounted = Mounted(base, copies)
         limit = threading.Timer(TIME_LIMIT_S, mounted.archive.clean_up)  # ends what hangs
         limit.start()
         try:

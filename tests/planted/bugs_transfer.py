@@ -2,6 +2,7 @@
 
 from .bug import Bug
 
+COPIES = "tests/filesystem/test_copies.py::"
 DAMAGE = "tests/filesystem/test_spool_damage.py::"
 STEPS = "tests/filesystem/test_transfer_steps.py::"
 TRANSFER = "tests/filesystem/test_transfer.py::"
@@ -16,6 +17,7 @@ BUGS = [
         path="artstorefs/transfer/carrier.py",
         old="        element.put(job.key, path, size_bytes=size, sha256=sha256)\n",
         new="""
+        snapshot = self._reader.snapshot(job.ino, job.element)
         early = attributes_document(
             snapshot, Content(job.key, size, sha256, None), self._accounts, time.time_ns()
         )
@@ -48,13 +50,49 @@ BUGS = [
         path="artstorefs/transfer/carrier.py",
         old="        element.put(job.key, path, size_bytes=size, sha256=sha256)\n",
         new="""
-        for copy in snapshot.copies:
+        for copy in self._reader.snapshot(job.ino, job.element).copies:
             for key in (naming.sidecar_key(copy.key), copy.key):
                 element.remove(key)
         element.barrier()
         element.put(job.key, path, size_bytes=size, sha256=sha256)
 """,
         caught_by=(KILLED + "[1-put]", TRANSFER + "test_each_call_fails_for_a_while[put-full]"),
+    ),
+    Bug(
+        name="spool-goes-with-the-first-copy",
+        what="Content leaves the spool when one element has it, though two are to have it.",
+        breaks="copies = N: until N elements have a file its content stays in the spool",
+        path="artstorefs/state/outcomes.py",
+        old="if content_state == ContentState.SEALED and self._policy.is_safe(node, copies):\n",
+        new="if content_state == ContentState.SEALED and copies:\n",
+        caught_by=(COPIES + "test_until_the_second_has_it_the_spool_keeps_it",),
+    ),
+    Bug(
+        name="object-changed-by-way-of-the-spool",
+        what="Content that one element has, by a link, is changed in place in the spool.",
+        breaks="promise 3: an object does not change under its attr.json",
+        path="artstorefs/filesystem/spool_sums.py",
+        old="any(has_content(copy, node) for copy in archive.index.copies(node.ino))",
+        new="False",
+        caught_by=(COPIES + "test_content_that_is_on_its_way_to_nobody_is_not_changed_in_place",),
+    ),
+    Bug(
+        name="two-copies-in-one-inode",
+        what="Two elements on one filesystem get the same inode by hard links.",
+        breaks="copies = N: what damages one copy leaves the others",
+        path="artstorefs/elements/staging.py",
+        old="found.st_nlink > 1",
+        new="False",
+        caught_by=(COPIES + "test_two_elements_have_all_of_it",),
+    ),
+    Bug(
+        name="copy-of-a-damaged-copy",
+        what="A further copy is made without a look at the checksum.",
+        breaks="promise 7: nothing damaged passes for right",
+        path="artstorefs/transfer/carrier.py",
+        old="                if copy.sha256 is None or sha256 != copy.sha256.hex():\n",
+        new="                if copy.sha256 is None:\n",
+        caught_by=(COPIES + "test_copy_that_would_be_made_of_a_damaged_one",),
     ),
     Bug(
         name="barrier-failure-ignored",
@@ -144,9 +182,9 @@ BUGS = [
         name="killed-and-assigned-anew",
         what="After a kill an object goes to another key than the one that was agreed on.",
         breaks="lesson 11: a start is an idempotent replay",
-        path="daemon/artstorefs_daemon/transfer_link.py",
-        old="        if before and same and (copies or",
-        new="        if before and not same and (copies or",
+        path="artstorefs/transfer/targets.py",
+        old="        elif before and before.element == element:\n",
+        new="        elif before and before.element != element:\n",
         caught_by=(TRANSFER + "test_killed_after_step_1_assigned",),
     ),
     Bug(

@@ -55,6 +55,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="a place for the files; can be given several times",
     )
+    parser.add_argument(
+        "--copies",
+        metavar="N",
+        type=int,
+        default=1,
+        help="how many of the elements have to have each file (1)",
+    )
     parser.add_argument("--mountpoint", metavar="M", help="where `mount NAME` mounts it")
     parser.add_argument(
         "--config-dir", metavar="D", help="where NAME.toml is written (as root /etc/artstorefs)"
@@ -75,6 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
         [parse_element_argument(text, _absolute) for text in arguments.elements],
         _absolute(arguments.mountpoint) if arguments.mountpoint else None,
         defaults,
+        copies=arguments.copies,
     )
     told = str(path) if folder else configuration.name
     if path.exists():

@@ -1,0 +1,62 @@
+"""The copies policy: how many elements have to have a node, and whether they do. Pure.
+
+`copies = N` of the configuration: a node is told to N elements, the object with its attr.json, or
+the node record. Its intent stays in the log, and its content in the spool, until N of them have it.
+
+A copy is *current* if it says all of the node as it is now. All copies that an element of the
+configuration has are kept current, also more than N. Copies on elements that are not in it any more
+do not count, as long as there are others.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from artstorefs.state.index import Copy
+from artstorefs.state.node import ContentState, Node
+
+
+def is_in_record(node: Node) -> bool:
+    """Whether all of a node is in its node record: there is no object."""
+    return node.content_state == ContentState.EMPTY
+
+
+def has_content(copy: Copy, node: Node) -> bool:
+    """Whether a copy is of the content that the node has now, whatever its names and attributes."""
+    return copy.is_record == is_in_record(node) and copy.content == node.content
+
+
+@dataclass(frozen=True, slots=True)
+class CopiesPolicy:
+    """`elements`: the ids of those in the configuration."""
+
+    wanted: int
+    elements: frozenset[str]
+    lost: set[tuple[str, str]] = field(default_factory=set)
+    """Element and key of copies that a reader has found damaged, or gone, while others have the
+    content: they are made again. In memory only: the next reader would find them again."""
+
+    def has_content(self, copy: Copy, node: Node) -> bool:
+        """Whether a copy is of the content that the node has now, for all that is known."""
+        return has_content(copy, node) and (copy.element, copy.key) not in self.lost
+
+    def counted(self, copies: Iterable[Copy]) -> list[Copy]:
+        """The copies that count."""
+        every = list(copies)
+        return [copy for copy in every if copy.element in self.elements] or every
+
+    def stale(self, node: Node, copies: Iterable[Copy]) -> list[Copy]:
+        """Those of the counted copies that are not current."""
+        return [
+            copy
+            for copy in self.counted(copies)
+            if copy.revision != node.revision or not self.has_content(copy, node)
+        ]
+
+    def is_safe(self, node: Node, copies: Iterable[Copy]) -> bool:
+        """Whether enough elements have the content, so that the spool need not keep it."""
+        return sum(self.has_content(copy, node) for copy in self.counted(copies)) >= self.wanted
+
+    def is_complete(self, node: Node, copies: Iterable[Copy]) -> bool:
+        """Whether nothing is left to be told of the node as it is now."""
+        counted = self.counted(copies)
+        return len(counted) >= self.wanted and not self.stale(node, counted)

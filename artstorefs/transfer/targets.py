@@ -1,0 +1,132 @@
+"""Where a node goes next: to an element that has an older copy of it, or to a further one.
+
+One at a time: once an element has the node, its intent comes again for the next, until the copies
+policy is content (`state/copies.py`). Elements that do not answer now come last, so that the others
+have what is new without waiting for them.
+"""
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime
+from uuid import UUID
+
+from artstorefs.core.configuration import ElementConfiguration
+from artstorefs.core.naming import object_key, record_key
+from artstorefs.elements.interface import Capacity
+from artstorefs.state.copies import CopiesPolicy, is_in_record
+from artstorefs.state.index import Copy, Index
+from artstorefs.state.log import Assignment, Log
+from artstorefs.state.node import Node
+from artstorefs.transfer.documents import Accounts
+from artstorefs.transfer.jobs import StoreJob
+from artstorefs.transfer.placement import choose_element
+
+FULL = "takes new files of this size: they are full, or their mode forbids it"
+
+
+class Targets:
+    """Reads only."""
+
+    def __init__(
+        self,
+        index: Index,
+        log: Log,
+        policy: CopiesPolicy,
+        elements: tuple[ElementConfiguration, ...],
+        accounts: Accounts,
+    ) -> None:
+        self._index = index
+        self._log = log
+        self._policy = policy
+        self._elements = elements
+        self._accounts = accounts
+
+    def job(
+        self,
+        node: Node,
+        capacities: Mapping[str, Capacity],
+        unavailable: Collection[str],
+        taken_keys: Callable[[], set[str]],
+    ) -> StoreJob | None:
+        """What the next element has to be told of the node; None if none takes it. `unavailable`:
+        elements that did not answer last; `taken_keys`: keys of this node that are being removed.
+        """
+        copies = self._policy.counted(self._index.copies(node.ino))
+        is_record = is_in_record(node)
+        before = self._log.assignment(node.ino)
+        if before and (before.content, before.is_record) != (node.content, is_record):
+            before = None
+        candidates: list[tuple[str, Copy | None]] = [
+            (copy.element, copy) for copy in self._policy.stale(node, copies)
+        ]
+        if len(copies) < self._policy.wanted:
+            element = self._further(node, copies, before, capacities, unavailable)
+            if element is not None:
+                candidates.append((element, None))
+        elif not candidates:  # all of them say so already, and can say it again
+            candidates.append((copies[0].element, copies[0]))
+        if not candidates:
+            return None
+        under_way = before.element if before else None
+        element, copy = min(
+            candidates,
+            key=lambda candidate: (candidate[0] in unavailable, candidate[0] != under_way),
+        )
+        if copy is not None and self._policy.has_content(copy, node):
+            return StoreJob(node.ino, element, copy.key, node.content, is_record, False)
+        if is_record:
+            key = record_key(UUID(bytes=node.file_id))
+        elif before and before.element == element:
+            key = before.key
+        else:
+            key = self._object_key(node, element, copies, taken_keys())
+        return StoreJob(node.ino, element, key, node.content, is_record, not is_record)
+
+    def why_none(self) -> str:
+        """Of a node for which there is no job."""
+        if self._policy.wanted == 1:
+            return f"no element {FULL}"
+        return f"{self._policy.wanted} copies are wanted, and no further element {FULL}"
+
+    def _further(
+        self,
+        node: Node,
+        copies: list[Copy],
+        before: Assignment | None,
+        capacities: Mapping[str, Capacity],
+        unavailable: Collection[str],
+    ) -> str | None:
+        """An element that has no copy. What is on its way goes on to where it was going, unless
+        that does not answer and there is another that does."""
+        having = {copy.element for copy in copies}
+        options = [one for one in self._elements if one.id not in having]
+        answering = [one for one in options if one.id not in unavailable]
+        if self._policy.wanted > 1 and answering:
+            options = answering
+        if before is not None:
+            under_way = [one for one in options if one.id == before.element]
+            if choose_element(under_way, capacities, node.size) is not None:
+                return before.element
+        return choose_element(options, capacities, node.size)
+
+    def _object_key(self, node: Node, element: str, copies: list[Copy], taken: set[str]) -> str:
+        """The key that the content has on other elements; else one that no earlier content of this
+        file has: the second in it differs."""
+        taken = taken | {copy.key for copy in copies if not self._policy.has_content(copy, node)}
+        for copy in copies:
+            if self._policy.has_content(copy, node) and copy.key not in taken:
+                return copy.key
+        taken |= {copy.key for copy in copies}
+        before = self._log.assignment(node.ino)
+        if before is not None:
+            taken.add(before.key)
+        entry = self._index.first_name(node.ino)
+        name = entry.name if entry else b"unnamed"
+        user = self._accounts(node.creator).username
+        seconds = int(time.time())
+        while True:
+            moment = datetime.fromtimestamp(seconds, UTC)
+            key = object_key(name, user, moment, UUID(bytes=node.file_id))
+            if key not in taken:
+                return key
+            seconds += 1
