@@ -134,8 +134,9 @@ class Outcomes:
         left = []
         if all((copy.element, copy.key) != place for copy in copies):
             left.append(list(place))
-        if all(copy.element != before.element for copy in copies):
-            # of names that go before the element has a copy, nobody would know there
+        elements = {copy.element for copy in copies} | {assignment.element}
+        if before.element not in elements:
+            # a name that goes now would leave its record there, where no copy is known
             links = [name.link_id for name in self._index.link_names(ino) if name.link_id]
             left += [[before.element, record_key(UUID(bytes=link_id))] for link_id in links]
         if left:

@@ -6,7 +6,7 @@ have what is new without waiting for them.
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -46,10 +46,10 @@ class Targets:
         node: Node,
         capacities: Mapping[str, Capacity],
         unavailable: Collection[str],
-        taken_keys: Callable[[], set[str]],
+        taken: set[str],
     ) -> StoreJob | None:
         """What the next element has to be told of the node; None if none takes it. `unavailable`:
-        elements that did not answer last; `taken_keys`: keys of this node that are being removed.
+        elements that did not answer last; `taken`: keys of this node that are being removed.
         """
         copies = self._policy.counted(self._index.copies(node.ino))
         is_record = is_in_record(node)
@@ -79,8 +79,13 @@ class Targets:
         elif before and before.element == element:
             key = before.key
         else:
-            key = self._object_key(node, element, copies, taken_keys())
+            key = self._object_key(node, element, copies, taken)
         return StoreJob(node.ino, element, key, node.content, is_record, not is_record)
+
+    def keys_written(self, job: StoreJob) -> set[str]:
+        """Every key but that of attr.json that a job may write."""
+        links = [name.link_id for name in self._index.link_names(job.ino) if name.link_id]
+        return {job.key, *(record_key(UUID(bytes=link_id)) for link_id in links)}
 
     def why_none(self) -> str:
         """Of a node for which there is no job."""

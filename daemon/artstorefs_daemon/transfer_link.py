@@ -9,7 +9,6 @@ import logging
 import math
 import os
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import trio
@@ -273,11 +272,9 @@ class TransferLink:
             if size > BATCH_BYTES:
                 self.schedule.again(ino, now - 3600)
                 continue
-            job = self._targets.job(
-                *(node, self.reports.capacities, self.reports.errors),
-                partial(self.schedule.keys_being_removed, ino),
-            )
-            if job is not None and job.key in self.schedule.keys_being_removed(ino):
+            taken = self.schedule.keys_being_removed(ino)
+            job = self._targets.job(node, self.reports.capacities, self.reports.errors, taken)
+            if job is not None and taken and taken & self._targets.keys_written(job):
                 self.schedule.failed(ino, now)  # as the removal has; nothing can be said of it
                 continue
             if job is None:

@@ -284,6 +284,50 @@ async def test_link_that_goes_after_an_attempt_that_was_given_up(bench: CopiesBe
         assert not [text for text in records if '"type": "link"' in text], name
 
 
+async def test_link_that_stays_after_an_attempt_that_was_given_up(
+    tmp_path: Path, clock: MockClock
+) -> None:
+    """The next attempt goes to the same element, and writes the same record. Found by trouble with
+    a server under load."""
+    bench = CopiesBench(tmp_path, 1)
+    node = await bench.write(b"f", b"content")
+    bench.tree.link(node.ino, ROOT_INO, b"further", ME)
+    await bench.send()
+    bench.carry()
+    bench.restart()
+    await bench.write(b"f", b"other content")
+    await bench.drain()
+    assert read_element(bench.root)[b"/further"].content == b"other content"
+
+
+async def test_record_that_is_still_to_be_removed_is_not_written(bench: CopiesBench) -> None:
+    """Of an element to which the next attempt goes while the removal fails there."""
+    node = await bench.write(b"f", b"content")
+    bench.tree.link(node.ino, ROOT_INO, b"further", ME)
+    bench.leave("second", "third")
+    await bench.tried()
+    bench.leave()
+    await bench.send()
+    bench.carry()  # second has it, and nobody hears of it
+    bench.restart()
+    await bench.write(b"f", b"other content")
+    bench.leave("second", "third")
+    await bench.tried()  # given up for main, which has an older copy
+
+    def no_removal(operation: str, key: str) -> None:
+        if operation == "remove":
+            raise ElementUnavailable("second", key, "nothing can be removed")
+
+    bench.before = no_removal
+    bench.leave("third")
+    for _ in range(4):
+        await bench.step()
+    bench.before = None
+    bench.leave()
+    await bench.drain()
+    assert same(bench.trees(), "main", "second")[b"/further"].content == b"other content"
+
+
 async def test_nothing_replaced_goes_before_both_have_the_new(bench: CopiesBench) -> None:
     await bench.write(b"old", b"old content")
     await bench.drain()

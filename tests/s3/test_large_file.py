@@ -51,7 +51,9 @@ def test_large_file_is_resumed_where_its_upload_was_killed_and_comes_back(
     archive.start()
     archive.run("flush", str(archive.toml), limit_s=LIMIT_S)
     again = [
-        int(one.query["partNumber"][0]) for one in bucket_proxy.requests[sent_before:] if one.is_part
+        int(one.query["partNumber"][0])
+        for one in bucket_proxy.requests[sent_before:]
+        if one.is_part
     ]
     assert not there & set(again)
     assert len(again) == len(set(again))
