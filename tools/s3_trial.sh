@@ -32,7 +32,7 @@ start_s3_server() {
     setsid "$venv/bin/weed" -logdir="$directory" server -s3 -s3.config="$directory/s3.json" \
         -dir="$directory/data" -ip=127.0.0.1 -ip.bind=127.0.0.1 -master.port="$master" \
         -volume.port="$volume" -filer.port="$filer" -s3.port="$s3" -s3.port.iceberg=0 \
-        -s3.port.lance=0 -master.volumeSizeLimitMB=256 \
+        -s3.port.lance=0 -master.volumeSizeLimitMB=256 -volume.max=0 \
         >>"$directory/weed.log" 2>&1 </dev/null &
     echo $! >"$s3_pid_file"
 }

@@ -115,6 +115,7 @@ def seaweedfs(folder: Path) -> Iterator[Server]:
             *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-master.port={master}"),
             *(f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={s3}"),
             *("-s3.port.iceberg=0", "-s3.port.lance=0", "-master.volumeSizeLimitMB=256"),
+            "-volume.max=0",  # as many as the disk has room for, else 8
         ]
         with (folder / f"weed{attempt}.log").open("wb") as log:
             process = subprocess.Popen(
