@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from ..harness import MountedArchive, children, wait_for_end, wait_until
-from .proxy import Proxy
+from .proxy import Proxy, Request
 
 pytestmark = pytest.mark.slow
 
@@ -27,6 +27,10 @@ def pieces() -> Iterator[bytes]:
     made = random.Random(SIZE_MIB)
     for _ in range(SIZE_MIB):
         yield made.randbytes(1 << 20)
+
+
+def part_of(request: Request) -> int:
+    return int(request.query["partNumber"][0])
 
 
 def test_large_file_is_resumed_where_its_upload_was_killed_and_comes_back(
@@ -47,18 +51,15 @@ def test_large_file_is_resumed_where_its_upload_was_killed_and_comes_back(
         os.kill(pid, signal.SIGKILL)
         wait_for_end(pid)
     assert parts // 2 <= len(there) < parts, "the kill did not come in the middle"
-    sent_before = len(bucket_proxy.requests)
+    sent_before, stored_before = len(bucket_proxy.requests), len(bucket_proxy.stored)
     archive.start()
     archive.run("flush", str(archive.toml), limit_s=LIMIT_S)
-    again = [
-        int(one.query["partNumber"][0])
-        for one in bucket_proxy.requests[sent_before:]
-        if one.is_part
-    ]
-    assert not there & set(again)
-    assert len(again) == len(set(again))
-    assert there | set(again) <= set(range(1, parts + 1)) == set(bucket_proxy.answered_parts())
-    print(f"{parts} parts: {len(there)} before the kill, {len(again)} after it, none twice")
+    sent = {part_of(one) for one in bucket_proxy.requests[sent_before:] if one.is_part}
+    assert not there & sent
+    stored = [part_of(one) for one in bucket_proxy.stored[stored_before:] if one.is_part]
+    assert len(stored) == len(set(stored))
+    assert there | set(stored) <= set(range(1, parts + 1)) == set(bucket_proxy.answered_parts())
+    print(f"{parts} parts: {len(there)} stored before the kill, {len(stored)} after it, none twice")
     archive.stop()
     shutil.rmtree(archive.base / "cache")
     archive.start()
