@@ -175,6 +175,7 @@ class Service:
         if database.log_bytes() >= CHECKPOINT_BYTES or self._state_is_full():
             await trio.to_thread.run_sync(database.checkpoint)
         database.require_room()
+        self.archive.changes.touches.record_all()
         if interval_s and trio.current_time() >= self._next_backup:
             await trio.to_thread.run_sync(self._back_up, interval_s)
             self._next_backup = trio.current_time() + min(interval_s, BACKUP_LOOK_S)
@@ -223,6 +224,8 @@ class Service:
             self._closed = trio.Event()
             try:
                 self._record_waiting()
+            except StateError as exc:  # what is closed has been told of; `_keep_state` goes on
+                log.debug("directories are recorded later: %s", exc)
             except Exception as exc:  # they stay OPEN until the next start, and the mount goes on
                 if not self.note_damage(exc):
                     log.exception("closed files could not be sealed")
