@@ -40,6 +40,7 @@ def both(
     made.clean_up()
 
 
+@pytest.mark.long
 def test_either_has_all_of_an_awkward_tree(
     both: MountedArchive, seaweedfs_server: Server, prefix: str, tmp_path: Path
 ) -> None:
@@ -49,8 +50,6 @@ def test_either_has_all_of_an_awkward_tree(
     wanted = tree_of(both.mount)
     both.flush()
     assert os.getxattr(both.mount / "large", "user.artstore.element") == b"far,main"
-    both.remount()
-    assert tree_of(both.mount) == wanted
     both.stop()
     both.run("fsck", str(both.toml), "--deep")
     download(seaweedfs_server, prefix, tmp_path / "synced")

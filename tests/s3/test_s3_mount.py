@@ -31,6 +31,7 @@ def download(server: Server, prefix: str, target: Path) -> None:
             client.download_file(BUCKET, found["Key"], str(path))
 
 
+@pytest.mark.long
 def test_awkward_tree_in_a_bucket_remounted_rebuilt_checked_and_restored(
     archive: MountedArchive, seaweedfs_server: Server, prefix: str, tmp_path: Path
 ) -> None:

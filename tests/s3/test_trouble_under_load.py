@@ -1,7 +1,7 @@
 """A mixed load on an archive in a bucket, while a server that fails in every way from a seed is
 between: in the end the server has everything that was acknowledged, and nothing else.
 
-`ASFS_TROUBLE_S` is how long (10 s; 3600), `ASFS_TROUBLE_SEED` repeats the troubles of a run.
+`ASFS_TROUBLE_S` is how long (6 s; 3600), `ASFS_TROUBLE_SEED` repeats the troubles of a run.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from .test_s3_mount import download
 
 pytestmark = pytest.mark.slow
 
-TROUBLE_S = float(os.environ.get("ASFS_TROUBLE_S", "10"))
+TROUBLE_S = float(os.environ.get("ASFS_TROUBLE_S", "6"))
 SEED = int(os.environ.get("ASFS_TROUBLE_SEED", "0")) or random.randrange(1, 2**32)
 FLUSH_LIMIT_S = 180
 WRITERS = 2
