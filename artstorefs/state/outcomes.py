@@ -164,18 +164,16 @@ class Outcomes:
     def want_copies(self) -> int:
         """Log an intent for every node that too few elements have: more copies are wanted than
         before, or an element is not in the configuration any more. Returns how many these are."""
+        if self._policy.wanted == 1:
+            return 0
         elements = sorted(self._policy.elements)
-        found = (
-            self._execute(
-                "SELECT ino, file_id, uid FROM nodes WHERE nlink > 0"
-                " AND ino NOT IN (SELECT ino FROM log WHERE ino IS NOT NULL)"
-                " AND (SELECT count(*) FROM copies WHERE copies.ino = nodes.ino AND element IN"
-                f" ({', '.join('?' * len(elements))})) < ?",
-                (*elements, self._policy.wanted),
-            ).fetchall()
-            if self._policy.wanted > 1
-            else []
-        )
+        found = self._execute(
+            "SELECT ino, file_id, uid FROM nodes WHERE nlink > 0"
+            " AND ino NOT IN (SELECT ino FROM log WHERE ino IS NOT NULL)"
+            " AND (SELECT count(*) FROM copies WHERE copies.ino = nodes.ino AND element IN"
+            f" ({', '.join('?' * len(elements))})) < ?",
+            (*elements, self._policy.wanted),
+        ).fetchall()
         if found:
             with self._database.transaction():
                 for ino, file_id, uid in found:

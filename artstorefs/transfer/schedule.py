@@ -135,7 +135,7 @@ class Schedule:
         self._release_after(ino, revision)
 
     def stored_in_part(self, ino: int) -> None:
-        """An element has it, and others are still to be told; so is whoever waits for it."""
+        """One element has it, and others are still to: what waits for it goes on waiting."""
         self.in_flight.discard(ino)
         self._failures.pop(ino, None)
 

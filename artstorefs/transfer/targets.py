@@ -79,7 +79,7 @@ class Targets:
         elif before and before.element == element:
             key = before.key
         else:
-            key = self._object_key(node, element, copies, taken)
+            key = self._object_key(node, copies, taken)
         return StoreJob(node.ino, element, key, node.content, is_record, not is_record)
 
     def keys_written(self, job: StoreJob) -> set[str]:
@@ -114,7 +114,7 @@ class Targets:
                 return before.element
         return choose_element(options, capacities, node.size)
 
-    def _object_key(self, node: Node, element: str, copies: list[Copy], taken: set[str]) -> str:
+    def _object_key(self, node: Node, copies: list[Copy], taken: set[str]) -> str:
         """The key that the content has on other elements; else one that no earlier content of this
         file has: the second in it differs."""
         taken = taken | {copy.key for copy in copies if not self._policy.has_content(copy, node)}

@@ -102,6 +102,7 @@ def test_kill_between_the_copies(
     if scenario is scenarios.others:
         bench.archive.ask("rescan")
         bench.models[directory].node("archived").xattrs["user.other"] = b"theirs"
+    bench.check_mount()
 
 
 @pytest.mark.slow
@@ -118,6 +119,7 @@ def test_kill_while_content_is_found_on_an_element(bench: CopiesBench) -> None:
     bench.arm("content_found.committed")
     bench.start_dies()
     bench.start()
+    bench.check_mount()
 
 
 @pytest.mark.slow
