@@ -137,8 +137,9 @@ class Benchmark:
         """Each workload, in every round, once on each side."""
         for row in self.rows:
             print(row.workload.operation, file=sys.stderr, flush=True)
-            for number in range(self.rounds):
-                self._run_round(row, "." if row.workload.on_tree else f"round{number}", number)
+            for number in range(self.rounds * row.workload.times_per_round):
+                directory = "." if row.workload.on_tree else f"round{number % self.rounds}"
+                self._run_round(row, directory, number)
 
     def _run_round(self, row: Row, directory: str, number: int) -> None:
         if row.workload.remounted:

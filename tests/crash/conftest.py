@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .step_bench import Bench
+from .step_bench import Bench, kept
 
 _benches: list[Bench] = []
 
@@ -20,19 +20,8 @@ def _clean_up() -> Iterator[None]:
 
 @pytest.fixture
 def bench() -> Iterator[Bench]:
-    """The archive of the tests before, or a new one if there is none or a test failed on it."""
-    if not _benches:
-        _benches.append(Bench(Path(tempfile.mkdtemp(prefix="asfs-"))))
-    made = _benches.pop()
-    try:
+    with kept(_benches, lambda: Bench(Path(tempfile.mkdtemp(prefix="asfs-")))) as made:
         yield made
-        made.check_everything()
-        made.clear()
-    except BaseException:
-        print(made.archive.log()[-3000:])
-        made.close()
-        raise
-    _benches.append(made)
 
 
 @pytest.fixture

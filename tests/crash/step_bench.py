@@ -8,9 +8,10 @@ import shutil
 import signal
 import sqlite3
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from artstorefs.core.crash_points import VARIABLE
 
@@ -23,6 +24,9 @@ from .load import Model, Step, Writer, start_writer, wait_for_writers
 
 REACH_LIMIT_S = 30.0
 """How long a point may take to be reached: seconds on a machine that is busy."""
+
+
+B = TypeVar("B", bound="Bench")
 
 
 class Bench:
@@ -111,6 +115,12 @@ class Bench:
         self.wait_until_reached()
         self.end()
 
+    def lose_spool(self) -> None:
+        """As if a power cut had taken what was never synced."""
+        for path in (self.archive.state / "spool").iterdir():
+            if path.is_file():
+                path.unlink()
+
     def end(self) -> None:
         """Kill what is left of the daemon, if anything is."""
         pid = self.archive.pid
@@ -147,6 +157,21 @@ class Bench:
         """For the next test."""
         for directory in self.models:
             shutil.rmtree(self.archive.mount / directory)
+
+
+@contextmanager
+def kept(benches: list[B], make: Callable[[], B]) -> Iterator[B]:
+    """The archive of the tests before, or a new one if there is none or a test failed on it."""
+    made = benches.pop() if benches else make()
+    try:
+        yield made
+        made.check_everything()
+        made.clear()
+    except BaseException:
+        print(made.archive.log()[-3000:])
+        made.close()
+        raise
+    benches.append(made)
 
 
 def whole_objects(element: Path) -> set[str]:

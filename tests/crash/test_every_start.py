@@ -120,9 +120,7 @@ def test_kill_while_lost_content_is_reverted(bench: Bench) -> None:
     bench.work(directory, lambda writer: scenarios.overwrite_one(writer, "archived"))
     bench.wait_until_reached()
     bench.end()
-    for path in (bench.archive.state / "spool").iterdir():
-        if path.is_file():
-            path.unlink()
+    bench.lose_spool()
     bench.arm("content_reverted.committed")
     bench.start_dies()
     bench.start()

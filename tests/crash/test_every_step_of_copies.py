@@ -14,7 +14,7 @@ from ..filesystem.element_tree import read_element
 from . import scenarios
 from .comparison import check_element
 from .load import Writer
-from .step_bench import Bench
+from .step_bench import Bench, kept
 
 CASES = {
     scenarios.new: [
@@ -70,19 +70,8 @@ def _clean_up() -> Iterator[None]:
 
 @pytest.fixture
 def bench() -> Iterator[CopiesBench]:
-    """The archive of the tests before, or a new one if there is none or a test failed on it."""
-    if not _benches:
-        _benches.append(CopiesBench(Path(tempfile.mkdtemp(prefix="asfs-")), 2))
-    made = _benches.pop()
-    try:
+    with kept(_benches, lambda: CopiesBench(Path(tempfile.mkdtemp(prefix="asfs-")), 2)) as made:
         yield made
-        made.check_everything()
-        made.clear()
-    except BaseException:
-        print(made.archive.log()[-3000:])
-        made.close()
-        raise
-    _benches.append(made)
 
 
 @pytest.mark.slow
@@ -113,9 +102,7 @@ def test_kill_while_content_is_found_on_an_element(bench: CopiesBench) -> None:
     bench.work(directory, lambda writer: scenarios.overwrite_one(writer, "archived"))
     bench.wait_until_reached()
     bench.end()
-    for path in (bench.archive.state / "spool").iterdir():
-        if path.is_file():
-            path.unlink()
+    bench.lose_spool()
     bench.arm("content_found.committed")
     bench.start_dies()
     bench.start()

@@ -22,10 +22,7 @@ async def bench(tmp_path: Path, clock: MockClock) -> AsyncIterator[Workbench]:
     """After the test a check finds nothing wrong, unless the test has said that it does damage."""
     bench = Workbench(tmp_path)
     yield bench
-    if bench.is_sound:
-        report = bench.fsck()
-        assert not report.incomplete
-        assert not report.left, "\n".join(str(finding) for finding in report.left)
+    bench.check_soundness()
 
 
 @pytest.fixture

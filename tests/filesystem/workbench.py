@@ -168,6 +168,14 @@ class Workbench:
         """A check of the archive as it is; `repair=True` needs it closed."""
         return check(self.configuration, lambda uid: Account(f"user{uid}", ""), Options(**options))
 
+    def check_soundness(self) -> None:
+        """At the end of a test: a check finds nothing wrong, unless the test has said that it does
+        damage."""
+        if self.is_sound:
+            report = self.fsck()
+            assert not report.incomplete
+            assert not report.left, "\n".join(str(finding) for finding in report.left)
+
     # ----------------------------------------------------------------------------- transfer
 
     async def send_all(self, data: bytes) -> None:

@@ -5,10 +5,12 @@ In the directory `local`, whose path is short, as the path of a socket has to be
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from ..benchmarks import workloads
 from ..harness import REPOSITORY
 
 BENCHMARK = REPOSITORY / "tests" / "benchmarks" / "run.py"
@@ -65,3 +67,21 @@ def test_benchmark_refuses_a_disk_without_room(local: Path) -> None:
     done = run(local, "--size", "1EiB")
     assert done.returncode == 2
     assert "name another --directory or a smaller --size" in done.stderr
+
+
+def test_time_of_a_program_is_not_rounded_up_to_the_pauses_of_a_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Figures stood in steps of 50 ms: a wait with a limit sleeps between its looks."""
+
+    def sleep(seconds: float) -> None:
+        raise AssertionError(f"slept {seconds} s while a program was timed")
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    assert workloads._run("sleep", "0.01") >= 0.01
+
+
+def test_program_that_hangs_ends_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workloads, "PROGRAM_LIMIT_S", 0.01)
+    with pytest.raises(subprocess.CalledProcessError):
+        workloads._run("sleep", "60")
