@@ -7,7 +7,6 @@ and unlinked later.
 """
 
 import itertools
-import mmap
 import os
 import shutil
 import statistics
@@ -21,6 +20,8 @@ from functools import partial
 from pathlib import Path
 
 from artstorefs.core.sizes import format_size
+
+from .memory import drop_caches, memory_in_large_pieces
 
 CONTENT = b"\xa5" * 4096
 BLOCK_BYTES = 1 << 20
@@ -272,38 +273,19 @@ def write_file(directory: Path, size_bytes: int, sync: bool) -> float:
     path = directory / "large"
     path.unlink(missing_ok=True)
     block = os.urandom(min(BLOCK_BYTES, size_bytes))
-    _touch_memory(2 * size_bytes)
-    start = time.perf_counter()
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-    for offset in range(0, size_bytes, BLOCK_BYTES):
-        os.write(descriptor, block[: size_bytes - offset])
-    if sync:
-        os.fsync(descriptor)
-    os.close(descriptor)
-    seconds = time.perf_counter() - start
+    with memory_in_large_pieces(2 * size_bytes):
+        start = time.perf_counter()
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        for offset in range(0, size_bytes, BLOCK_BYTES):
+            os.write(descriptor, block[: size_bytes - offset])
+        if sync:
+            os.fsync(descriptor)
+        os.close(descriptor)
+        seconds = time.perf_counter() - start
     if not sync:
         with open(path, "rb+") as file:
             os.fsync(file)
     return seconds
-
-
-def _touch_memory(size_bytes: int) -> None:
-    """Have the free memory that the cache of the kernel will need. A virtual machine gets it from
-    its host at the first touch, at a tenth of the speed of a write; that is not what is measured.
-    """
-    free_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
-    mmap.mmap(-1, max(min(size_bytes, free_bytes // 2), 1), flags=flags).close()
-
-
-def _compact_memory() -> None:
-    """As root: free memory in large pieces, as after a boot. Hours of other work leave it in pieces
-    of one page, and a copy from memory then takes up to half as long again on one side, up to
-    nothing on the other, by the size of the pieces that either filesystem had found."""
-    if os.geteuid() == 0:
-        os.sync()
-        Path("/proc/sys/vm/drop_caches").write_text("3")
-        Path("/proc/sys/vm/compact_memory").write_text("1")
 
 
 def read_file(directory: Path) -> float:
@@ -313,9 +295,10 @@ def read_file(directory: Path) -> float:
     those in use; what follows is the warm read.
     """
     path = directory / "large"
-    _compact_memory()
     command = ("dd", f"if={path}", "of=/dev/null", "bs=1M", "status=none")
-    _run(*command)
-    seconds = _run_warm(*command)
+    drop_caches()
+    with memory_in_large_pieces(2 * path.stat().st_size):
+        _run(*command)
+        seconds = _run_warm(*command)
     path.unlink()
     return seconds
