@@ -34,7 +34,7 @@ _LATER = ("changed_attributes", "copies_by_key", "spool_sums")
 _EARLIER = ("log_of_node",)
 """What it then loses."""
 
-_SCHEMA = "SELECT type, name, sql FROM sqlite_schema ORDER BY type, name"
+_SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name"
 _OPERATIONS = frozenset({"file_create", "file_update"})
 _STATUSES = frozenset({"pending", "failed"})
 
@@ -128,9 +128,10 @@ def _schema_of_release() -> list[Any]:
 
 
 def _schema(connection: sqlite3.Connection) -> list[Any]:
-    """Every table and index, whatever white space it was declared with."""
+    """Every table and index, whatever white space it was declared with. A damaged one may have
+    anything for text, which then is text that no release has."""
     rows = connection.execute(_SCHEMA).fetchall()
-    return [(kind, name, " ".join((sql or "").split())) for kind, name, sql in rows]
+    return [(*names, " ".join(str(sql or "").split())) for *names, sql in rows]
 
 
 def _text(data: bytes) -> str:
@@ -179,7 +180,7 @@ class Image:
         found = [entry for entry in here if entry not in later]
         if found != [entry for entry in expected if entry not in later]:
             return ["its tables are not those of this release"]
-        for table in [name for kind, name, _ in _schema(self._connection) if kind == "table"]:
+        for table in [name for kind, name, *_ in _schema(self._connection) if kind == "table"]:
             problems += self._wrong_types(table)
         return problems
 

@@ -8,6 +8,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -348,6 +349,26 @@ async def test_damaged_database_is_found(bench: Workbench) -> None:
     assert {finding.kind for finding in report.left} == {F.INDEX_DAMAGED}
     path.write_bytes(b"this is no database, not at all" * 200)
     assert {finding.kind for finding in bench.fsck().left} == {F.INDEX_DAMAGED}
+
+
+@pytest.mark.parametrize("column", ["type", "name", "tbl_name", "sql"])
+async def test_table_described_by_something_else_than_text_is_found(
+    bench: Workbench, column: str
+) -> None:
+    """A flipped bit made text a blob, and fsck ended with a traceback. Found by 5,000 flips."""
+    bench.is_sound = False
+    await bench.write(b"f", b"content")
+    await bench.drain()
+    bench.close()
+    with closing(sqlite3.connect(bench.base / "state/state.db")) as connection:
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.execute(
+            f"UPDATE sqlite_schema SET {column} = CAST({column} AS BLOB) WHERE name = 'names'"
+        )
+        connection.commit()
+    report = bench.fsck()
+    assert report.left
+    assert {finding.kind for finding in report.left} == {F.INDEX_DAMAGED}
 
 
 async def test_spool_that_lost_content_is_found(bench: Workbench) -> None:
