@@ -11,14 +11,12 @@ from artstorefs.state.index import Copy
 
 
 def check_index(image: Image) -> Iterator[Finding]:
-    """What the index contradicts itself in."""
+    """What the index contradicts itself in, whatever the log has for it: an image is of one moment,
+    and each change is one transaction."""
     for text, file_ids in image.structure_problems():
-        yield Finding(
-            *(FindingClass.INDEX_DRIFT, text, None, None),
-            file_ids[0] if file_ids else None,
-            concerns=frozenset(file_ids),
-        )
-    for ino, file_id in image.wrong_rows():  # whatever the log has for it: a row is one moment's
+        file_id = file_ids[0] if file_ids else None
+        yield Finding(FindingClass.INDEX_DRIFT, text, None, None, file_id)
+    for ino, file_id in image.wrong_rows():
         detail = f"the row of inode {ino} is not as it was written"
         yield Finding(FindingClass.INDEX_DRIFT, detail, None, None, file_id)
 
