@@ -15,7 +15,9 @@ from collections.abc import Callable, Sequence
 from artstorefs.core.errors import StateError
 from artstorefs.filesystem.archive import Archive
 from artstorefs.filesystem.open_file import OpenFile
+from artstorefs.filesystem.spool_budget import SpoolBudget
 from artstorefs.state.node import ContentState, Node
+from artstorefs.state.room_ahead import give_back
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ class Closing:
     def __init__(
         self,
         archive: Archive,
+        budget: SpoolBudget,
         files: dict[int, OpenFile],
         closed_one: Callable[[], None] | None,
         sealed: Callable[[Node], None],
@@ -39,7 +42,8 @@ class Closing:
         """`closed_one` has somebody call `seal_closed` soon; without it `close` seals. `sealed` is
         told of every node whose content nobody writes any more."""
         self._archive = archive
-        self._sealed = sealed
+        self._budget = budget
+        self._tell_sealed = sealed
         self._files = files
         self._closed_one = closed_one
         self._closed: dict[int, int] = {}
@@ -92,6 +96,19 @@ class Closing:
         for file, _ in sealed:
             file.writable = False
             self._sealed(file.node)
+
+    def _sealed(self, node: Node) -> None:
+        """Nobody writes the content of `node` any more. The room that was set aside is given back
+        only now, because that changes the times of the spool file, which are those of OPEN
+        content; a kill before it leaves it to the next start."""
+        file = self._files.get(node.ino)
+        if node.content_state == ContentState.SEALED and (file is None or file.has_room_ahead):
+            given_bytes = give_back(self._archive.spool.path(node.ino, node.content))
+            self._budget.release(given_bytes)
+            if file is not None:
+                file.charged_bytes -= given_bytes
+                file.has_room_ahead = False
+        self._tell_sealed(node)
 
     def record(self) -> None:
         """Try again what could not be recorded. Raises StateError when it still cannot."""

@@ -72,7 +72,7 @@ class Contents:
         self._files: dict[int, OpenFile] = {}
         self._passthrough = Passthrough(kernel or NoPassthrough(), budget)
         self.sums = SpoolSums(archive, source, self.is_written, self._summed)
-        self._closing = Closing(archive, self._files, closed_one, self.sums.sealed)
+        self._closing = Closing(archive, budget, self._files, closed_one, self.sums.sealed)
 
     def is_held(self, ino: int) -> bool:
         """Whether somebody has it open, or mapped."""
@@ -204,6 +204,7 @@ class Contents:
         file.is_mapped = True
         self._make_writable_now(file, truncate=False)
         file.charged_bytes = allocated_bytes(file.descriptor)
+        file.has_room_ahead = True  # or not; it is looked at when it is sealed
 
     @property
     def has_mapped(self) -> bool:

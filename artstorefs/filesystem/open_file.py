@@ -52,6 +52,8 @@ class OpenFile:
     _lock: trio.Lock | None = None
     backing: int = 0
     """The kernel's id of the spool file that it reads and writes by itself; see passthrough.py."""
+    has_room_ahead: bool = False
+    """Room was set aside on the disk behind the end of the spool file, see room_ahead.py."""
     seen_times_ns: tuple[int, int] = (0, 0)
     """Times of access and change of the bound spool file that the node takes into account."""
     is_watched: bool = False

@@ -22,10 +22,13 @@ import logging
 import os
 from typing import Protocol
 
+import trio
+
 from artstorefs.filesystem.errors import SpoolFull
 from artstorefs.filesystem.open_file import OpenFile, allocated_bytes
 from artstorefs.filesystem.spool_budget import SpoolBudget
 from artstorefs.filesystem.xattr import CAPABILITY
+from artstorefs.state.room_ahead import set_aside
 
 log = logging.getLogger(__name__)
 
@@ -145,6 +148,7 @@ class Passthrough:
             return True
         file.charged_bytes += grant
         self.watch(file)
+        await _set_room_aside(file, grant)
         return True
 
     def unbind(self, file: OpenFile) -> None:
@@ -152,6 +156,18 @@ class Passthrough:
         self.refresh(file)
         self._kernel.unbind(file.backing)
         file.backing = 0
+
+
+async def _set_room_aside(file: OpenFile, size_bytes: int) -> None:
+    """For what may now be written; in a thread, because ext4 may wait for its journal."""
+    file.has_room_ahead = True  # before anybody can seal it
+    descriptor = os.dup(file.descriptor)
+    try:
+        await trio.to_thread.run_sync(set_aside, descriptor, size_bytes)
+    except OSError as exc:
+        log.warning("inode %d is written without room set aside: %s", file.node.ino, exc)
+    finally:
+        os.close(descriptor)
 
 
 def is_written(descriptor: int) -> bool:

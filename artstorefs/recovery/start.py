@@ -26,6 +26,7 @@ from artstorefs.recovery.decisions import (
 from artstorefs.state.earlier_content import forget_deleted, keep_earlier
 from artstorefs.state.index import Copy
 from artstorefs.state.node import ContentState, Node
+from artstorefs.state.room_ahead import give_back
 from artstorefs.state.spool import PASSING, SYNCED, parse_spool_name, spool_name
 from artstorefs.state.spool_sums import spool_sum
 
@@ -153,6 +154,8 @@ def _recover_spool(archive: Archive) -> int:
         action = decide_spool_file(FoundSpoolFile(is_content, name in to_be_removed, is_ahead))
         if action is SpoolAction.KEEP:
             used += stat.st_blocks * 512
+            if node is not None and node.content_state == ContentState.SEALED:
+                used -= give_back(archive.spool.path(ino, version))
         elif action is SpoolAction.REMOVE:
             archive.spool.remove(name)
         else:

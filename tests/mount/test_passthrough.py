@@ -237,3 +237,42 @@ def test_one_long_write_is_held_by_the_limit_of_the_spool() -> None:
         assert archive.status()["spool"]["bytes"] == 0
     finally:
         remove_archive(archive)
+
+
+def test_room_set_aside_for_a_large_file_is_given_back(
+    archive: MountedArchive, directory: Path
+) -> None:
+    """Without a name while it is open, and none of it on the element, nor in what the spool counts.
+    The times that were set stay."""
+    archive.flush()
+    spool = archive.state / "spool"
+    with open(directory / "growing.bin", "wb", buffering=0) as file:
+        most_ahead = 0
+        for number in range(64):
+            file.write(os.urandom(MIB))
+            (taken,) = (path.stat().st_blocks * 512 for path in spool.glob("*.*"))
+            most_ahead = max(most_ahead, taken - (number + 1) * MIB)
+        assert (most_ahead >= 4 * MIB) == kernel_has_passthrough()
+        os.utime(file.fileno(), ns=(1, 2))
+    archive.flush()
+    attributes = archive.attributes("growing.bin")
+    assert attributes["posix"]["mtime_ns"] == 2
+    path = archive.element / attributes["storage_path"] / attributes["storage_filename"]
+    assert path.stat().st_blocks * 512 <= 65 * MIB
+    assert archive.status()["spool"]["bytes"] == 0
+
+
+def test_room_set_aside_before_a_kill_is_given_back(killable_archive: MountedArchive) -> None:
+    archive = killable_archive
+    writer = os.open(archive.mount / "killed.bin", os.O_CREAT | os.O_WRONLY)
+    os.write(writer, bytes(10 * MIB))
+    archive.kill()
+    with pytest.raises(OSError, match="connect"):  # the mount is dead
+        os.close(writer)
+    archive.start()
+    archive.flush()
+    assert stored(archive, "killed.bin") == bytes(10 * MIB)
+    attributes = archive.attributes("killed.bin")
+    path = archive.element / attributes["storage_path"] / attributes["storage_filename"]
+    assert path.stat().st_blocks * 512 <= 11 * MIB
+    assert archive.status()["spool"]["bytes"] == 0

@@ -121,6 +121,25 @@ BUGS = [
         ),
     ),
     Bug(
+        name="room-ahead-kept",
+        what="Room that was set aside for a file that grew stays with it, also on the element.",
+        breaks="DESIGN.md section 6: the spool has a limit, and counts what is there",
+        path="artstorefs/filesystem/closing.py",
+        old="(file is None or file.has_room_ahead)",
+        new="file is None",
+        caught_by=(PASSTHROUGH + "test_room_set_aside_for_a_large_file_is_given_back",),
+    ),
+    Bug(
+        name="room-ahead-given-back-before-the-seal",
+        what="It is given back while the times of OPEN content are those of its spool file.",
+        breaks="promise 1: a time that was set is kept",
+        path="artstorefs/filesystem/passthrough.py",
+        old="        self.refresh(file)\n        self._kernel.unbind(file.backing)\n",
+        new="        self._kernel.unbind(file.backing)\n"
+        "        os.ftruncate(file.descriptor, file.node.size)\n        self.refresh(file)\n",
+        caught_by=(PASSTHROUGH + "test_room_set_aside_for_a_large_file_is_given_back",),
+    ),
+    Bug(
         name="size-of-passthrough-not-refreshed",
         what="The size of a file that the kernel writes by itself is not brought up to date.",
         breaks="SEMANTICS: everybody sees the same bytes",
