@@ -5,7 +5,7 @@ of the ratios of the rounds: both sides of a round were measured one after the o
 the machine for a while slows both.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -59,7 +59,7 @@ class Row:
         )
         if self.workload.carried:
             after = "… until the elements have it"
-            yield (after, _time_and_spread(self.carried_s), *[NOTHING] * 4)
+            yield (after, time_and_spread(self.carried_s), *[NOTHING] * 4)
 
     def as_json(self) -> dict[str, Any]:
         """Everything that was measured, for programs that compare runs."""
@@ -78,15 +78,19 @@ class Row:
 
 
 def markdown(rows: list[Row]) -> str:
-    """The table, its columns aligned for whoever reads it as text."""
-    lines = [HEADINGS, *(line for row in rows for line in row.lines())]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
+    """The table of what was measured beside the local filesystem."""
+    return aligned([HEADINGS, *(line for row in rows for line in row.lines())])
+
+
+def aligned(lines: Sequence[tuple[str, ...]]) -> str:
+    """A table of `lines`, the headings first, its columns aligned for whoever reads it as text."""
+    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
     marks = tuple("-" * width for width in widths)
     return "\n".join(
         "| "
         + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         + " |"
-        for line in [HEADINGS, marks, *lines[1:]]
+        for line in [lines[0], marks, *lines[1:]]
     )
 
 
@@ -96,14 +100,15 @@ def _amount(workload: Workload, seconds: list[float]) -> str:
         return NOTHING
     middle = median(seconds)
     if workload.count:
-        each = _time_and_spread([total / workload.count for total in seconds])
+        each = time_and_spread([total / workload.count for total in seconds])
         return f"{workload.count / middle:,.0f}/s, {each}"
     if workload.size_bytes:
-        return f"{workload.size_bytes / middle / 1e6:,.0f} MB/s, {_time_and_spread(seconds)}"
-    return _time_and_spread(seconds)
+        return f"{workload.size_bytes / middle / 1e6:,.0f} MB/s, {time_and_spread(seconds)}"
+    return time_and_spread(seconds)
 
 
-def _time_and_spread(seconds: list[float]) -> str:
+def time_and_spread(seconds: list[float]) -> str:
+    """The median, with half of the range in per cent of it."""
     middle = median(seconds)
     return f"{_time(middle)} ±{(max(seconds) - min(seconds)) / 2 / middle * 100:.0f} %"
 

