@@ -28,7 +28,7 @@ from artstorefs.filesystem.errors import SpoolFull
 from artstorefs.filesystem.open_file import OpenFile, allocated_bytes
 from artstorefs.filesystem.spool_budget import SpoolBudget
 from artstorefs.filesystem.xattr import CAPABILITY
-from artstorefs.state.room_ahead import set_aside
+from artstorefs.state.room_ahead import SLACK_BYTES, set_aside
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +148,9 @@ class Passthrough:
             return True
         file.charged_bytes += grant
         self.watch(file)
-        await _set_room_aside(file, grant)
+        # A little less than was granted: the list of its pieces takes room on the disk as well, and
+        # a file that has used up its allowance by being given room asks again at once.
+        await _set_room_aside(file, grant - SLACK_BYTES)
         return True
 
     def unbind(self, file: OpenFile) -> None:

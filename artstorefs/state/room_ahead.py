@@ -18,7 +18,7 @@ from artstorefs.elements.durable import fallocate
 
 log = logging.getLogger(__name__)
 
-LEAST_BYTES = 4 << 20
+LEAST_BYTES = 2 << 20
 """Less is not worth the calls."""
 
 SPARE_FACTOR = 16
