@@ -158,9 +158,9 @@ def _own_environment() -> dict[str, str]:
 
 
 def main(descriptor: int, program: str | None = None) -> int:
-    from artstorefs_tools.command_line import COMMANDS
+    from artstorefs_tools.command_line import COMMANDS, command_module
 
-    for name in (*LOADED, *(f"artstorefs_tools.commands.{name}" for name in COMMANDS)):
+    for name in (*LOADED, *(command_module(name) for name in COMMANDS)):
         importlib.import_module(name)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends with whoever asks it
     requests = socket.socket(fileno=descriptor)

@@ -9,6 +9,7 @@ The order matters:
     4. unmounted or told to end: drain up to a limit, end the transfer process, close the state
 """
 
+import faulthandler
 import logging
 import os
 import signal
@@ -17,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 from uuid import UUID
@@ -63,6 +65,7 @@ from artstorefs_daemon.mountpoint import (
 )
 from artstorefs_daemon.operations import Operations
 from artstorefs_daemon.service import Service
+from artstorefs_daemon.service_manager import ServiceManager
 from artstorefs_daemon.transfer_child import TransferChild, fork_transfer
 
 log = logging.getLogger(__name__)
@@ -99,7 +102,10 @@ def serve(
     _acquire(lock)
     if foreground:
         _log_to_stderr()
-        return _run(configuration, mountpoint, options, lock, lambda: None)
+        faulthandler.enable()  # a watchdog ends us with SIGABRT, and wants to know where we hung
+        manager = ServiceManager.of_environment()
+        ready = partial(manager.tell, READY="1")
+        return _run(configuration, mountpoint, options, lock, ready, manager)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -182,7 +188,7 @@ def _serve_in_background(
         lock.write_holder()
         os.chdir("/")
         _log_to_file(configuration)
-        code = _run(configuration, mountpoint, options, lock, ready)
+        code = _run(configuration, mountpoint, options, lock, ready, ServiceManager(None))
     except BaseException as exc:
         if isinstance(exc, ArtStoreFSError):
             log.error("%s", exc)
@@ -222,10 +228,11 @@ def _run(
     options: MountOptions,
     lock: StateLock,
     ready: Callable[[], None],
+    manager: ServiceManager,
 ) -> int:
     transfer = fork_transfer(configuration, read_only=options.read_only, inherited=lock.descriptor)
     try:
-        return _run_with(transfer, configuration, mountpoint, options, lock, ready)
+        return _run_with(transfer, configuration, mountpoint, options, lock, ready, manager)
     finally:
         transfer.dismiss()
 
@@ -237,12 +244,13 @@ def _run_with(
     options: MountOptions,
     lock: StateLock,
     ready: Callable[[], None],
+    manager: ServiceManager,
 ) -> int:
     archive = open_archive(configuration, read_only=options.read_only)
     try:
         spool_used_bytes = recover(archive)
         parts = (archive, mountpoint, spool_used_bytes, transfer, lock.descriptor)
-        trio.run(_serve, lambda: Service(*parts), options, ready)
+        trio.run(_serve, lambda: Service(*parts), options, ready, manager)
         note_rest(archive)
     except* sqlite3.DatabaseError as group:
         for exc in group.exceptions:
@@ -358,7 +366,10 @@ def archive_id(configuration: ArchiveConfiguration, elements: dict[str, Element]
 
 
 async def _serve(
-    make_service: Callable[[], Service], options: MountOptions, ready: Callable[[], None]
+    make_service: Callable[[], Service],
+    options: MountOptions,
+    ready: Callable[[], None],
+    manager: ServiceManager,
 ) -> None:
     keep_buffers()
     service = make_service()
@@ -377,8 +388,11 @@ async def _serve(
             tasks.start_soon(control.serve, socket_path)
             tasks.start_soon(_unmount_on_signal, mountpoint)
             tasks.start_soon(_tell_ready, service, ready)
+            tasks.start_soon(manager.keep_informed, service.summary)
             await pyfuse3.main(max_tasks=REQUESTS_MAX)
             log.info("%s is unmounted", mountpoint)
+            manager.tell(STOPPING="1")
+            tasks.start_soon(manager.ask_for_time)
             await service.drain()
             tasks.cancel_scope.cancel()
     finally:

@@ -5,6 +5,8 @@ import logging
 import os
 import re
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 from artstorefs.core.mount_options import MountOptions
 
@@ -16,18 +18,34 @@ FUSE_CONFIGURATION = "/etc/fuse.conf"
 
 
 def is_mounted(*, pid: int) -> bool:
-    """Whether a process has a mount of ours: it sees /dev/fuse through one of its descriptors."""
+    """Whether a process serves a mount that is in its mount table. One that was unmounted still has
+    its descriptor of /dev/fuse while it drains the log, and ends by itself."""
     try:
-        descriptors = os.listdir(f"/proc/{pid}/fd")
+        connections = list(_fuse_connections(pid))
+        lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
     except OSError:
         return False
-    for descriptor in descriptors:
-        try:
-            if os.readlink(f"/proc/{pid}/fd/{descriptor}") == "/dev/fuse":
+    for line in lines:
+        fields, _, rest = line.partition(" - ")  # proc_pid_mountinfo(5)
+        if rest.split()[0] == FUSE_TYPE:
+            _, _, minor = fields.split()[2].partition(":")
+            if int(minor) in connections or None in connections:
                 return True
+    return False
+
+
+def _fuse_connections(pid: int) -> Iterator[int | None]:
+    """The minor device numbers of what a process serves through /dev/fuse; None for one of which
+    the kernel does not tell (before Linux 6.17)."""
+    for descriptor in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            if os.readlink(f"/proc/{pid}/fd/{descriptor}") != "/dev/fuse":
+                continue
+            lines = Path(f"/proc/{pid}/fdinfo/{descriptor}").read_text().splitlines()
         except OSError:
             continue
-    return False
+        told = [line.split()[1] for line in lines if line.startswith("fuse_connection:")]
+        yield int(told[0]) if told else None
 
 
 def clear_dead_mount(mountpoint: str) -> None:

@@ -360,6 +360,11 @@ class Service:
     def pending(self) -> dict[str, Any]:
         return self.archive.log.summary()
 
+    def summary(self) -> str:
+        """What it does, in a line for people."""
+        intents = self.pending()["intents"]
+        return f"{intents} wait for an element" if intents else "the elements have everything"
+
     def node(self, ino: Any) -> Node | None:
         """The node with this inode number, if it is one."""
         return self.archive.index.node(ino) if type(ino) is int and 0 < ino < 1 << 63 else None

@@ -370,3 +370,14 @@ def test_shell_redirections_and_here_documents(directory: Path) -> None:
     assert run("bash", "-c", script, cwd=directory).strip() == str(directory / "d")
     assert (directory / "h").read_text() == "three\ntwo\n"
     assert (directory / "g").read_text() == "X\ne\ntwo\none\ntwo\n"
+
+
+def test_mount_right_after_umount_waits_for_the_daemon_before(
+    fresh_archive: MountedArchive,
+) -> None:
+    """umount(8) returns while that drains the log; "in use, unmount it there first" was no help."""
+    for number in range(500):
+        (fresh_archive.mount / f"f{number}").write_bytes(b"content")
+    subprocess.run(["umount", str(fresh_archive.mount)], check=True)
+    fresh_archive.start()
+    assert len(list(fresh_archive.mount.iterdir())) == 500

@@ -29,8 +29,9 @@ COMMANDS: Final[dict[str, str]] = {
     "fsck": "check an archive, and repair it where that is safe",
     "rescan": "take in what others changed on the elements",
     "rebuild": "make the index anew from what the elements hold",
+    "install-units": "have systemd and mount(8) find this program",
 }
-"""Name and one-line help of every command; the module has the same name."""
+"""Name and one-line help of every command; its module has the same name, with `_` for `-`."""
 
 _HELP_WIDTH: Final = 78
 
@@ -62,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # names that are not UTF-8 come out as they are
         stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     words = list(sys.argv[1:] if argv is None else argv)
+    if _is_by_mount_fuse(words):
+        words.insert(0, "mount")
     name = next((word for word in words if not word.startswith("-")), "")
     parser = build_parser(name)
     try:
@@ -77,6 +80,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return exit_codes.INTERRUPTED
     return status
+
+
+def _is_by_mount_fuse(words: Sequence[str]) -> bool:
+    """Whether mount.fuse3(8) calls, for the type `fuse.artstorefs`: NAME MOUNTPOINT -o OPTIONS."""
+    return len(words) == 4 and words[1].startswith("/") and words[2] == "-o"
 
 
 def build_parser(command: str) -> argparse.ArgumentParser:
@@ -102,8 +110,13 @@ def build_parser(command: str) -> argparse.ArgumentParser:
     return parser
 
 
+def command_module(name: str) -> str:
+    """The module of a command."""
+    return f"artstorefs_tools.commands.{name.replace('-', '_')}"
+
+
 def _command(name: str) -> Command:
-    return cast(Command, importlib.import_module(f"artstorefs_tools.commands.{name}"))
+    return cast(Command, importlib.import_module(command_module(name)))
 
 
 def _explain(exc: ArtStoreFSError) -> int:
