@@ -5,7 +5,7 @@ of the ratios of the rounds: both sides of a round were measured one after the o
 the machine for a while slows both.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -51,15 +51,18 @@ class Row:
             goal = f"≤ {self.workload.goal_ratio}"
         yield (
             self.workload.operation,
-            _amount(self.workload, self.mount_s),
-            _amount(self.workload, self.local_s),
+            self._amount(self.mount_s),
+            self._amount(self.local_s),
             NOTHING if self.ratio is None else f"{self.ratio:.2f}",
             goal,
             {True: "yes", False: "no", None: NOTHING}[self.is_met],
         )
         if self.workload.carried:
             after = "… until the elements have it"
-            yield (after, _time_and_spread(self.carried_s), *[NOTHING] * 4)
+            yield (after, amount(self.carried_s), *[NOTHING] * 4)
+
+    def _amount(self, seconds: list[float]) -> str:
+        return amount(seconds, self.workload.count, self.workload.size_bytes)
 
     def as_json(self) -> dict[str, Any]:
         """Everything that was measured, for programs that compare runs."""
@@ -78,33 +81,38 @@ class Row:
 
 
 def markdown(rows: list[Row]) -> str:
-    """The table, its columns aligned for whoever reads it as text."""
-    lines = [HEADINGS, *(line for row in rows for line in row.lines())]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
+    """The table of all rows."""
+    return aligned([HEADINGS, *(line for row in rows for line in row.lines())])
+
+
+def aligned(lines: Sequence[tuple[str, ...]]) -> str:
+    """A table, the first line its headings; its columns aligned for whoever reads it as text."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     marks = tuple("-" * width for width in widths)
     return "\n".join(
         "| "
         + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         + " |"
-        for line in [HEADINGS, marks, *lines[1:]]
+        for line in [lines[0], marks, *lines[1:]]
     )
 
 
-def _amount(workload: Workload, seconds: list[float]) -> str:
+def amount(seconds: list[float], count: int = 0, size_bytes: int = 0) -> str:
     """The rate where operations or bytes are counted, the time, and the spread."""
     if not seconds:
         return NOTHING
     middle = median(seconds)
-    if workload.count:
-        each = _time_and_spread([total / workload.count for total in seconds])
-        return f"{workload.count / middle:,.0f}/s, {each}"
-    if workload.size_bytes:
-        return f"{workload.size_bytes / middle / 1e6:,.0f} MB/s, {_time_and_spread(seconds)}"
+    if count:
+        return f"{count / middle:,.0f}/s, {_time_and_spread([total / count for total in seconds])}"
+    if size_bytes:
+        return f"{size_bytes / middle / 1e6:,.0f} MB/s, {_time_and_spread(seconds)}"
     return _time_and_spread(seconds)
 
 
 def _time_and_spread(seconds: list[float]) -> str:
     middle = median(seconds)
+    if len(seconds) == 1:
+        return _time(middle)
     return f"{_time(middle)} ±{(max(seconds) - min(seconds)) / 2 / middle * 100:.0f} %"
 
 

@@ -78,10 +78,10 @@ def test_time_of_a_program_is_not_rounded_up_to_the_pauses_of_a_wait(
         raise AssertionError(f"slept {seconds} s while a program was timed")
 
     monkeypatch.setattr(time, "sleep", sleep)
-    assert workloads._run("sleep", "0.01") >= 0.01
+    assert workloads.run_program("sleep", "0.01") >= 0.01
 
 
 def test_program_that_hangs_ends_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workloads, "PROGRAM_LIMIT_S", 0.01)
     with pytest.raises(subprocess.CalledProcessError):
-        workloads._run("sleep", "60")
+        workloads.run_program("sleep", "60")
