@@ -41,6 +41,8 @@ class Server:
     url: str
     credentials: Path
     numbers: "itertools.count[int]"
+    filer: str = ""
+    """HOST:PORT of SeaweedFS's own filesystem, where /buckets/NAME is a bucket."""
 
     def client(self) -> Any:
         """What a test looks at the server with, past the element and its proxy."""
@@ -119,11 +121,17 @@ def seaweedfs(folder: Path) -> Iterator[Server]:
         ]
         with (folder / f"weed{attempt}.log").open("wb") as log:
             process = subprocess.Popen(
-                arguments, stdout=log, stderr=log, cwd=folder, preexec_fn=_end_with_parent
+                arguments,
+                stdout=log,
+                stderr=log,
+                cwd=folder,
+                start_new_session=True,  # Ctrl-C is for us: what is mounted on it has to end first
+                preexec_fn=end_with_parent,
             )
         try:
             url = f"http://127.0.0.1:{s3}"
-            server = Server("seaweedfs", url, credentials_in(folder), itertools.count())
+            credentials, address = credentials_in(folder), f"127.0.0.1:{filer}"
+            server = Server("seaweedfs", url, credentials, itertools.count(), address)
             if _is_ready(server, process):
                 yield server
                 return
@@ -186,6 +194,6 @@ def _is_ready(server: Server, process: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-def _end_with_parent() -> None:
-    """A server must not outlive the tests, not even tests that were killed."""
+def end_with_parent() -> None:
+    """For a child: it must not outlive us, not even when we are killed."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
