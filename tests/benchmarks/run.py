@@ -10,7 +10,6 @@ everything, so that nobody carries the files of the last one meanwhile.
 """
 
 import argparse
-import itertools
 import json
 import os
 import platform
@@ -23,7 +22,13 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-from artstorefs.core.sizes import format_size, parse_size  # noqa: E402  # needs the path
+from artstorefs.core.sizes import parse_size  # noqa: E402  # needs the path
+from tests.benchmarks.disk import (  # noqa: E402
+    add_disk_options,
+    check_disk,
+    positive,
+    wait_for_quick_creates,
+)
 from tests.benchmarks.table import Row, markdown  # noqa: E402
 from tests.benchmarks.workloads import collect_source, make_tree, workloads  # noqa: E402
 from tests.harness import MountedArchive  # noqa: E402
@@ -38,74 +43,17 @@ there and the old one is being removed."""
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--files", type=_positive, default=5000, help="small files (default 5000)")
+    parser.add_argument("--files", type=positive, default=5000, help="small files (default 5000)")
     parser.add_argument(
         "--size", type=parse_size, default=1 << 30, help="of the large file (default 1GiB)"
     )
-    parser.add_argument("--rounds", type=_positive, default=3, help="how often (default 3)")
-    parser.add_argument(
-        "--directory",
-        type=Path,
-        default=Path("/var/tmp"),
-        help="where to make a temporary directory, on the disk to be compared (default /var/tmp)",
-    )
-    parser.add_argument(
-        "--patience",
-        type=float,
-        default=RECENTLY_DELETED_S,
-        help="seconds to wait for a disk that is slow after many files were deleted (default 330)",
-    )
+    parser.add_argument("--rounds", type=positive, default=3, help="how often (default 3)")
+    add_disk_options(parser)
     parser.add_argument("--json", action="store_true", help="all numbers instead of the table")
     parser.add_argument("--check", action="store_true", help="end with 1 if a goal is missed")
     arguments = parser.parse_args()
-    if not os.path.exists("/dev/fuse"):
-        parser.error("/dev/fuse is missing: nothing can be mounted here")
-    if not arguments.directory.is_dir():
-        parser.error(f"{arguments.directory} is not a directory")
-    needed_bytes = arguments.size * SPACE_PER_SIZE
-    free_bytes = shutil.disk_usage(arguments.directory).free
-    if free_bytes < needed_bytes:
-        parser.error(
-            f"{arguments.directory} has {format_size(free_bytes)} free,"
-            f" {format_size(needed_bytes)} are needed: name another --directory or a smaller --size"
-        )
+    check_disk(parser, arguments.directory, arguments.size * SPACE_PER_SIZE)
     return arguments
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return number
-
-
-QUICK_CREATES_PER_S = 12_000
-"""A local filesystem that makes fewer files a second is busy with something else."""
-
-RECENTLY_DELETED_S = 330
-"""For five minutes ext4 passes over the inodes of deleted files one by one (fs/ext4/ialloc.c,
-recently_deleted), for each file that is made beside them: 1 ms instead of 0.05."""
-
-PROBED_FILES = 200
-
-
-def wait_for_quick_creates(directory: Path, patience_s: float) -> None:
-    """Wait until files are made in `directory` as fast as usual, at most `patience_s`."""
-    deadline = time.monotonic() + patience_s
-    for probe in itertools.count():
-        place = directory / str(probe)
-        place.mkdir(parents=True)
-        start = time.perf_counter()
-        for number in range(PROBED_FILES):
-            (place / str(number)).touch()
-        if PROBED_FILES / (time.perf_counter() - start) >= QUICK_CREATES_PER_S:
-            return
-        if time.monotonic() > deadline:
-            print("the disk makes files slowly, also without a mount", file=sys.stderr)
-            return
-        if probe == 0:
-            print("waiting until the disk makes files as fast as usual", file=sys.stderr)
-        time.sleep(10)
 
 
 class Benchmark:

@@ -51,15 +51,18 @@ class Row:
             goal = f"≤ {self.workload.goal_ratio}"
         yield (
             self.workload.operation,
-            _amount(self.workload, self.mount_s),
-            _amount(self.workload, self.local_s),
+            self._amount(self.mount_s),
+            self._amount(self.local_s),
             NOTHING if self.ratio is None else f"{self.ratio:.2f}",
             goal,
             {True: "yes", False: "no", None: NOTHING}[self.is_met],
         )
         if self.workload.carried:
             after = "… until the elements have it"
-            yield (after, time_and_spread(self.carried_s), *[NOTHING] * 4)
+            yield (after, amount(self.carried_s), *[NOTHING] * 4)
+
+    def _amount(self, seconds: list[float]) -> str:
+        return amount(seconds, self.workload.count, self.workload.size_bytes)
 
     def as_json(self) -> dict[str, Any]:
         """Everything that was measured, for programs that compare runs."""
@@ -94,22 +97,23 @@ def aligned(lines: Sequence[tuple[str, ...]]) -> str:
     )
 
 
-def _amount(workload: Workload, seconds: list[float]) -> str:
+def amount(seconds: list[float], count: int = 0, size_bytes: int = 0) -> str:
     """The rate where operations or bytes are counted, the time, and the spread."""
     if not seconds:
         return NOTHING
     middle = median(seconds)
-    if workload.count:
-        each = time_and_spread([total / workload.count for total in seconds])
-        return f"{workload.count / middle:,.0f}/s, {each}"
-    if workload.size_bytes:
-        return f"{workload.size_bytes / middle / 1e6:,.0f} MB/s, {time_and_spread(seconds)}"
+    if count:
+        return f"{count / middle:,.0f}/s, {time_and_spread([total / count for total in seconds])}"
+    if size_bytes:
+        return f"{size_bytes / middle / 1e6:,.0f} MB/s, {time_and_spread(seconds)}"
     return time_and_spread(seconds)
 
 
 def time_and_spread(seconds: list[float]) -> str:
     """The median, with half of the range in per cent of it."""
     middle = median(seconds)
+    if len(seconds) == 1:
+        return _time(middle)
     return f"{_time(middle)} ±{(max(seconds) - min(seconds)) / 2 / middle * 100:.0f} %"
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 from artstorefs.core.sizes import format_size
 
@@ -200,7 +201,7 @@ def make_tree(directory: Path, files: int) -> None:
 
 def find_tree_first(directory: Path) -> float:
     """Not warmed up: for a mount that has just been made."""
-    return _run("find", str(directory / "tree"))
+    return run_program("find", str(directory / "tree"))
 
 
 def find_tree(directory: Path) -> float:
@@ -232,28 +233,33 @@ def _library_files(library: Path) -> Iterator[Path]:
 
 def copy_tree(directory: Path, source: Path) -> float:
     """`cp -r` of the source into the directory."""
-    return _run("cp", "-r", str(source), str(directory / "copy"))
+    return run_program("cp", "-r", str(source), str(directory / "copy"))
 
 
 def _run_warm(*command: str) -> float:
     """Seconds of one run, as the median of some after a first one that is not counted."""
-    _run(*command)
-    return statistics.median(_run(*command) for _ in range(REPEATS))
+    run_program(*command)
+    return statistics.median(run_program(*command) for _ in range(REPEATS))
 
 
-def _run(*command: str) -> float:
-    """Seconds from the start of the program until its end is known.
+def run_program(
+    *command: str, output: int | IO[bytes] = subprocess.DEVNULL, limit_s: float | None = None
+) -> float:
+    """Seconds from the start of the program until its end is known; what it prints is `output`.
 
     It is waited for without a limit, beside a timer: a wait with one asks again and again, with
     pauses that grow to 50 ms, and every time would be the end of such a pause.
     """
     start = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as program:
-        limit = threading.Timer(PROGRAM_LIMIT_S, program.kill)
+    with subprocess.Popen(command, stdout=output) as program:
+        limit = threading.Timer(limit_s or PROGRAM_LIMIT_S, program.kill)
         limit.daemon = True
         limit.start()
         try:
             code = program.wait()
+        except BaseException:  # an interrupt is ours alone, and the end of a `with` waits
+            program.kill()
+            raise
         finally:
             limit.cancel()
         seconds = time.perf_counter() - start
@@ -298,7 +304,7 @@ def read_file(directory: Path) -> float:
     command = ("dd", f"if={path}", "of=/dev/null", "bs=1M", "status=none")
     drop_caches()
     with memory_in_large_pieces(2 * path.stat().st_size):
-        _run(*command)
+        run_program(*command)
         seconds = _run_warm(*command)
     path.unlink()
     return seconds

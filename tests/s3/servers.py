@@ -42,6 +42,8 @@ class Server:
     url: str
     credentials: Path
     numbers: "itertools.count[int]"
+    filer: str = ""
+    """HOST:PORT of SeaweedFS's own filesystem, where /buckets/NAME is a bucket."""
 
     def client(self) -> Any:
         """What a test looks at the server with, past the element and its proxy."""
@@ -124,11 +126,13 @@ def seaweedfs(folder: Path, niceness: int = 0) -> Iterator[Server]:
                 stdout=log,
                 stderr=log,
                 cwd=folder,
+                start_new_session=True,  # Ctrl-C is for us: what is mounted on it has to end first
                 preexec_fn=partial(_begin_server, niceness),
             )
         try:
             url = f"http://127.0.0.1:{s3}"
-            server = Server("seaweedfs", url, credentials_in(folder), itertools.count())
+            credentials, address = credentials_in(folder), f"127.0.0.1:{filer}"
+            server = Server("seaweedfs", url, credentials, itertools.count(), address)
             if _is_ready(server, process):
                 yield server
                 return
@@ -192,6 +196,10 @@ def _is_ready(server: Server, process: subprocess.Popen[bytes]) -> bool:
 
 
 def _begin_server(niceness: int) -> None:
-    """A server must not outlive the tests, not even tests that were killed."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
     os.nice(niceness)
+
+
+def end_with_parent() -> None:
+    """For a child: it must not outlive us, not even when we are killed."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
