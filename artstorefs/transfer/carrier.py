@@ -4,11 +4,11 @@ A batch is carried out in the steps of `artstorefs.state.outcomes`:
 
     1. sync SQLite's log: from here on the elements may know what the state directory knows
     2. put every object, and the block list of a large one, then one barrier: they are durable,
-       nothing refers to them yet
+       nothing refers to them yet; over a network a few at a time, for each put and each stat is a
+       wait for an answer
     3. write every attr.json, node record and link record, then one barrier
     4. report what is stored; the mount process commits it
-    5. removals, each logged in a batch before: what is to be kept into quarantine, barrier;
-       documents, barrier, objects, barrier, spool files
+    5. removals, see `removals.py`
 
 Every step can be repeated. A failure of one node, or of one element, concerns nothing else.
 """
@@ -18,8 +18,10 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO
 
 from artstorefs.core import naming
@@ -56,16 +58,21 @@ from artstorefs.transfer.documents import (
     link_record,
     node_record,
 )
-from artstorefs.transfer.jobs import BatchResult, RemoveJob, StoreJob
+from artstorefs.transfer.jobs import NOT_CONFIGURED, BatchResult, RemoveJob, StoreJob
 from artstorefs.transfer.observe import is_changed, observe
 from artstorefs.transfer.reading import read_document
+from artstorefs.transfer.removals import Remover
 
 log = logging.getLogger(__name__)
 
 DOWNLOAD_BYTES = 4 << 20
 """Read and written at a time where one element's content becomes another's."""
 
-NOT_CONFIGURED = "is not in the configuration"
+AT_ONCE = 4
+"""Puts, and stats, over a network at a time."""
+
+SMALL_BYTES = 1 << 20
+"""What is larger is put alone: it is read into memory, or sent in parts that go together."""
 
 
 @dataclass(slots=True)
@@ -75,6 +82,9 @@ class _Carried:
     job: StoreJob
     snapshot: Snapshot
     content: Content | None
+    source: str | None = None
+    """Path of the file that is to be put, if one is."""
+    block_list: bytes | None = None
     document_key: str = ""
     document_size: int = 0
 
@@ -96,29 +106,33 @@ class Carrier:
         self._elements = elements
         self._spool = spool
         self._accounts = accounts
-        self._quarantine = quarantine
+        self._remover = Remover(elements, spool, quarantine)
 
     def carry(self, number: int, store: list[StoreJob], remove: list[RemoveJob]) -> BatchResult:
         """Carry out one batch; every job is in the result exactly once. Blocks."""
         result = BatchResult(number)
         self._sync_log()
         crash_point("log.synced")
-        carried = [item for job in store if (item := self._put_object(job, result))]
+        carried = [item for job in store if (item := self._look_at(job, result))]
+        carried = self._succeeded(carried, self._put, result)
         carried = self._barrier(carried, result)
         if carried:
             crash_point("objects.durable")
         carried = [item for item in carried if self._write_documents(item, result)]
-        for item in self._barrier(carried, result):
+        carried = self._barrier(carried, result)
+        if carried:
             crash_point("documents.durable")
-            self._report(item, result)
+        self._succeeded(carried, partial(self._report, result), result)
         if remove:
-            self._remove(remove, result)
+            self._remover.remove(remove, result)
         crash_point("batch.carried")
         return result
 
     # ------------------------------------------------------------------------------- store
 
-    def _put_object(self, job: StoreJob, result: BatchResult) -> _Carried | None:
+    def _look_at(self, job: StoreJob, result: BatchResult) -> _Carried | None:
+        """What a job is about, its content hashed; None where there is nothing to be told, or that
+        failed, which is reported."""
         snapshot = self._reader.snapshot(job.ino, job.element)
         if snapshot is None or snapshot.node.content != job.content:
             result.dropped.append(job.ino)
@@ -131,14 +145,47 @@ class Carrier:
             if self._changed_by_others(job, snapshot, result):
                 result.dropped.append(job.ino)
                 return None
-            content = self._content(job, snapshot)
+            item = self._described(job, snapshot)
         except (ArtStoreFSError, OSError) as exc:
             result.failed.append(_failure(job, exc))
             return None
-        if content is None and not job.is_record:
+        if item.content is None and not job.is_record:
             result.dropped.append(job.ino)
             return None
-        return _Carried(job, snapshot, content)
+        return item
+
+    def _succeeded(
+        self, items: list[_Carried], work: Callable[[_Carried], None], result: BatchResult
+    ) -> list[_Carried]:
+        """Do it for each; those for which it did not fail, which is reported. Over a network small
+        ones are done together."""
+
+        def attempt(item: _Carried) -> ArtStoreFSError | OSError | None:
+            try:
+                work(item)
+            except (ArtStoreFSError, OSError) as exc:
+                return exc
+            return None
+
+        together = [item for item in items if self._is_far_and_small(item)]
+        errors = {}
+        if len(together) > 1:
+            with ThreadPoolExecutor(AT_ONCE, "carries") as pool:
+                answers = list(pool.map(attempt, together))
+            errors = {id(item): error for item, error in zip(together, answers, strict=True)}
+        succeeded = []
+        for item in items:
+            error = errors[id(item)] if id(item) in errors else attempt(item)
+            if error is None:
+                succeeded.append(item)
+            else:
+                result.failed.append(_failure(item.job, error))
+        return succeeded
+
+    def _is_far_and_small(self, item: _Carried) -> bool:
+        size = item.content.size if item.content is not None else 0
+        is_near = self._elements[item.job.element].capabilities.local_path
+        return not is_near and size <= SMALL_BYTES
 
     def _changed_by_others(self, job: StoreJob, snapshot: Snapshot, result: BatchResult) -> bool:
         """Whether a rewrite would lose what somebody else has written into the document; then the
@@ -165,20 +212,26 @@ class Carrier:
         result.observed.append(observed)
         return True
 
-    def _content(self, job: StoreJob, snapshot: Snapshot) -> Content | None:
+    def _described(self, job: StoreJob, snapshot: Snapshot) -> _Carried:
+        """The content that the element has, or is to get; none for a record, nor where what the
+        job speaks of is not so any more."""
+        item = _Carried(job, snapshot, None)
         if job.is_record:
-            return None
+            return item
         node = snapshot.node
         if not job.upload:
             copy = snapshot.copy_on(job.element)
-            if copy is None or copy.sha256 is None or copy.key != job.key:
-                return None
-            blocks = copy.blocks.hex() if copy.blocks else None
-            return Content(copy.key, copy.size, copy.sha256.hex(), blocks)
-        if node.content_state == ContentState.ARCHIVED:
-            return self._copy_content(job, snapshot)
-        if node.content_state != ContentState.SEALED:
-            return None
+            if copy is not None and copy.sha256 is not None and copy.key == job.key:
+                blocks = copy.blocks.hex() if copy.blocks else None
+                item.content = Content(copy.key, copy.size, copy.sha256.hex(), blocks)
+        elif node.content_state == ContentState.ARCHIVED:
+            self._copy_content(item)
+        elif node.content_state == ContentState.SEALED:
+            self._describe_spooled(item)
+        return item
+
+    def _describe_spooled(self, item: _Carried) -> None:
+        job, snapshot, node = item.job, item.snapshot, item.snapshot.node
         path = self._spool.path(job.ino, job.content)
         sha256, hashes = _hash_file(path)
         size = hashes.object_bytes
@@ -189,26 +242,27 @@ class Carrier:
         if known is not None and known.sha256.hex() != sha256:
             reason = f"spool file {path} is damaged: it has not the SHA-256 that it had before"
             raise ObjectDamaged(job.element, job.key, reason)
-        return self._stage(job, path, sha256, hashes)
+        _describe(item, path, sha256, hashes)
 
-    def _stage(self, job: StoreJob, path: str, sha256: str, hashes: BlockList) -> Content:
+    def _put(self, item: _Carried) -> None:
         """Stage the content of a file that was just hashed, with its block list."""
-        element, size = self._elements[job.element], hashes.object_bytes
-        element.put(job.key, path, size_bytes=size, sha256=sha256)
+        job, content = item.job, item.content
+        if item.source is None or content is None:
+            return
+        element = self._elements[job.element]
+        element.put(job.key, item.source, size_bytes=content.size, sha256=content.sha256)
         crash_point("object.staged")
-        if not has_block_list(size):
-            return Content(job.key, size, sha256, None)
-        rendered = render_block_list(hashes)
-        element.replace(naming.blocks_key(job.key), rendered)
-        crash_point("block_list.staged")
-        return Content(job.key, size, sha256, block_list_hash(rendered).hex())
+        if item.block_list is not None:
+            element.replace(naming.blocks_key(job.key), item.block_list)
+            crash_point("block_list.staged")
 
-    def _copy_content(self, job: StoreJob, snapshot: Snapshot) -> Content:
+    def _copy_content(self, item: _Carried) -> None:
         """Stage content that other elements have: by way of a file in the spool, verified there.
         Raises the error of the last that was tried, ObjectDamaged where there is none."""
+        job = item.job
         reason = "no element has its content"
         error: ElementError | OSError = ObjectDamaged(job.element, job.key, reason)
-        for copy in self._sources(job, snapshot):
+        for copy in self._sources(job, item.snapshot):
             path = self._spool.temporary_path(job.ino)
             try:
                 with os.fdopen(self._spool.create_temporary(job.ino), "wb") as target:
@@ -218,7 +272,10 @@ class Carrier:
                 if copy.sha256 is None or sha256 != copy.sha256.hex():
                     reason = "does not have its SHA-256, so that no copy is made of it"
                     raise ObjectDamaged(copy.element, copy.key, reason)
-                return self._stage(job, path, sha256, hashes)
+                _describe(item, path, sha256, hashes)
+                self._put(item)
+                item.source = None  # it is gone
+                return
             except (ElementError, OSError) as exc:
                 error = exc
             finally:
@@ -282,17 +339,12 @@ class Carrier:
                 result.failed.append(_failure(item.job, error))
         return kept
 
-    def _report(self, item: _Carried, result: BatchResult) -> None:
+    def _report(self, result: BatchResult, item: _Carried) -> None:
         job, node, content = item.job, item.snapshot.node, item.content
-        try:
-            seen = self._elements[job.element].stat(item.document_key)
-        except ElementError as exc:
-            result.failed.append(_failure(job, exc))
-            return
+        seen = self._elements[job.element].stat(item.document_key)
         if seen.size_bytes != item.document_size:
-            damaged = ObjectDamaged(job.element, item.document_key, "changed while it was written")
-            result.failed.append(_failure(job, damaged))
-            return
+            reason = "changed while it was written"
+            raise ObjectDamaged(job.element, item.document_key, reason)
         result.stored.append(
             Stored(
                 ino=job.ino,
@@ -310,73 +362,15 @@ class Carrier:
             )
         )
 
-    # ------------------------------------------------------------------------------ remove
 
-    def _remove(self, jobs: list[RemoveJob], result: BatchResult) -> None:
-        errors = self._keep([job for job in jobs if job.keep is not None])
-        left = [job for job in jobs if job.log_id not in errors]
-        errors |= self._remove_stage(left, _document_keys)
-        crash_point("removal.documents_gone")
-        left = [job for job in jobs if job.log_id not in errors]
-        errors |= self._remove_stage(left, _object_keys)
-        crash_point("removal.objects_gone")
-        for job in jobs:
-            if job.log_id in errors:
-                result.removal_failures.append((job.log_id, errors[job.log_id]))
-                continue
-            for name in job.spool:
-                self._spool.remove(name)
-                crash_point("removal.spool_file_gone")
-            result.removed.append(job.log_id)
-
-    def _keep(self, jobs: list[RemoveJob]) -> dict[int, str]:
-        """Put what these jobs name into quarantine, durably. Errors by log id."""
-        errors: dict[int, str] = {}
-        for job in jobs:
-            assert job.keep is not None
-            time_ns, why = job.keep
-            for name, key in job.remove:
-                if name not in self._elements:
-                    continue  # the removal says so
-                element = self._elements[name]
-                try:
-                    for part in (*_document_keys(key), *_object_keys(key)):
-                        with suppress(ObjectAbsent):  # no block list; or removed before a kill
-                            what = "earlier content of a file"
-                            self._quarantine.stage(
-                                element, part, time_ns, kind="earlier-content", what=what, why=why
-                            )
-                    element.barrier()
-                except ElementError as exc:
-                    errors[job.log_id] = str(exc)
-        if jobs:
-            crash_point("removal.kept")
-        return errors
-
-    def _remove_stage(
-        self, jobs: list[RemoveJob], keys: Callable[[str], list[str]]
-    ) -> dict[int, str]:
-        """Remove some of what each job names and make it durable. Errors by log id."""
-        errors: dict[int, str] = {}
-        used: dict[str, list[int]] = {}
-        for job in jobs:
-            for name, key in job.remove:
-                element = self._elements.get(name)
-                if element is None:
-                    errors[job.log_id] = f"element {name} {NOT_CONFIGURED}"
-                    continue
-                try:
-                    for part in keys(key):
-                        element.remove(part)
-                        used.setdefault(name, []).append(job.log_id)
-                except ElementError as exc:
-                    errors[job.log_id] = str(exc)
-        for name, log_ids in used.items():
-            try:
-                self._elements[name].barrier()
-            except ElementError as exc:
-                errors.update(dict.fromkeys(log_ids, str(exc)))
-        return errors
+def _describe(item: _Carried, path: str, sha256: str, hashes: BlockList) -> None:
+    """Of what `item` is to carry: the file at `path`, which was just hashed."""
+    size, blocks = hashes.object_bytes, None
+    item.source = path
+    if has_block_list(size):
+        item.block_list = render_block_list(hashes)
+        blocks = block_list_hash(item.block_list).hex()
+    item.content = Content(item.job.key, size, sha256, blocks)
 
 
 def _link_record_before(element: Element, key: str) -> LinkRecord | None:
@@ -387,14 +381,6 @@ def _link_record_before(element: Element, key: str) -> LinkRecord | None:
     if not isinstance(before, LinkRecord):
         raise DocumentInvalid(f"{element.id}: {key}", "is no link record")
     return before
-
-
-def _document_keys(key: str) -> list[str]:
-    return [key] if naming.is_record(key) else [naming.sidecar_key(key)]
-
-
-def _object_keys(key: str) -> list[str]:
-    return [] if naming.is_record(key) else [naming.blocks_key(key), key]
 
 
 def _download(element: Element, key: str, target: BinaryIO) -> None:

@@ -32,6 +32,10 @@ class MessageInvalid(ArtStoreFSError):
     """A line that the other process cannot have meant; whoever reads it begins anew."""
 
 
+NOT_CONFIGURED = "is not in the configuration"
+"""Of an element that the index names."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoreJob:
     """Carry the node as it is now to the element; its object under `key` unless `is_record`.

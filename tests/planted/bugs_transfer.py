@@ -15,15 +15,13 @@ BUGS = [
         what="attr.json is written, and durable, before the object that it speaks of.",
         breaks="promise 3: a new object is written before attr.json points at it",
         path="artstorefs/transfer/carrier.py",
-        old="        element.put(job.key, path, size_bytes=size, sha256=sha256)\n",
+        old="        element.put(job.key, item.source, size_bytes=content.size, "
+        "sha256=content.sha256)\n",
         new="""
-        snapshot = self._reader.snapshot(job.ino, job.element)
-        early = attributes_document(
-            snapshot, Content(job.key, size, sha256, None), self._accounts, time.time_ns()
-        )
+        early = attributes_document(item.snapshot, content, self._accounts, time.time_ns())
         element.replace(naming.sidecar_key(job.key), early)
         element.barrier()
-        element.put(job.key, path, size_bytes=size, sha256=sha256)
+        element.put(job.key, item.source, size_bytes=content.size, sha256=content.sha256)
 """,
         caught_by=(KILLED + "[1-put]",),
     ),
@@ -48,13 +46,14 @@ BUGS = [
         what="The old object goes before the new one is recorded.",
         breaks="promise 3, lesson 7: old content outlives the change",
         path="artstorefs/transfer/carrier.py",
-        old="        element.put(job.key, path, size_bytes=size, sha256=sha256)\n",
+        old="        element.put(job.key, item.source, size_bytes=content.size, "
+        "sha256=content.sha256)\n",
         new="""
         for copy in self._reader.snapshot(job.ino, job.element).copies:
             for key in (naming.sidecar_key(copy.key), copy.key):
                 element.remove(key)
         element.barrier()
-        element.put(job.key, path, size_bytes=size, sha256=sha256)
+        element.put(job.key, item.source, size_bytes=content.size, sha256=content.sha256)
 """,
         caught_by=(KILLED + "[1-put]", TRANSFER + "test_each_call_fails_for_a_while[put-full]"),
     ),
@@ -128,7 +127,7 @@ BUGS = [
         name="object-removed-before-document",
         what="Of a deleted file the object goes first: a crash leaves an attr.json without one.",
         breaks="DESIGN section 4: the old attr.json is removed, then the old object",
-        path="artstorefs/transfer/carrier.py",
+        path="artstorefs/transfer/removals.py",
         old="""
         errors |= self._remove_stage(left, _document_keys)
         crash_point("removal.documents_gone")
