@@ -93,8 +93,9 @@ def test_benchmark_refuses_a_disk_without_room(local: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.time_limit(120)
 def test_benchmark_beside_uploads_prints_every_operation_and_cleans_up(local: Path) -> None:
-    done = run(local, "--uploads", "1500", "--files", "10", program=UPLOADING_BENCHMARK)
+    done = run(local, "--uploads", "500", "--files", "5", program=UPLOADING_BENCHMARK)
     assert done.returncode == 0, done.stderr
     cells = table_in(done.stdout)
     operations = [*ROWS[:1], *ROWS[2:7], "`find`", "`ls -lR`", "unlink"]

@@ -61,5 +61,6 @@ def test_every_test_that_is_named_exists() -> None:
     functions = set()
     for path in TESTS:
         tree = ast.parse(path.read_bytes())
-        functions |= {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
+        kinds = ast.FunctionDef | ast.AsyncFunctionDef
+        functions |= {n.name for n in ast.walk(tree) if isinstance(n, kinds)}
     assert named <= functions
