@@ -52,6 +52,14 @@ class Manager:
             heard.append(dict(line.split("=", 1) for line in lines))
         return heard
 
+    def forget(self) -> None:
+        """What it has said so far."""
+        self.listener.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                self.listener.recv(65536)
+        self.listener.settimeout(LIMIT_S)
+
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
@@ -79,11 +87,12 @@ def test_readiness_is_told_once_the_mount_is_in_the_table(manager: Manager) -> N
 
 def test_watchdog_is_fed_with_the_status_by_the_loop_that_serves(manager: Manager) -> None:
     manager.hear("READY")
-    for number in range(3):
-        (manager.archive.mount / f"f{number}").write_bytes(b"content")
-    statuses = {manager.hear("WATCHDOG")[-1]["STATUS"] for _ in range(3)}
-    assert any("wait for an element" in status for status in statuses)
+    deadline = time.monotonic() + LIMIT_S
+    while "wait for an element" not in manager.hear("WATCHDOG")[-1]["STATUS"]:
+        (manager.archive.mount / "f").write_bytes(b"content")
+        assert time.monotonic() < deadline
     before = time.monotonic()
+    manager.forget()
     for _ in range(4):
         manager.hear("WATCHDOG")
     assert time.monotonic() - before >= 3 * WATCHDOG_US / 2 / 1e6
@@ -93,10 +102,7 @@ def test_loop_that_hangs_feeds_nobody(manager: Manager) -> None:
     manager.hear("WATCHDOG")
     os.kill(manager.process.pid, signal.SIGSTOP)
     try:
-        manager.listener.setblocking(False)
-        with suppress(BlockingIOError):
-            while True:
-                manager.listener.recv(65536)  # what it had said before
+        manager.forget()
         manager.listener.settimeout(3 * WATCHDOG_US / 1e6)
         with pytest.raises(TimeoutError):
             manager.listener.recv(65536)
