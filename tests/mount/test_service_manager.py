@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from artstorefs_tools.mount_table import find_mount
+from artstorefs_daemon.mount_table import find_mount
 
 from ..harness import MountedArchive
 from .conftest import make_archive, remove_archive
@@ -173,6 +173,15 @@ def test_units_are_what_systemd_accepts(installed: Path) -> None:
     )
     assert "artstorefs" not in done.stderr
     assert done.returncode == 0
+
+
+def test_enabled_archive_is_mounted_at_boot(installed: Path) -> None:
+    """Both links are needed: the boot wants the target, and that the archive."""
+    command = ["systemctl", f"--root={installed}", "enable", "artstorefs@museum"]
+    subprocess.run(command, check=True, capture_output=True)
+    units = installed / "etc/systemd/system"
+    assert (units / "multi-user.target.wants/artstorefs.target").is_symlink()
+    assert (units / "artstorefs.target.wants/artstorefs@museum.service").is_symlink()
 
 
 def test_units_of_a_user_are_in_their_home(tmp_path: Path) -> None:
