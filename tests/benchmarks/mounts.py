@@ -6,7 +6,7 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-from artstorefs_tools.mount_table import MOUNTINFO, parse_mountinfo
+from artstorefs_daemon.mount_table import MOUNTINFO, parse_mountinfo
 
 KILL_LIMIT_S = 10.0
 """After SIGTERM, and again after SIGKILL."""

@@ -29,7 +29,7 @@ from tests.benchmarks.disk import (  # noqa: E402
     positive,
     wait_for_quick_creates,
 )
-from tests.benchmarks.table import Row, markdown  # noqa: E402
+from tests.benchmarks.table import Row, exit_code, markdown  # noqa: E402
 from tests.benchmarks.workloads import collect_source, make_tree, workloads  # noqa: E402
 from tests.harness import MountedArchive  # noqa: E402
 
@@ -144,10 +144,7 @@ def main() -> int:
         shutil.rmtree(base)
     print(report(benchmark.rows, arguments))
     missed = [row.workload.operation for row in benchmark.rows if row.is_met is False]
-    if arguments.check and missed:
-        print(f"goals missed: {'; '.join(missed)}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_code(missed, check=arguments.check)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ of the ratios of the rounds: both sides of a round were measured one after the o
 the machine for a while slows both.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -83,6 +84,14 @@ class Row:
 def markdown(rows: list[Row]) -> str:
     """The table of what was measured beside the local filesystem."""
     return aligned([HEADINGS, *(line for row in rows for line in row.lines())])
+
+
+def exit_code(missed: Sequence[str], *, check: bool) -> int:
+    """1 if goals were missed and that is to fail the run; they are named on standard error."""
+    if not (check and missed):
+        return 0
+    print(f"goals missed: {'; '.join(missed)}", file=sys.stderr)
+    return 1
 
 
 def aligned(lines: Sequence[tuple[str, ...]]) -> str:

@@ -22,21 +22,21 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
 from tests.benchmarks import workloads  # noqa: E402  # needs the path
-from tests.benchmarks.table import aligned, time_and_spread  # noqa: E402
+from tests.benchmarks.disk import positive  # noqa: E402
+from tests.benchmarks.table import aligned, exit_code, time_and_spread  # noqa: E402
 from tests.harness import MountedArchive  # noqa: E402
 from tests.s3.servers import BUCKET, seaweedfs  # noqa: E402
 
 SLOWDOWN_GOAL = 2.0
 """Times the time of the idle mount, of the fourth issue."""
 
-FILE_BYTES = 4096
 FILES_PER_DIRECTORY = 500
 LOWEST_PRIORITY = 19
 """nice(1)"""
 
 IDLE_SETS = 5
 ENOUGH_SETS = 20
-MOST = 5
+LEAST_SHARE = 5
 """Sets count while at least one in so many of the files waits."""
 
 Set = dict[str, float]
@@ -45,8 +45,8 @@ Set = dict[str, float]
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--uploads", type=int, default=10_000, help="files (default 10000)")
-    parser.add_argument("--files", type=int, default=300, help="files of a set (default 300)")
+    parser.add_argument("--uploads", type=positive, default=10_000, help="files (default 10000)")
+    parser.add_argument("--files", type=positive, default=300, help="files of a set (default 300)")
     parser.add_argument(
         "--directory",
         type=Path,
@@ -97,15 +97,14 @@ class Uploading:
         return sets
 
     def busy(self) -> list[Set]:
-        """Sets during which files were being uploaded, from begin to end."""
+        """Sets during which files were being uploaded, each from its begin to its end."""
         self._make_uploads()
-        before = self.waiting()
-        while self.waiting() >= before:
+        while self.waiting() >= self.uploads:
             time.sleep(0.05)
         sets: list[Set] = []
         while len(sets) < ENOUGH_SETS:
             measured = self.run_set()
-            if self.waiting() < self.uploads // MOST:
+            if self.waiting() < self.uploads // LEAST_SHARE:
                 break
             sets.append(measured)
         return sets
@@ -115,7 +114,7 @@ class Uploading:
             if number % FILES_PER_DIRECTORY == 0:
                 directory = self.archive.mount / f"uploads{number // FILES_PER_DIRECTORY}"
                 directory.mkdir()
-            (directory / str(number)).write_bytes(workloads.CONTENT[:FILE_BYTES])
+            (directory / str(number)).write_bytes(workloads.CONTENT)
 
     def waiting(self) -> int:
         """Files and directories that the bucket does not have yet."""
@@ -163,10 +162,7 @@ def main() -> int:
     print(f"{len(idle)} sets idle, {len(busy)} while {arguments.uploads} files were uploaded\n")
     print(table(idle, busy, arguments.files))
     missed = [name for name in idle[0] if slowdown(idle, busy, name) > SLOWDOWN_GOAL]
-    if arguments.check and missed:
-        print(f"goals missed: {'; '.join(missed)}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_code(missed, check=arguments.check)
 
 
 if __name__ == "__main__":
