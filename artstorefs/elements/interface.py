@@ -52,6 +52,9 @@ class Capabilities:
     """`put` may take the source file by hard link. The source is then the object: it is given the
     object's mode, and must never be written to again (removing it is fine)."""
 
+    at_once: int = 1
+    """How many calls at a time are worth it: each is a wait for an answer over a network."""
+
 
 IN_PLACE = Capabilities(local_path=True, links=True)
 """What a directory of a mounted filesystem offers."""

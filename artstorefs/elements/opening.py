@@ -5,6 +5,7 @@ there.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from uuid import UUID
 
 from artstorefs.core.configuration import ElementConfiguration
@@ -12,10 +13,8 @@ from artstorefs.core.errors import ElementError
 from artstorefs.elements.counted import CountedElement
 from artstorefs.elements.gauges import Gauges
 from artstorefs.elements.identified import IdentifiedElement
-from artstorefs.elements.interface import IN_PLACE, OVER_A_NETWORK, Element
+from artstorefs.elements.interface import IN_PLACE, OVER_A_NETWORK, Capabilities, Element
 from artstorefs.elements.local import LocalElement
-
-CAPABILITIES = {"local": IN_PLACE, "s3": OVER_A_NETWORK}
 
 
 def open_element(
@@ -72,10 +71,17 @@ def identified_element(
         id=configuration.id,
         kind=configuration.kind,
         place=configuration.place,
-        capabilities=CAPABILITIES[configuration.kind],
+        capabilities=capabilities_of(configuration),
         archive_id=archive_id,
         require=require,
     )
+
+
+def capabilities_of(configuration: ElementConfiguration) -> Capabilities:
+    """What the element will have once it is open."""
+    if configuration.kind == "s3":
+        return replace(OVER_A_NETWORK, at_once=configuration.concurrency)
+    return IN_PLACE
 
 
 def initialize_element(configuration: ElementConfiguration) -> None:

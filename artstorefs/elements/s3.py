@@ -27,6 +27,7 @@ import os
 import threading
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import BinaryIO, Final, TypeVar
@@ -91,7 +92,6 @@ class S3Element:
     """The `Element` in a bucket. See `interface.py` for the contract."""
 
     kind = "s3"
-    capabilities = OVER_A_NETWORK
 
     def __init__(
         self,
@@ -108,6 +108,7 @@ class S3Element:
         `requested` are as `S3Connection` has them.
         """
         self.id = id
+        self.capabilities = replace(OVER_A_NETWORK, at_once=settings.concurrency)
         self._settings = settings
         self._connection = S3Connection(settings, breaker, requested)
         self._capacity_bytes = capacity_bytes

@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import BinaryIO
 
 from artstorefs.core import naming
@@ -68,9 +69,6 @@ log = logging.getLogger(__name__)
 DOWNLOAD_BYTES = 4 << 20
 """Read and written at a time where one element's content becomes another's."""
 
-AT_ONCE = 4
-"""Puts, and stats, over a network at a time."""
-
 SMALL_BYTES = 1 << 20
 """What is larger is put alone: it is read into memory, or sent in parts that go together."""
 
@@ -114,6 +112,7 @@ class Carrier:
         self._sync_log()
         crash_point("log.synced")
         carried = [item for job in store if (item := self._look_at(job, result))]
+        carried.sort(key=self._at_once)
         carried = self._succeeded(carried, self._put, result)
         carried = self._barrier(carried, result)
         if carried:
@@ -157,8 +156,8 @@ class Carrier:
     def _succeeded(
         self, items: list[_Carried], work: Callable[[_Carried], None], result: BatchResult
     ) -> list[_Carried]:
-        """Do it for each; those for which it did not fail, which is reported. Over a network small
-        ones are done together."""
+        """Do it for each; those for which it did not fail, which is reported. Small ones are done
+        together, as far as that is worth it to their element."""
 
         def attempt(item: _Carried) -> ArtStoreFSError | OSError | None:
             try:
@@ -167,25 +166,25 @@ class Carrier:
                 return exc
             return None
 
-        together = [item for item in items if self._is_far_and_small(item)]
-        errors = {}
-        if len(together) > 1:
-            with ThreadPoolExecutor(AT_ONCE, "carries") as pool:
-                answers = list(pool.map(attempt, together))
-            errors = {id(item): error for item, error in zip(together, answers, strict=True)}
         succeeded = []
-        for item in items:
-            error = errors[id(item)] if id(item) in errors else attempt(item)
-            if error is None:
-                succeeded.append(item)
+        for at_once, some in groupby(items, self._at_once):
+            group = list(some)
+            if min(at_once, len(group)) > 1:
+                with ThreadPoolExecutor(at_once, "carries") as pool:
+                    errors = list(pool.map(attempt, group))
             else:
-                result.failed.append(_failure(item.job, error))
+                errors = [attempt(item) for item in group]
+            for item, error in zip(group, errors, strict=True):
+                if error is None:
+                    succeeded.append(item)
+                else:
+                    result.failed.append(_failure(item.job, error))
         return succeeded
 
-    def _is_far_and_small(self, item: _Carried) -> bool:
-        size = item.content.size if item.content is not None else 0
-        is_near = self._elements[item.job.element].capabilities.local_path
-        return not is_near and size <= SMALL_BYTES
+    def _at_once(self, item: _Carried) -> int:
+        if item.content is not None and item.content.size > SMALL_BYTES:
+            return 1
+        return self._elements[item.job.element].capabilities.at_once
 
     def _changed_by_others(self, job: StoreJob, snapshot: Snapshot, result: BatchResult) -> bool:
         """Whether a rewrite would lose what somebody else has written into the document; then the

@@ -21,7 +21,7 @@ from artstorefs.core.modes import ElementMode, Operation, refusal
 from artstorefs.elements.gauges import Gauges
 from artstorefs.elements.identified import check_identity
 from artstorefs.elements.interface import Element
-from artstorefs.elements.opening import CAPABILITIES, identified_element, open_element
+from artstorefs.elements.opening import capabilities_of, identified_element, open_element
 from artstorefs.recovery.layout import refresh_guides
 from artstorefs.recovery.leftovers import remove_leftovers
 
@@ -88,7 +88,7 @@ class Introduction:
     def report(self) -> dict[str, Any]:
         """What has been counted, and the state of the breaker, None for one that has no use for
         it; for `ElementReports.take_gauges`."""
-        is_near = CAPABILITIES[self._configuration.kind].local_path
+        is_near = capabilities_of(self._configuration).local_path
         view = None if is_near else asdict(self.gauges.breaker.view(time.monotonic()))
         return {"counters": self.gauges.counters.counts().to_message(), "breaker": view}
 

@@ -14,7 +14,7 @@ from .workbench import Workbench
 class FarAway:
     """Answers a put, and a stat of an attr.json, only while another one is asked as well."""
 
-    capabilities = Capabilities(local_path=False, links=False)
+    capabilities = Capabilities(local_path=False, links=False, at_once=4)
 
     def __init__(self, element: Any) -> None:
         self._element = element
