@@ -13,6 +13,7 @@ import stat
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -94,6 +95,8 @@ class Layer:
     def __init__(self, base: Path) -> None:
         self.bench = FaultyWorkbench(base)
         self.handles: dict[int, tuple[Node, Handle | None, int]] = {}
+        self.late: list[dict[str, Any]] = []
+        """What the transfer process has done and not told yet."""
 
     # ------------------------------------------------------------------------------- paths
 
@@ -345,6 +348,7 @@ class Layer:
 
     async def _flush(self) -> None:
         self.calm()
+        self.tell_late()
         self.wait(100)
         for _ in range(40):
             await self.bench.step()
@@ -379,21 +383,31 @@ class Layer:
     async def transfer(self, seed: int) -> None:
         """Some of the way to the element, as the dice of `seed` have it."""
         dice = random.Random(seed)
+        self.tell_late()
         await self.bench.send()
         while self.bench.sent and dice.random() < 0.7:
-            answer = self.bench.carry()
-            if dice.random() < 0.15:
+            self.late.append(self.bench.carry())
+            fate = dice.random()
+            if fate < 0.15:
                 self.transfer_dies()
+            if fate < 0.3:
                 return
+            self.tell_late()
+
+    def tell_late(self) -> None:
+        for answer in self.late:
             self.bench.answer(answer)
+        self.late.clear()
 
     def transfer_dies(self) -> None:
+        self.late.clear()
         self.bench.sent.clear()
         self.bench.link._batches.clear()
         self.bench.link.schedule.transfer_process_died(trio.current_time())
 
     def restart(self) -> None:
         self.handles.clear()
+        self.late.clear()
         self.bench.close()
         self.bench.open()
 

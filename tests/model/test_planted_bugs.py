@@ -1,4 +1,4 @@
-"""The random operations find bugs that are planted on purpose, within a few sequences each."""
+"""The random operations find bugs that are planted on purpose, within a few dozen sequences."""
 
 import os
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from .operations import ENVIRONMENT, Generator, Operation
 from .runs import run_on_layer
 from .shrink import as_test, shrink
 
-SEQUENCES = 12
+SEQUENCES = 40
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
