@@ -104,9 +104,8 @@ class Closing:
         file = self._files.get(node.ino)
         if node.content_state == ContentState.SEALED and (file is None or file.has_room_ahead):
             given_bytes = give_back(self._archive.spool.path(node.ino, node.content))
-            self._budget.release(given_bytes)
+            self._budget.give_back(node.ino, node.content, given_bytes)
             if file is not None:
-                file.charged_bytes -= given_bytes
                 file.has_room_ahead = False
         self._tell_sealed(node)
 

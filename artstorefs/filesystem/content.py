@@ -203,7 +203,6 @@ class Contents:
         file = self._files[node.ino] = OpenFile(node)
         file.is_mapped = True
         self._make_writable_now(file, truncate=False)
-        file.charged_bytes = allocated_bytes(file.descriptor)
         file.has_room_ahead = True  # or not; it is looked at when it is sealed
 
     @property
@@ -241,11 +240,10 @@ class Contents:
         self._closing.record()
 
     def _settle_charge(self, file: OpenFile) -> None:
-        """From now on the spool file counts with the blocks that it has; its removal gives
-        exactly those back."""
+        """From now on the spool file counts with the blocks that it has."""
         allocated = allocated_bytes(file.descriptor)
-        self._budget.charge(allocated - file.charged_bytes)
-        file.charged_bytes = allocated
+        self._budget.close(file.node.ino, file.version, file.charged_bytes, allocated)
+        file.charged_bytes = 0
 
     # -------------------------------------------------------------------------------- read
 
@@ -415,7 +413,7 @@ class Contents:
             self._archive.spool.remove(spool_name(node.ino, version))
             self._budget.release(size)
             raise
-        file.charged_bytes = size
+        file.charged_bytes += size
 
     def _make_writable_now(self, file: OpenFile, truncate: bool) -> bool:
         """The same where nothing has to be copied; whether that is so."""
@@ -431,12 +429,10 @@ class Contents:
         elif state == ContentState.SEALED and self.sums.may_change(node):
             descriptor = spool.open(node.ino, node.content, write=True)
             self._reopen(file, descriptor, node.content, node.size)
-            file.charged_bytes = allocated_bytes(descriptor)
         elif state == ContentState.EMPTY or truncate:
             version = node.content + 1
             self._reopen(file, spool.create(node.ino, version), version, 0)
             file.unsynced_name = True
-            file.charged_bytes = 0  # what the version before takes goes with its spool file
         else:
             return False
         return True
@@ -458,6 +454,7 @@ class Contents:
         file.descriptor = descriptor
         file.version = file.node.content
         file.writable = True
+        file.charged_bytes += self._budget.reopen(file.node.ino, file.version)
 
     # -------------------------------------------------------------------------------- sync
 

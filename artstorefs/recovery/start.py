@@ -39,8 +39,9 @@ _WITHOUT_NEW_CONTENT = (NodeAction.PURGE, NodeAction.REVERT)
 _MAY_BE_A_PART = "a power cut may have taken a part of the content that took its place"
 
 
-def recover(archive: Archive) -> int:
-    """Bring index and spool in step; returns the bytes that the spool holds."""
+def recover(archive: Archive) -> dict[tuple[int, int], int]:
+    """Bring index and spool in step; returns the bytes of each spool file that is kept, by inode
+    number and version."""
     index = archive.index
     unsynced_may_be_lost = power_was_cut(archive)
     for ino, changed_ns in archive.changes.touches.untold():
@@ -130,9 +131,9 @@ def _path(archive: Archive, node: Node) -> str:
     return archive.index.path(node.ino).decode(errors="replace")
 
 
-def _recover_spool(archive: Archive) -> int:
+def _recover_spool(archive: Archive) -> dict[tuple[int, int], int]:
     to_be_removed = {name for _, removal in archive.log.removals() for name in removal.spool}
-    used = 0
+    used: dict[tuple[int, int], int] = {}
     for name in archive.spool.names():
         if name.startswith(PASSING):
             archive.spool.remove_temporary(name)
@@ -153,9 +154,9 @@ def _recover_spool(archive: Archive) -> int:
         is_ahead = node is not None and version > node.content
         action = decide_spool_file(FoundSpoolFile(is_content, name in to_be_removed, is_ahead))
         if action is SpoolAction.KEEP:
-            used += stat.st_blocks * 512
+            used[ino, version] = stat.st_blocks * 512
             if node is not None and node.content_state == ContentState.SEALED:
-                used -= give_back(archive.spool.path(ino, version))
+                used[ino, version] -= give_back(archive.spool.path(ino, version))
         elif action is SpoolAction.REMOVE:
             archive.spool.remove(name)
         else:

@@ -10,7 +10,6 @@ import itertools
 import os
 import re
 import stat
-from collections.abc import Iterable
 from contextlib import suppress
 
 from artstorefs.core.crash_points import crash_point
@@ -99,11 +98,6 @@ class Spool:
             return os.stat(self.path(ino, version))
         except FileNotFoundError:
             return None
-
-    def size(self, names: Iterable[str]) -> int:
-        """Disk space of these spool files, as far as they are there."""
-        found = (self.stat(*parse_spool_name(name)) for name in names)
-        return sum(one.st_blocks * 512 for one in found if one is not None)
 
     def remove(self, name: str) -> None:
         """Idempotent."""

@@ -18,7 +18,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import NoReturn
 from uuid import UUID
@@ -70,6 +69,10 @@ from artstorefs_daemon.transfer_child import TransferChild, fork_transfer
 
 log = logging.getLogger(__name__)
 
+SERVED_S = 0.5
+"""How long a mount has to be seen until its daemon counts as one that stays: a daemon takes a
+moment to notice that it was unmounted, and by then another mount may have its device number."""
+
 LOCK_WAIT_S = 60.0
 """How long a mount waits for an unmounted daemon of the same archive to finish: its drain has a
 limit of 20 s, and a barrier of a slow disk may come on top."""
@@ -103,9 +106,7 @@ def serve(
     if foreground:
         _log_to_stderr()
         faulthandler.enable()  # a watchdog ends us with SIGABRT, and wants to know where we hung
-        manager = ServiceManager.of_environment()
-        ready = partial(manager.tell, READY="1")
-        return _run(configuration, mountpoint, options, lock, ready, manager)
+        return _run(configuration, mountpoint, options, lock, ServiceManager.of_environment())
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -137,16 +138,18 @@ def make_state_directory(path: Path) -> None:
 
 def _acquire(lock: StateLock) -> None:
     """Take the lock; a daemon that is still draining after its unmount is waited for."""
-    deadline = time.monotonic() + LOCK_WAIT_S
+    begun = time.monotonic()
     told = False
     while True:
         try:
             lock.acquire()
             return
         except ArchiveInUse as exc:
-            if time.monotonic() > deadline or (exc.holder and is_mounted(pid=exc.holder)):
+            waited_s = time.monotonic() - begun
+            served = exc.holder and not exc.drains and is_mounted(pid=exc.holder)
+            if waited_s > (SERVED_S if served else LOCK_WAIT_S):
                 raise
-            if not told:
+            if not served and not told:
                 print(
                     f"artstorefs: waiting for process {exc.holder}, which still drains the log",
                     file=sys.stderr,
@@ -175,30 +178,40 @@ def _serve_in_background(
 ) -> NoReturn:
     """The forked child; never returns."""
     code = 1
-    told = False
-
-    def ready() -> None:
-        nonlocal told
-        os.setsid()
-        os.write(writing, b"ok")
-        os.close(writing)
-        told = True
-
+    parent = _WaitingParent(writing)
     try:
         lock.write_holder()
         os.chdir("/")
         _log_to_file(configuration)
-        code = _run(configuration, mountpoint, options, lock, ready, ServiceManager(None))
+        code = _run(configuration, mountpoint, options, lock, parent)
     except BaseException as exc:
         if isinstance(exc, ArtStoreFSError):
             log.error("%s", exc)
         else:
             log.exception("the daemon ended because of this")
-        if not told:
-            os.write(writing, str(exc).encode()[:4000] or repr(exc).encode())
+        parent.failed(exc)
     finally:
         logging.shutdown()
         os._exit(code)
+
+
+class _WaitingParent(ServiceManager):
+    """The process that has started a daemon in the background, and waits at the pipe."""
+
+    def __init__(self, writing: int) -> None:
+        super().__init__(None)
+        self._writing = writing
+
+    def ready(self) -> None:
+        os.setsid()
+        os.write(self._writing, b"ok")
+        os.close(self._writing)
+        self._writing = -1
+
+    def failed(self, exc: BaseException) -> None:
+        """Say why, unless it waits no more."""
+        if self._writing >= 0:
+            os.write(self._writing, str(exc).encode()[:4000] or repr(exc).encode())
 
 
 def _log_to_stderr() -> None:
@@ -227,12 +240,11 @@ def _run(
     mountpoint: str,
     options: MountOptions,
     lock: StateLock,
-    ready: Callable[[], None],
     manager: ServiceManager,
 ) -> int:
     transfer = fork_transfer(configuration, read_only=options.read_only, inherited=lock.descriptor)
     try:
-        return _run_with(transfer, configuration, mountpoint, options, lock, ready, manager)
+        return _run_with(transfer, configuration, mountpoint, options, lock, manager)
     finally:
         transfer.dismiss()
 
@@ -243,14 +255,13 @@ def _run_with(
     mountpoint: str,
     options: MountOptions,
     lock: StateLock,
-    ready: Callable[[], None],
     manager: ServiceManager,
 ) -> int:
     archive = open_archive(configuration, read_only=options.read_only)
     try:
-        spool_used_bytes = recover(archive)
-        parts = (archive, mountpoint, spool_used_bytes, transfer, lock.descriptor)
-        trio.run(_serve, lambda: Service(*parts), options, ready, manager)
+        spool_used = recover(archive)
+        parts = (archive, mountpoint, spool_used, transfer, lock.descriptor)
+        trio.run(_serve, lambda: Service(*parts), options, lock, manager)
         note_rest(archive)
     except* sqlite3.DatabaseError as group:
         for exc in group.exceptions:
@@ -368,7 +379,7 @@ def archive_id(configuration: ArchiveConfiguration, elements: dict[str, Element]
 async def _serve(
     make_service: Callable[[], Service],
     options: MountOptions,
-    ready: Callable[[], None],
+    lock: StateLock,
     manager: ServiceManager,
 ) -> None:
     keep_buffers()
@@ -387,11 +398,12 @@ async def _serve(
             socket_path = os.path.join(str(archive.configuration.runtime_dir), "control.sock")
             tasks.start_soon(control.serve, socket_path)
             tasks.start_soon(_unmount_on_signal, mountpoint)
-            tasks.start_soon(_tell_ready, service, ready)
+            tasks.start_soon(_tell_ready, service, manager)
             tasks.start_soon(manager.keep_informed, service.summary)
             await pyfuse3.main(max_tasks=REQUESTS_MAX)
             log.info("%s is unmounted", mountpoint)
-            manager.tell(STOPPING="1")
+            lock.note_drain()
+            manager.stopping()
             tasks.start_soon(manager.ask_for_time)
             await service.drain()
             tasks.cancel_scope.cancel()
@@ -399,13 +411,13 @@ async def _serve(
         pyfuse3.close(unmount=True)
 
 
-async def _tell_ready(service: Service, ready: Callable[[], None]) -> None:
+async def _tell_ready(service: Service, manager: ServiceManager) -> None:
     """mount(2) has returned, so the mount is in the table; tell whoever waits for it, a little
     later if that is all it takes to have seen what others did on the elements meanwhile."""
     raise_read_ahead(service.mountpoint)
     with trio.move_on_after(SURVEY_WAIT_S):
         await service.link.wait_surveyed()
-    ready()
+    manager.ready()
 
 
 async def _unmount_on_signal(mountpoint: str) -> None:

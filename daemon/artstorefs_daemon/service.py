@@ -4,7 +4,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 from uuid import UUID
@@ -79,7 +79,7 @@ class Service:
         self,
         archive: Archive,
         mountpoint: str,
-        spool_used_bytes: int,
+        spool_used: Mapping[tuple[int, int], int],
         transfer: TransferChild | None = None,
         lock_descriptor: int | None = None,
     ) -> None:
@@ -88,7 +88,7 @@ class Service:
         self.started_at = time.time()
         configuration = archive.configuration
         self.budget = SpoolBudget(
-            *(configuration.spool_max, spool_used_bytes),
+            *(configuration.spool_max, spool_used),
             wait_s=configuration.spool_wait_s if configuration.spool_full == "wait" else 0.0,
             disk_is_full=self._state_is_full,
         )

@@ -42,6 +42,14 @@ class ServiceManager:
         watchdog_s = int(period_us) / 1e6 if period_us.isdecimal() and is_ours else None
         return cls(path or None, watchdog_s or None)
 
+    def ready(self) -> None:
+        """The mount is there."""
+        self.tell(READY="1")
+
+    def stopping(self) -> None:
+        """The mount is gone; what is under way is still carried."""
+        self.tell(STOPPING="1")
+
     def tell(self, **states: str) -> None:
         """Send `KEY=value` lines. A manager that does not listen is its own trouble."""
         if self._address is None:

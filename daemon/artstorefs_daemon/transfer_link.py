@@ -20,6 +20,7 @@ from artstorefs.filesystem.spool_budget import SpoolBudget
 from artstorefs.state.log import Assignment, Removal
 from artstorefs.state.node import ContentState
 from artstorefs.state.outcomes import Observed, Stored
+from artstorefs.state.spool import parse_spool_name
 from artstorefs.transfer.jobs import BatchResult, RemoveJob, StoreJob, batch_message, decode, encode
 from artstorefs.transfer.schedule import Schedule
 from artstorefs.transfer.targets import Targets
@@ -90,7 +91,6 @@ class TransferLink:
         self.bad_documents: list[str] = []
         self._batches: dict[int, tuple[list[StoreJob], list[RemoveJob]]] = {}
         self._last_batch = 0
-        self._spool_bytes: dict[int, int] = {}
         self._hurry = 0
         self._changes = 0
         self._capacity_wanted = trio.Event()
@@ -220,9 +220,6 @@ class TransferLink:
         inos = self.schedule.take_due(now, BATCH_NODES, hurry=self._hurry > 0)
         store = self._assign_if_it_can_be_kept(inos)
         remove = [RemoveJob(log_id, r.remove, r.spool, r.keep) for log_id, r in removals]
-        for job in remove:
-            # kept until it is answered: a transfer process that dies may have removed the file
-            self._spool_bytes.setdefault(job.log_id, self._archive.spool.size(job.spool))
         if not store and not remove:
             return bool(inos)
         self._last_batch += 1
@@ -374,7 +371,8 @@ class TransferLink:
         self._archive.outcomes.observe(result.observed)
         again = set(self._archive.outcomes.apply(result.stored, result.removed, result.failed))
         self.state_error = ""
-        del self._batches[result.batch]
+        _, removals = self._batches.pop(result.batch)
+        spool_names = {job.log_id: job.spool for job in removals}
         for stored in result.stored:
             self._take_stored(stored, now, is_done=stored.ino not in again)
         for ino in result.dropped:
@@ -387,7 +385,8 @@ class TransferLink:
             self.schedule.failed(failure.ino, now)
         for log_id in result.removed:
             self.schedule.removed(log_id)
-            self._budget.release(self._spool_bytes.pop(log_id, 0))
+            for name in spool_names[log_id]:
+                self._budget.remove(*parse_spool_name(name))
         for log_id, error in result.removal_failures:
             log.warning("a removal is tried again: %s", error)
             self.schedule.removal_failed(log_id, now)

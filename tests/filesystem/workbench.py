@@ -264,7 +264,8 @@ class Workbench:
 
     def spool_bytes(self) -> int:
         """Disk space of everything in the spool, removed or not."""
-        return self.archive.spool.size(self.archive.spool.names())
+        spool = self.archive.spool
+        return sum(os.stat(spool.path_of_name(name)).st_blocks * 512 for name in spool.names())
 
     def spool_files(self) -> dict[str, bytes]:
         """Name and content of everything in the spool."""

@@ -40,16 +40,17 @@ def test_unlinked_file_lives_until_it_is_closed(place: Path) -> None:
 def test_unlinked_file_that_was_archived_can_still_be_read_and_written(
     archive: MountedArchive, directory: Path
 ) -> None:
-    (directory / "f").write_bytes(b"archived" * 100_000)
+    (directory / "nameless").write_bytes(b"archived" * 100_000)
     archive.flush()
-    with open(directory / "f", "r+b", buffering=0) as file:
-        os.unlink(directory / "f")
+    assert "nameless" in str(archive.objects())
+    with open(directory / "nameless", "r+b", buffering=0) as file:
+        os.unlink(directory / "nameless")
         archive.flush()
         assert file.read() == b"archived" * 100_000
         file.write(b"!")
         assert os.pread(file.fileno(), 9, 800_000 - 8) == b"archived!"
     archive.flush()
-    assert directory.name not in str(archive.objects())
+    assert "nameless" not in str(archive.objects())
 
 
 def test_append_goes_to_the_end_whoever_wrote_last(place: Path) -> None:
