@@ -123,7 +123,7 @@ class MountedArchive:
     @property
     def pid(self) -> int:
         """Process id of the daemon, from the lock file."""
-        return int((self.state / "lock").read_text())
+        return int((self.state / "lock").read_text().split()[0])
 
     def kill(self) -> None:
         """kill -9 of the daemon, and the end of it; the dead mount stays."""
@@ -141,7 +141,7 @@ class MountedArchive:
         subprocess.run(["umount", "-l", str(self.mount)], capture_output=True, check=False)
         try:
             pid = self.pid
-        except (OSError, ValueError):
+        except (OSError, ValueError, IndexError):
             return
         if self._is_locked_by(pid):
             others = children(pid)  # the transfer process finishes what it has begun

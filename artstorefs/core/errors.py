@@ -43,15 +43,17 @@ class ConfigurationError(ArtStoreFSError):
 
 
 class ArchiveInUse(ArtStoreFSError):
-    """Another process serves this archive; `holder` is its process id, 0 when not known."""
+    """Another process serves this archive, or is unmounted and `drains`, after which it ends by
+    itself; `holder` is its process id, 0 when not known."""
 
     errno_code = errno.EBUSY
 
-    def __init__(self, name: str, holder: int) -> None:
+    def __init__(self, name: str, holder: int, *, drains: bool = False) -> None:
         by = f"process {holder}" if holder else "another process"
         super().__init__(f"archive {name} is in use by {by}; unmount it there first")
         self.name = name
         self.holder = holder
+        self.drains = drains
 
 
 # ------------------------------------------------------------------------- the state directory

@@ -9,6 +9,8 @@ import os
 
 from artstorefs.core.errors import ArchiveInUse
 
+DRAINS = b"drains"
+
 
 class StateLock:
     """Held from `acquire` until `release` or the end of the process."""
@@ -24,19 +26,24 @@ class StateLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(descriptor, 32, 0).strip()
+            holder, _, rest = os.pread(descriptor, 32, 0).strip().partition(b" ")
             os.close(descriptor)
-            raise ArchiveInUse(self._archive, int(holder or b"0")) from None
+            raise ArchiveInUse(self._archive, int(holder or b"0"), drains=rest == DRAINS) from None
         self.descriptor = descriptor
         self.write_holder()
 
     def write_holder(self) -> None:
-        """Put this process's id into the file: after a fork, for whoever asks who it is.
+        """Put this process's id into the file: after a fork, for whoever asks who it is."""
+        self._write(b"%d\n" % os.getpid())
 
-        Written over in place, which takes no new room; on a disk that is full from the first, the
-        lock holds without it.
-        """
-        text = f"{os.getpid()}\n".encode()
+    def note_drain(self) -> None:
+        """The holder is unmounted, finishes what it has begun, and lets go of the lock by itself:
+        whoever wants to have it next waits."""
+        self._write(b"%d %b\n" % (os.getpid(), DRAINS))
+
+    def _write(self, text: bytes) -> None:
+        """Written over in place, which takes no new room; on a disk that is full from the first,
+        the lock holds without it."""
         try:
             os.pwrite(self.descriptor, text, 0)
             os.ftruncate(self.descriptor, len(text))

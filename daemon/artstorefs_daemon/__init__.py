@@ -1,6 +1,8 @@
 """The processes of a mounted archive.
 
 mount_daemon      starts, daemonizes, mounts, stops: the order of everything
+service_manager   what systemd is told of it
+mountpoint        mounts of this machine, which mount_table reads
 service           the trio tasks of the mount process and what they share
 operations        FUSE requests to filesystem calls, and errors to errnos: a thin adapter
 fuse_library      pyfuse3, with what the fuse_*.c beside it add to it

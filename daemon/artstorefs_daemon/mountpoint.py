@@ -3,17 +3,17 @@
 import errno
 import logging
 import os
-import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from artstorefs.core.mount_options import MountOptions
+from artstorefs_daemon.mount_table import FILESYSTEM_TYPE, MOUNTINFO, parse_mountinfo
 
 log = logging.getLogger(__name__)
 
 READ_AHEAD = "/sys/class/bdi/{device}/read_ahead_kb"
-FUSE_TYPE = "fuse.artstorefs"
+ANY = ""
 FUSE_CONFIGURATION = "/etc/fuse.conf"
 
 
@@ -21,22 +21,19 @@ def is_mounted(*, pid: int) -> bool:
     """Whether a process serves a mount that is in its mount table. One that was unmounted still has
     its descriptor of /dev/fuse while it drains the log, and ends by itself."""
     try:
-        connections = list(_fuse_connections(pid))
-        lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
+        devices = set(_fuse_devices(pid))
+        mounts = list(parse_mountinfo(Path(f"/proc/{pid}/mountinfo").read_bytes()))
     except OSError:
         return False
-    for line in lines:
-        fields, _, rest = line.partition(" - ")  # proc_pid_mountinfo(5)
-        if rest.split()[0] == FUSE_TYPE:
-            _, _, minor = fields.split()[2].partition(":")
-            if int(minor) in connections or None in connections:
-                return True
-    return False
+    return any(
+        entry.filesystem_type == FILESYSTEM_TYPE and not devices.isdisjoint((entry.device, ANY))
+        for entry in mounts
+    )
 
 
-def _fuse_connections(pid: int) -> Iterator[int | None]:
-    """The minor device numbers of what a process serves through /dev/fuse; None for one of which
-    the kernel does not tell (before Linux 6.17)."""
+def _fuse_devices(pid: int) -> Iterator[str]:
+    """The devices of what a process serves through /dev/fuse, as mountinfo has them; ANY for one of
+    which the kernel does not tell (before Linux 6.17)."""
     for descriptor in os.listdir(f"/proc/{pid}/fd"):
         try:
             if os.readlink(f"/proc/{pid}/fd/{descriptor}") != "/dev/fuse":
@@ -45,7 +42,7 @@ def _fuse_connections(pid: int) -> Iterator[int | None]:
         except OSError:
             continue
         told = [line.split()[1] for line in lines if line.startswith("fuse_connection:")]
-        yield int(told[0]) if told else None
+        yield f"0:{told[0]}" if told else ANY
 
 
 def clear_dead_mount(mountpoint: str) -> None:
@@ -63,12 +60,11 @@ def clear_dead_mount(mountpoint: str) -> None:
 def raise_read_ahead(mountpoint: str) -> None:
     """Let the kernel read ahead 1 MiB instead of 128 KiB: an eighth of the requests for a large
     file. FUSE itself can only lower it; an ordinary user has to do with what there is."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
-        devices = [
-            fields[2]
-            for fields in map(str.split, lines)
-            if _unescaped(fields[4]) == os.path.abspath(mountpoint)
-        ]
+    devices = [
+        entry.device
+        for entry in parse_mountinfo(MOUNTINFO.read_bytes())
+        if entry.mountpoint == os.path.abspath(mountpoint)
+    ]
     if not devices or os.geteuid() != 0:
         return
     try:
@@ -79,11 +75,6 @@ def raise_read_ahead(mountpoint: str) -> None:
             os.close(setting)
     except OSError as exc:  # a container whose /sys is read-only
         log.info("reading ahead stays as it is: %s", exc)
-
-
-def _unescaped(field: str) -> str:
-    """A path of mountinfo, where blanks, tabs, newlines and backslashes are octal escapes."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
 
 
 def unmount(mountpoint: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 from artstorefs.core.archive_record import ArchiveRecord
 from artstorefs.core.directories import SYSTEM_DIRECTORIES
 from artstorefs.core.errors import ConfigurationError
+from artstorefs_daemon.mount_table import MountEntry, parse_mountinfo
 from artstorefs_tools import exit_codes
 from artstorefs_tools.command_line import COMMANDS, build_parser, main
 from artstorefs_tools.commands import cache
@@ -21,7 +22,6 @@ from artstorefs_tools.commands.status import describe
 from artstorefs_tools.configuration_files import Person, configuration_path, locate_archive
 from artstorefs_tools.errors import CommandError
 from artstorefs_tools.mount_holders import find_holders
-from artstorefs_tools.mount_table import MountEntry, parse_mountinfo
 
 SCREEN_LINES = 40
 SCREEN_COLUMNS = 90
@@ -302,8 +302,8 @@ def test_mount_table_with_escapes_and_optional_fields() -> None:
         b"broken line\n"
     )
     assert list(parse_mountinfo(data)) == [
-        MountEntry("/proc", "proc", "proc"),
-        MountEntry("/srv/my m\\x", "fuse.artstorefs", "museum"),
+        MountEntry("0:26", "/proc", "proc", "proc"),
+        MountEntry("0:50", "/srv/my m\\x", "fuse.artstorefs", "museum"),
     ]
 
 

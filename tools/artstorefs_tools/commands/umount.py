@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Final
 
 from artstorefs.core.errors import ConfigurationError
+from artstorefs_daemon.mount_table import FILESYSTEM_TYPE, MountEntry, find_mount
 from artstorefs_tools import exit_codes
 from artstorefs_tools.configuration_files import locate_archive
 from artstorefs_tools.control_client import ControlClient
 from artstorefs_tools.errors import CommandError, NotMounted, UsageError
 from artstorefs_tools.flushing import flush
 from artstorefs_tools.mount_holders import find_holders
-from artstorefs_tools.mount_table import FILESYSTEM_TYPE, MountEntry, find_mount
 
 RUNTIME_DIR_ATTRIBUTE: Final = "user.artstore.runtime_dir"
 """Read-only, on the root of a mount: where its control socket is."""

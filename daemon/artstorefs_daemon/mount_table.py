@@ -1,4 +1,4 @@
-"""What is mounted where, from /proc/self/mountinfo (proc_pid_mountinfo(5)).
+"""What is mounted where, from mountinfo below /proc (proc_pid_mountinfo(5)).
 
 Nothing here touches a mounted filesystem, so a dead or hanging mount is seen like any other; stat()
 and mountpoint(1) would fail on it, and are fooled by autofs.
@@ -20,8 +20,10 @@ _ESCAPED: Final = re.compile(rb"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class MountEntry:
-    """One mount; `source` is the `fsname`, which for our mounts is the name of the archive."""
+    """One mount; `source` is the `fsname`, which for our mounts is the name of the archive.
+    `device` is "MAJOR:MINOR", of FUSE "0:" and the number of its connection."""
 
+    device: str
     mountpoint: str
     filesystem_type: str
     source: str
@@ -33,7 +35,7 @@ def parse_mountinfo(data: bytes) -> Iterator[MountEntry]:
         before, separator, after = line.partition(b" - ")
         fields, described = before.split(b" "), after.split(b" ")
         if separator and len(fields) >= 6 and len(described) >= 2:
-            yield MountEntry(_text(fields[4]), _text(described[0]), _text(described[1]))
+            yield MountEntry(*map(_text, (fields[2], fields[4], described[0], described[1])))
 
 
 def find_mount(path: str) -> MountEntry | None:
