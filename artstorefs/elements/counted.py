@@ -7,7 +7,7 @@ the kernel: of it the opening is counted. A listing is counted when it ends.
 
 import io
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import BinaryIO, TypeVar
 
@@ -42,11 +42,19 @@ class CountedElement:
     # ------------------------------------------------------------------------------ changes
 
     def put(
-        self, key: str, source_path: str, *, size_bytes: int, sha256: str | None = None
+        self,
+        key: str,
+        source_path: str,
+        *,
+        size_bytes: int,
+        sha256: str | None = None,
+        is_first: bool = False,
     ) -> None:
         """Stage an object."""
         with self._call("put"):
-            self._inner.put(key, source_path, size_bytes=size_bytes, sha256=sha256)
+            self._inner.put(
+                key, source_path, size_bytes=size_bytes, sha256=sha256, is_first=is_first
+            )
         self._counters.sent(size_bytes)
 
     def replace(self, key: str, data: bytes) -> None:
@@ -60,10 +68,10 @@ class CountedElement:
         with self._call("remove"):
             self._inner.remove(key)
 
-    def barrier(self) -> None:
+    def barrier(self) -> Mapping[str, int]:
         """Carry out what is staged."""
         with self._call("barrier"):
-            self._inner.barrier()
+            return self._inner.barrier()
 
     # -------------------------------------------------------------------------------- reads
 

@@ -32,7 +32,7 @@ import random
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -171,11 +171,17 @@ class FaultyElement:
     # ------------------------------------------------------------------------------ changes
 
     def put(
-        self, key: str, source_path: str, *, size_bytes: int, sha256: str | None = None
+        self,
+        key: str,
+        source_path: str,
+        *,
+        size_bytes: int,
+        sha256: str | None = None,
+        is_first: bool = False,
     ) -> None:
         """Stage an object, or fail."""
         self._begin("put", key)
-        self._inner.put(key, source_path, size_bytes=size_bytes, sha256=sha256)
+        self._inner.put(key, source_path, size_bytes=size_bytes, sha256=sha256, is_first=is_first)
         self._staged(key)
 
     def replace(self, key: str, data: bytes) -> None:
@@ -192,7 +198,7 @@ class FaultyElement:
         self._inner.remove(key)
         self._staged(key)
 
-    def barrier(self) -> None:
+    def barrier(self) -> Mapping[str, int]:
         """Publish what is staged: all, some, or nothing; no error means all."""
         if self._is_torn or self._faults.strikes("failed_barrier"):
             self._is_torn = False
@@ -203,8 +209,9 @@ class FaultyElement:
         except ElementError:
             self._drop_staged()
             raise
-        self._inner.barrier()
+        marks = self._inner.barrier()
         self._lose_reply("")
+        return marks
 
     def _staged(self, key: str) -> None:
         """After a change: it may be seen early, as the first part of a barrier that is torn."""

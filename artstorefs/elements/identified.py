@@ -10,7 +10,7 @@ Making one asks nothing and waits for nothing.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO
 from uuid import UUID
 
@@ -96,10 +96,18 @@ class IdentifiedElement:
     # ------------------------------------------------------------------------------ changes
 
     def put(
-        self, key: str, source_path: str, *, size_bytes: int, sha256: str | None = None
+        self,
+        key: str,
+        source_path: str,
+        *,
+        size_bytes: int,
+        sha256: str | None = None,
+        is_first: bool = False,
     ) -> None:
         """Stage an object."""
-        self._opened().put(key, source_path, size_bytes=size_bytes, sha256=sha256)
+        self._opened().put(
+            key, source_path, size_bytes=size_bytes, sha256=sha256, is_first=is_first
+        )
 
     def replace(self, key: str, data: bytes) -> None:
         """Stage a document."""
@@ -109,9 +117,9 @@ class IdentifiedElement:
         """Stage a removal."""
         self._opened().remove(key)
 
-    def barrier(self) -> None:
+    def barrier(self) -> Mapping[str, int]:
         """Carry out what is staged."""
-        self._opened().barrier()
+        return self._opened().barrier()
 
     # -------------------------------------------------------------------------------- reads
 

@@ -21,7 +21,7 @@ Errors are the subclasses of `ElementError` in `core/errors.py`, and nothing els
 source file of `put` that cannot be opened raises its own `OSError`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
@@ -75,6 +75,15 @@ class ObjectStat:
     """False for a symlink, a pipe or a device that a listing shows; it can be neither read nor
     removed."""
 
+    etag_mark: int | None = None
+    """The mark, where the element knows contents apart by more than the time."""
+
+    @property
+    def mark(self) -> int:
+        """A number of 63 bits that is another one when the content is: what a caller remembers, to
+        see whether somebody else has written the object since."""
+        return self.modified_ns if self.etag_mark is None else self.etag_mark
+
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
@@ -106,9 +115,18 @@ class Element(Protocol):
         """What this element offers beyond the contract; constant."""
 
     def put(
-        self, key: str, source_path: str, *, size_bytes: int, sha256: str | None = None
+        self,
+        key: str,
+        source_path: str,
+        *,
+        size_bytes: int,
+        sha256: str | None = None,
+        is_first: bool = False,
     ) -> None:
         """Stage a new object with the content of a local regular file.
+
+        `is_first`: nobody has tried this key before, so that it need not be looked up; if it is
+        taken all the same, `barrier` says so.
 
         Conditional: `ObjectExists` if the key holds, or is staged to hold, anything. A repeat
         after a crash is recognised if `sha256` (64 hex digits) is given: then a key that holds
@@ -130,8 +148,11 @@ class Element(Protocol):
         `ElementDenied` if the key holds something that is not an ordinary object.
         """
 
-    def barrier(self) -> None:
+    def barrier(self) -> Mapping[str, int]:
         """Make everything staged so far durable and visible, in the order of staging.
+
+        Returns the marks (`ObjectStat.mark`) of the documents that it has replaced, as far as the
+        element knows them without asking: of those that are not in it a `stat` tells.
 
         When it raises, nothing staged since the last good barrier may be taken as stored, though
         some of it may be visible; the staging is dropped, and everything has to be staged again

@@ -24,7 +24,7 @@ SHA-256 and flushes it once more, `replace` and `remove` can be repeated anyway.
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import BinaryIO
 
@@ -106,7 +106,13 @@ class LocalElement:
                 durable.make_directories_durably(made, DIRECTORY_MODE)
 
     def put(
-        self, key: str, source_path: str, *, size_bytes: int, sha256: str | None = None
+        self,
+        key: str,
+        source_path: str,
+        *,
+        size_bytes: int,
+        sha256: str | None = None,
+        is_first: bool = False,
     ) -> None:
         """Stage a new object: by hard link from the same filesystem, else by a verified copy."""
         check_writable_key(self.id, key)
@@ -136,12 +142,12 @@ class LocalElement:
         self._look_up(key)
         self._staging.stage_removal(key)
 
-    def barrier(self) -> None:
+    def barrier(self) -> Mapping[str, int]:
         """Carry out and flush what is staged, by the steps in the header of this file."""
         with self._barrier_lock:
             batch = self._staging.take()
             if not batch:
-                return
+                return {}
             try:
                 self._directories.check_present()
                 self._staging.flush_contents(batch)
@@ -159,6 +165,7 @@ class LocalElement:
                 raise
             finally:
                 self._staging.drop(batch)
+        return {}
 
     def read(self, key: str, offset: int, length: int) -> bytes:
         """Positioned read of a regular file; loops, since one pread may give less."""

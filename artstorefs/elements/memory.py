@@ -9,7 +9,7 @@ import hashlib
 import io
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -60,7 +60,13 @@ class MemoryElement:
             self._visible[key] = _Content(data, time.time_ns())
 
     def put(
-        self, key: str, source_path: str, *, size_bytes: int, sha256: str | None = None
+        self,
+        key: str,
+        source_path: str,
+        *,
+        size_bytes: int,
+        sha256: str | None = None,
+        is_first: bool = False,
     ) -> None:
         """Stage a copy of the source file, verified."""
         self._begin("put", key, writes=True)
@@ -91,7 +97,7 @@ class MemoryElement:
         with self._lock:
             self._staged.append((key, None))
 
-    def barrier(self) -> None:
+    def barrier(self) -> Mapping[str, int]:
         """Publish what is staged, all or nothing."""
         try:
             self._count("barrier", "")
@@ -105,6 +111,7 @@ class MemoryElement:
                 else:
                     self._visible[key] = content
             self._staged.clear()
+        return {}
 
     def read(self, key: str, offset: int, length: int) -> bytes:
         """A slice of the content."""

@@ -14,7 +14,8 @@ The steps of a change, and what a kill after each leaves:
 
 S3 answers a write once it is durable, so there is nothing to flush. `put` recognises what an
 earlier attempt has stored: by the server's SHA-256, by the ETag of the same parts, or by reading it
-back.
+back. What is tried for the first time is not looked for: two requests carry a small file, one for
+the object and one for its attr.json.
 
 **Absent** is said only when archive.json was there just after, the same as ever: a bucket that was
 deleted, emptied or mistaken for another answers like one in which the object never was.
@@ -26,7 +27,7 @@ import logging
 import os
 import threading
 from base64 import b64decode
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -73,6 +74,8 @@ from artstorefs.elements.s3_reading import (
     fetch,
     head,
     list_page,
+    look,
+    mark,
     modified_ns,
 )
 
@@ -139,7 +142,13 @@ class S3Element:
     # ------------------------------------------------------------------------------ changes
 
     def put(
-        self, key: str, source_path: str, *, size_bytes: int, sha256: str | None = None
+        self,
+        key: str,
+        source_path: str,
+        *,
+        size_bytes: int,
+        sha256: str | None = None,
+        is_first: bool = False,
     ) -> None:
         """Stage a new object; one above the threshold is sent now, in parts."""
         name = self._writable_name(key)
@@ -150,7 +159,7 @@ class S3Element:
                 reason = f"the source has {found} bytes, not {size_bytes}"
                 raise ObjectDamaged(self.id, key, reason)
             change = Change(Action.CREATE, key, name, size_bytes, sha256 or "")
-            if self._is_occupied(change, source):
+            if not is_first and self._is_occupied(change, source):
                 if change.action is Action.CONFIRM:
                     self._staged.append(change)
             elif size_bytes >= self._settings.multipart_threshold:
@@ -170,17 +179,19 @@ class S3Element:
         """Stage a removal, also of an upload of parts for this key, if one was begun."""
         self._staged.append(Change(Action.REMOVE, key, self._name(key)))
 
-    def barrier(self) -> None:
+    def barrier(self) -> Mapping[str, int]:
         """Carry out what is staged, by the steps in the header of this file."""
         with self._barrier_lock:
             batch = self._staged.take()
             if not batch:
-                return
+                return {}
             try:
                 self._check_present(reads=False)
                 if any(change.key == ARCHIVE_KEY for change in batch):
                     self._archive_etag, self._archive_document = "", None
                 carry_out(self._connection, batch, self._is_ours, self._abandon)
+                replaced = [one for one in batch if one.action is Action.REPLACE and one.etag]
+                return {one.key: mark(one.etag) for one in replaced}
             except ChangeFailed as exc:
                 raise self._error(exc.change.key, exc.trouble, reads=False) from exc
             finally:
@@ -214,10 +225,10 @@ class S3Element:
     def stat(self, key: str) -> ObjectStat:
         """A HEAD."""
         name = self._name(key)
-        found = self._asked(key, lambda: head(self._connection, name))
+        found = self._asked(key, lambda: look(self._connection, name))
         if key == ARCHIVE_KEY and not self._archive_etag:
             self._archive_etag = found.etag
-        return ObjectStat(key, found.size_bytes, found.modified_ns)
+        return ObjectStat(key, found.size_bytes, found.modified_ns, etag_mark=mark(found.etag))
 
     def list(self, prefix: str = "") -> Iterator[ObjectStat]:
         """ListObjectsV2, page by page. Empty objects whose key ends with "/" stand for directories
@@ -241,8 +252,8 @@ class S3Element:
             if upload.upload_id in self._uploads or not self._is_key(TEMPORARY_PREFIX + key):
                 continue
             if upload.initiated < limit or self._look_up(key, upload.key) is not None:
-                begun = modified_ns(upload.initiated, upload.upload_id)
-                yield ObjectStat(TEMPORARY_PREFIX + key, 0, begun)
+                begun_ns = modified_ns(upload.initiated)
+                yield ObjectStat(TEMPORARY_PREFIX + key, 0, begun_ns)
 
     def capacity(self) -> Capacity:
         """What the configuration allows; a bucket has no size. How much is used the index knows."""
@@ -401,8 +412,8 @@ class S3Element:
             page = self._asked("", partial(list_page, self._connection, start, token))
             for found in page.get("Contents", []):
                 key = found["Key"].removeprefix(self._settings.prefix)
-                changed = modified_ns(found["LastModified"], found["ETag"])
-                yield ObjectStat(key, found["Size"], changed)
+                changed_ns = modified_ns(found["LastModified"])
+                yield ObjectStat(key, found["Size"], changed_ns, etag_mark=mark(found["ETag"]))
             following = page.get("NextContinuationToken")
             if not page.get("IsTruncated"):
                 return
@@ -416,7 +427,7 @@ class S3Element:
         been seen, as it was then, else at least the bucket."""
         name = self._settings.prefix + ARCHIVE_KEY
         try:
-            self._check_archive_document(head(self._connection, name).etag)
+            self._check_archive_document(look(self._connection, name).etag)
             return
         except S3Trouble as exc:
             if exc.trouble not in (Trouble.ABSENT, Trouble.DENIED):

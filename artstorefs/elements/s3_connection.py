@@ -28,6 +28,7 @@ from artstorefs.elements.s3_errors import (
     Trouble,
     trouble_of,
 )
+from artstorefs.elements.s3_quick import NotThisWay, QuickWay
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -114,11 +115,18 @@ class S3Connection:
         self._requested = requested
         self._lock = threading.Lock()
         self._client: S3Client | None = None
+        self._quick: QuickWay | None = None
         self._pid = 0
         self._random = random.Random()
 
-    def run(self, request: Callable[["S3Client"], _Answer]) -> _Answer:
+    def run(
+        self,
+        request: Callable[["S3Client"], _Answer],
+        quick: Callable[[QuickWay], _Answer] | None = None,
+    ) -> _Answer:
         """The answer to a request that may be repeated; blocks. Raises `S3Trouble`.
+
+        The first attempt goes the `quick` way, if one is given and open (`s3_quick.py`).
 
         `request` reads the body as well, if it wants one, so that a body that is cut off is asked
         for again. Pauses grow, with as much chance in them as there is pause, so that many clients
@@ -127,13 +135,14 @@ class S3Connection:
         """
         breaker = self._breaker
         if breaker is None:
-            return self._attempt(request, self.settings.attempts)
+            return self._attempt(request, quick, self.settings.attempts)
         try:
             permit = breaker.begin(time.monotonic())
         except CallRefused as exc:
             raise S3Trouble(Trouble.LEFT_ALONE, str(exc)) from None
         try:
-            answer = self._attempt(request, 1 if permit.trial else self.settings.attempts)
+            attempts = 1 if permit.trial else self.settings.attempts
+            answer = self._attempt(request, quick, attempts)
         except S3Trouble as exc:
             if exc.trouble in UNAVAILABLE:
                 breaker.failed(
@@ -152,9 +161,22 @@ class S3Connection:
         breaker.answered(time.monotonic())
         return answer
 
-    def _attempt(self, request: Callable[["S3Client"], _Answer], attempts: int) -> _Answer:
+    def _attempt(
+        self,
+        request: Callable[["S3Client"], _Answer],
+        quick: Callable[[QuickWay], _Answer] | None,
+        attempts: int,
+    ) -> _Answer:
         settings = self.settings
         pause_s = settings.pause_s
+        way = self._quick_way() if quick is not None and attempts > 1 else None
+        if way is not None and quick is not None:
+            try:
+                return quick(way)
+            except NotThisWay as exc:
+                if exc.tried:
+                    attempts -= 1
+                    self._pause(exc.pause_s, pause_s)
         for left in range(attempts - 1, -1, -1):
             try:
                 return request(self._get_client())
@@ -164,14 +186,17 @@ class S3Connection:
                     self._forget_client()  # the next request reads the credentials anew
                 if trouble.trouble not in RETRIED or left == 0:
                     raise trouble from exc
-            time.sleep(max(trouble.retry_after_s, pause_s * self._random.uniform(0.5, 1.0)))
+            self._pause(trouble.retry_after_s, pause_s)
             pause_s = min(pause_s * 2, settings.pause_limit_s)
         raise AssertionError("the last attempt returns or raises")
+
+    def _pause(self, least_s: float, pause_s: float) -> None:
+        time.sleep(max(least_s, pause_s * self._random.uniform(0.5, 1.0)))
 
     def close(self) -> None:
         """Let the connections of this process go."""
         with self._lock:
-            client, self._client = self._client, None
+            client, self._client, self._quick = self._client, None, None
             if client is not None and self._pid == os.getpid():
                 client.close()
 
@@ -187,13 +212,33 @@ class S3Connection:
     def _get_client(self) -> "S3Client":
         with self._lock:
             if self._client is None or self._pid != os.getpid():
-                self._client = _make_client(self.settings)
+                session, self._client = _make_client(self.settings)
                 self._client.meta.events.register("before-send.s3", self._tell_request)
+                self._quick = self._open_quick_way(session, self._client)
                 self._pid = os.getpid()
             return self._client
 
+    def _quick_way(self) -> QuickWay | None:
+        try:
+            self._get_client()
+        except EXPECTED:
+            return None  # boto3 says it again
+        way = self._quick
+        return None if way is None or way.is_tired else way
 
-def _make_client(settings: S3Settings) -> "S3Client":
+    def _open_quick_way(
+        self, session: "botocore.session.Session", client: "S3Client"
+    ) -> QuickWay | None:
+        credentials = session.get_credentials()
+        if credentials is None or not QuickWay.is_open():
+            return None
+        try:
+            return QuickWay(self.settings, client, credentials, self._requested)
+        except NotThisWay:
+            return None
+
+
+def _make_client(settings: S3Settings) -> "tuple[botocore.session.Session, S3Client]":
     session = botocore.session.Session(profile=settings.profile)
     session.register_component("data_loader", _MODELS)
     if settings.credentials_file is not None:
@@ -215,7 +260,7 @@ def _make_client(settings: S3Settings) -> "S3Client":
     verify: bool | str = settings.verify_tls
     if settings.verify_tls and settings.ca_bundle is not None:
         verify = settings.ca_bundle
-    return boto3.session.Session(botocore_session=session).client(
+    return session, boto3.session.Session(botocore_session=session).client(
         "s3",
         endpoint_url=settings.endpoint,
         region_name=settings.region or session.get_config_variable("region") or DEFAULT_REGION,

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 from artstorefs.core.errors import ElementError
 from artstorefs.elements.s3_connection import S3Connection
 from artstorefs.elements.s3_errors import S3Trouble, Trouble
+from artstorefs.elements.s3_quick import NotThisWay, QuickWay
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         HeadObjectOutputTypeDef,
         ListObjectsV2OutputTypeDef,
     )
+    from obstore import GetResult
 
 SHA256_METADATA: Final = "sha256"
 """The user metadata `x-amz-meta-sha256`: 64 hex digits, of each object that is sent in one part."""
@@ -61,23 +63,36 @@ class Piece:
     etag: str
 
 
-def modified_ns(moment: datetime, etag: str) -> int:
-    """The time of the last change, with a fraction of a second that the ETag decides.
+def modified_ns(moment: datetime) -> int:
+    """The time of the last change; S3 tells whole seconds."""
+    return int(moment.timestamp()) * _SECOND_NS
 
-    S3 tells whole seconds. With the ETag in it, another content shows as another time even within
-    the same second and of the same size.
-    """
-    fraction = int.from_bytes(hashlib.sha256(etag.strip('"').encode()).digest()[:8]) % _SECOND_NS
-    return int(moment.timestamp()) * _SECOND_NS + fraction
+
+def mark(etag: str) -> int:
+    """`ObjectStat.mark` of the content with this ETag, which every answer has: also the one to a
+    PUT, which does not tell the time."""
+    return int.from_bytes(hashlib.sha256(etag.strip('"').encode()).digest()[:8]) >> 1
 
 
 def head(connection: S3Connection, key: str) -> Head:
     """What the server knows of an object. Trouble.ABSENT also for a missing bucket."""
     bucket = connection.settings.bucket
-    return _head(
-        connection.run(
-            lambda client: client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
-        )
+    return connection.run(
+        lambda client: _head(client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED"))
+    )
+
+
+def look(connection: S3Connection, key: str) -> Head:
+    """The same, perhaps without the SHA-256."""
+    bucket = connection.settings.bucket
+
+    def look_quickly(way: QuickWay) -> Head:
+        found = way.head(key)
+        changed_ns = modified_ns(found["last_modified"])
+        return Head(found["size"], changed_ns, found["e_tag"] or "", None)
+
+    return connection.run(
+        lambda client: _head(client.head_object(Bucket=bucket, Key=key)), look_quickly
     )
 
 
@@ -98,8 +113,11 @@ def fetch(
             answer = client.get_object(Bucket=bucket, Key=key, Range=wanted, IfMatch=etag)
         return _piece(answer, offset, length, connection.settings.where)
 
+    def request_quickly(way: QuickWay) -> Piece:
+        return _quick_piece(*way.get(key, offset, length, etag), offset, length)
+
     try:
-        return connection.run(request)
+        return connection.run(request, request_quickly)
     except S3Trouble as exc:
         if exc.trouble is Trouble.RANGE:  # the object is there, and ends before
             return Piece(b"", offset, etag or "")
@@ -120,8 +138,8 @@ def list_page(
 
 def _head(answer: "HeadObjectOutputTypeDef") -> Head:
     etag = answer["ETag"]
-    changed = modified_ns(answer["LastModified"], etag)
-    return Head(answer["ContentLength"], changed, etag, _full_sha256(answer))
+    changed_ns = modified_ns(answer["LastModified"])
+    return Head(answer["ContentLength"], changed_ns, etag, _full_sha256(answer))
 
 
 def _full_sha256(answer: "HeadObjectOutputTypeDef | GetObjectOutputTypeDef") -> str | None:
@@ -144,6 +162,20 @@ def _piece(answer: "GetObjectOutputTypeDef", offset: int, length: int, where: st
         reason = f"{where}: what arrived does not have the hash that the server has for it"
         raise S3Trouble(Trouble.GARBLED, reason)
     return Piece(data, size, answer["ETag"])
+
+
+def _quick_piece(answer: "GetResult", data: bytes, offset: int, length: int) -> Piece:
+    """What obstore has brought, if there is no doubt about it; else boto3 fetches it again, and
+    says what is wrong."""
+    size, etag = answer.meta["size"], answer.meta["e_tag"] or ""
+    end = min(offset + length, size)
+    if tuple(answer.range) != (offset, end) or len(data) != end - offset:
+        raise NotThisWay(tried=False)
+    if len(data) == size:
+        sha256 = hashlib.sha256(data).hexdigest()
+        if answer.attributes.get(SHA256_METADATA) != sha256:
+            raise NotThisWay(tried=False)
+    return Piece(data, size, etag)
 
 
 def _is_right(answer: "GetObjectOutputTypeDef", data: bytes) -> bool:

@@ -101,6 +101,7 @@ class Listed(NamedTuple):
     key: str
     size_bytes: int
     modified_ns: int
+    mark: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ OnProgress = Callable[[Progress], None]
 def list_documents(elements: dict[str, Element]) -> list[Listed]:
     """Every attr.json and node record. Raises ElementError unless all elements are listed whole."""
     return [
-        Listed(name, found.key, found.size_bytes, found.modified_ns)
+        Listed(name, found.key, found.size_bytes, found.modified_ns, found.mark)
         for name, element in elements.items()
         for found in element.list()
         if is_document(found.key)
@@ -289,7 +290,7 @@ def _file(document: FileAttributesV2, listed: Listed, accounts: Accounts) -> Fou
         *(listed.element, object_key, False, posix.revision if posix else 0, 1),
         *(document.file_size, bytes.fromhex(document.checksum)),
         bytes.fromhex(posix.blocks) if posix and posix.blocks else None,
-        *(listed.size_bytes, listed.modified_ns),
+        *(listed.size_bytes, listed.mark),
     )
     state = ContentState.ARCHIVED
     if posix is None:
@@ -322,7 +323,7 @@ def _record(document: NodeRecord, listed: Listed, accounts: Accounts) -> FoundNo
     node.carried = _text(carried_by(document, snapshot, accounts))
     copy = (
         *(listed.element, listed.key, True, posix.revision, 0, 0, None, None),
-        *(listed.size_bytes, listed.modified_ns),
+        *(listed.size_bytes, listed.mark),
     )
     return FoundNode(
         *(node.file_id, posix.revision, listed.element, listed.key),

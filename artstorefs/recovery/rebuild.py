@@ -158,10 +158,7 @@ class Rebuild:
         rest = []
         for item in listed:
             seen = known.get((item.element, item.key))
-            same = seen and (seen.size_bytes, seen.modified_ns) == (
-                item.size_bytes,
-                item.modified_ns,
-            )
+            same = seen and (seen.size_bytes, seen.mark) == (item.size_bytes, item.mark)
             row = self._earlier.node(seen.ino) if seen and same else None
             if row is None:
                 rest.append(item)

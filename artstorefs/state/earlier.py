@@ -20,7 +20,7 @@ class Seen(NamedTuple):
     """A document as the index remembers it."""
 
     size_bytes: int
-    modified_ns: int
+    mark: int
     ino: int
 
 
@@ -49,8 +49,8 @@ class EarlierIndex:
     def documents(self, sidecar_suffix: str) -> dict[tuple[str, str], Seen]:
         """By element and key of the document; an object's is its key and `sidecar_suffix`."""
         return {
-            (element, key if is_record else key + sidecar_suffix): Seen(size, modified_ns, ino)
-            for element, key, is_record, size, modified_ns, ino in self._execute(_DOCUMENTS)
+            (element, key if is_record else key + sidecar_suffix): Seen(size, mark, ino)
+            for element, key, is_record, size, mark, ino in self._execute(_DOCUMENTS)
         }
 
     def node(self, ino: int) -> EarlierNode | None:

@@ -105,8 +105,9 @@ def _create_transfer_tables(connection: sqlite3.Connection) -> None:
         revision       revision that the attr.json or node record there carries
         content        version of the content that the object holds
         seen_size, seen_modified_ns
-                       size and time of the attr.json when we wrote or last read it; other values
-                       mean that somebody else has written it since
+                       size and mark (`ObjectStat.mark`: the time, where an element has nothing
+                       better) of the attr.json when we wrote or last read it; other values mean
+                       that somebody else has written it since
 
     copies_by_key finds the copy that a listing of an element shows, one at a time: what an element
     holds may be more than fits into memory.

@@ -85,6 +85,8 @@ class _Carried:
     block_list: bytes | None = None
     document_key: str = ""
     document_size: int = 0
+    document_mark: int | None = None
+    """What the element has said of the document when it got it."""
 
 
 class Carrier:
@@ -249,7 +251,13 @@ class Carrier:
         if item.source is None or content is None:
             return
         element = self._elements[job.element]
-        element.put(job.key, item.source, size_bytes=content.size, sha256=content.sha256)
+        element.put(
+            job.key,
+            item.source,
+            size_bytes=content.size,
+            sha256=content.sha256,
+            is_first=job.is_first,
+        )
         crash_point("object.staged")
         if item.block_list is not None:
             element.replace(naming.blocks_key(job.key), item.block_list)
@@ -324,15 +332,17 @@ class Carrier:
     def _barrier(self, carried: list[_Carried], result: BatchResult) -> list[_Carried]:
         """Make what is staged durable; what an element failed to keep is reported and dropped."""
         broken: dict[str, ElementError] = {}
+        marks: dict[str, Mapping[str, int]] = {}
         for name in {item.job.element for item in carried}:
             try:
-                self._elements[name].barrier()
+                marks[name] = self._elements[name].barrier()
             except ElementError as exc:
                 broken[name] = exc
         kept = []
         for item in carried:
             error = broken.get(item.job.element)
             if error is None:
+                item.document_mark = marks[item.job.element].get(item.document_key)
                 kept.append(item)
             else:
                 result.failed.append(_failure(item.job, error))
@@ -340,10 +350,13 @@ class Carrier:
 
     def _report(self, result: BatchResult, item: _Carried) -> None:
         job, node, content = item.job, item.snapshot.node, item.content
-        seen = self._elements[job.element].stat(item.document_key)
-        if seen.size_bytes != item.document_size:
-            reason = "changed while it was written"
-            raise ObjectDamaged(job.element, item.document_key, reason)
+        mark = item.document_mark
+        if mark is None:
+            seen = self._elements[job.element].stat(item.document_key)
+            if seen.size_bytes != item.document_size:
+                reason = "changed while it was written"
+                raise ObjectDamaged(job.element, item.document_key, reason)
+            mark = seen.mark
         result.stored.append(
             Stored(
                 ino=job.ino,
@@ -355,8 +368,8 @@ class Carrier:
                 size=content.size if content else 0,
                 sha256=content.sha256 if content else None,
                 blocks=content.blocks if content else None,
-                seen_size=seen.size_bytes,
-                seen_modified_ns=seen.modified_ns,
+                seen_size=item.document_size,
+                seen_modified_ns=mark,
                 links=[link.name.id for link in item.snapshot.links],
             )
         )

@@ -41,7 +41,7 @@ class StoreJob:
     """Carry the node as it is now to the element; its object under `key` unless `is_record`.
 
     `upload`: the content is in the spool, version `content`; otherwise the object is there
-    already and only its attr.json is written anew.
+    already and only its attr.json is written anew. `is_first`: nobody has tried `key` yet.
     """
 
     ino: int
@@ -50,6 +50,7 @@ class StoreJob:
     content: int
     is_record: bool
     upload: bool
+    is_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)

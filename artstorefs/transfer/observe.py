@@ -1,8 +1,9 @@
 """Reading an attr.json or node record that somebody else has written since we did.
 
-The index remembers size and time of every document as we wrote or last read it. An observation
-carries what others may write: the custom attributes, and keys that a rewrite of ours has to keep.
-Facts about the object and the `posix` section stay ours; what contradicts them is for fsck.
+The index remembers size and mark (`ObjectStat.mark`) of every document as we wrote or last read
+it. An observation carries what others may write: the custom attributes, and keys that a rewrite of
+ours has to keep. Facts about the object and the `posix` section stay ours; what contradicts them is
+for fsck.
 """
 
 from artstorefs.core.errors import DocumentInvalid
@@ -17,7 +18,7 @@ from artstorefs.transfer.reading import read_document
 
 def is_changed(stat: ObjectStat, copy: Copy) -> bool:
     """Whether somebody else has written the document of `copy`."""
-    return (stat.size_bytes, stat.modified_ns) != (copy.seen_size, copy.seen_modified_ns)
+    return (stat.size_bytes, stat.mark) != (copy.seen_size, copy.seen_modified_ns)
 
 
 def observe(
@@ -44,5 +45,5 @@ def observe(
         custom=dict(document.custom_attributes),
         carried=carried_by(document, snapshot, accounts),
         seen_size=stat.size_bytes,
-        seen_modified_ns=stat.modified_ns,
+        seen_modified_ns=stat.mark,
     )

@@ -80,6 +80,7 @@ class Targets:
             key = before.key
         else:
             key = self._object_key(node, copies, taken)
+            return StoreJob(node.ino, element, key, node.content, False, True, is_first=True)
         return StoreJob(node.ino, element, key, node.content, is_record, not is_record)
 
     def keys_written(self, job: StoreJob) -> set[str]:

@@ -122,6 +122,24 @@ def test_flipped_bit_at_the_server_is_never_served(
     assert (archive.mount / "large").read_bytes() == large
 
 
+def test_small_files_cost_two_requests_each(archive: MountedArchive, bucket_proxy: Proxy) -> None:
+    """One for the object and one for its attr.json; what is tried for the first time is not looked
+    for, and what the server has said of a document is not asked again. SEMANTICS: ELEM-1"""
+    files = 60
+    bucket_proxy.requests.clear()
+    for number in range(files):
+        (archive.mount / f"f{number}").write_bytes(os.urandom(1000))
+    archive.flush()
+    asked = [request.method for request in bucket_proxy.requests]
+    assert asked.count("PUT") <= 2 * files + 5  # and the record of the root directory
+    assert len(asked) <= 2 * files + 40
+    bucket_proxy.requests.clear()
+    archive.run("rescan", str(archive.toml), check=False)
+    archive.flush()
+    gets = [one for one in bucket_proxy.requests if "f1" in one.path and one.method == "GET"]
+    assert gets == []  # nothing seems changed
+
+
 def test_fsck_repairs_in_a_bucket(
     archive: MountedArchive, seaweedfs_server: Server, prefix: str
 ) -> None:

@@ -219,6 +219,44 @@ class ElementConformance:
         rig.element.barrier()
         assert content(rig.element, OBJECT) == b"data"
 
+    def test_first_try_at_a_key(self, rig: ElementRig) -> None:
+        rig.element.put(OBJECT, rig.source(b"data"), size_bytes=4, is_first=True)
+        rig.element.barrier()
+        assert content(rig.element, OBJECT) == b"data"
+
+    def test_first_try_at_a_key_that_is_taken_all_the_same(self, rig: ElementRig) -> None:
+        rig.store(OBJECT, b"data")
+
+        def attempt() -> None:  # refused now or by the barrier
+            rig.element.put(OBJECT, rig.source(b"other"), size_bytes=5, is_first=True)
+            rig.element.barrier()
+
+        with pytest.raises(ObjectExists):
+            attempt()
+        assert content(rig.element, OBJECT) == b"data"
+
+    def test_first_try_of_which_nobody_heard_is_repeated(self, rig: ElementRig) -> None:
+        digest = sha256_of(b"data")
+        for _ in range(2):
+            source = rig.source(b"data")
+            rig.element.put(OBJECT, source, size_bytes=4, sha256=digest, is_first=True)
+            rig.element.barrier()
+        assert content(rig.element, OBJECT) == b"data"
+
+    def test_barrier_tells_marks_as_a_look_and_a_listing_do(self, rig: ElementRig) -> None:
+        """Those that it tells at all, and of documents only."""
+        rig.put(OBJECT, b"data")
+        rig.element.replace(SIDECAR, b"{}")
+        told = rig.element.barrier()
+        seen = rig.element.stat(SIDECAR).mark
+        assert set(told) <= {SIDECAR}
+        assert told.get(SIDECAR, seen) == seen
+        assert [found.mark for found in rig.element.list(SIDECAR)] == [seen]
+        rig.element.replace(SIDECAR, b"[]")
+        told = rig.element.barrier()
+        seen = rig.element.stat(SIDECAR).mark
+        assert told.get(SIDECAR, seen) == seen
+
     def test_leftovers_of_a_crash_can_be_removed(self, rig: ElementRig) -> None:
         rig.put(OBJECT, b"data")
         rig.element.replace(SIDECAR, b"{}")
