@@ -2,8 +2,8 @@
 
 Owns the meaning of keys in a bucket: a key of the element is `prefix` + key there, with nothing
 encoded, so that any S3 client sees what `FORMAT.md` describes. How the bucket is reached is in
-`s3_connection.py`, what failures mean in `s3_errors.py`, reading in `s3_reading.py`, staging and
-barriers in `s3_changes.py`, large objects in `s3_multipart.py`. One process writes to an element.
+`s3_connection.py` and, for small objects, `s3_quick.py`, what failures mean in `s3_errors.py`,
+reading in `s3_reading.py`, staging and barriers in `s3_changes.py`, large objects in `s3_multipart.py`. One process writes to an element.
 
 The steps of a change, and what a kill after each leaves:
 
@@ -64,7 +64,7 @@ from artstorefs.elements.s3_changes import (
     Staged,
     carry_out,
 )
-from artstorefs.elements.s3_connection import KEY_BYTES_MAX, S3Connection, S3Settings
+from artstorefs.elements.s3_connection import S3Connection
 from artstorefs.elements.s3_errors import S3Trouble, Trouble, element_error
 from artstorefs.elements.s3_reading import (
     STREAM_BYTES,
@@ -78,6 +78,7 @@ from artstorefs.elements.s3_reading import (
     mark,
     modified_ns,
 )
+from artstorefs.elements.s3_settings import KEY_BYTES_MAX, S3Settings
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import boto3
 import botocore.session
@@ -29,74 +28,18 @@ from artstorefs.elements.s3_errors import (
     trouble_of,
 )
 from artstorefs.elements.s3_quick import NotThisWay, QuickWay
+from artstorefs.elements.s3_settings import S3Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 _Answer = TypeVar("_Answer")
 
-PART_BYTES_MIN: Final = 5 << 20
-"""Amazon S3, "Multipart upload limits": the least size of a part but the last."""
-
-PARTS_MAX: Final = 10_000
-"""The same: parts of one object."""
-
-KEY_BYTES_MAX: Final = 1024
-"""Amazon S3, "Naming objects": UTF-8 bytes of a key, the prefix included."""
-
 DEFAULT_REGION: Final = "us-east-1"
 """What servers of one region, which most are that are not Amazon's, take for theirs."""
 
 _MODELS: Final = create_loader()
 """What botocore knows of S3, read from its files once: that is most of the making of a client."""
-
-
-@dataclass(frozen=True, slots=True)
-class S3Settings:
-    """Where a bucket is and how it is used; the meaning of the keys is in the README.
-
-    `prefix` is "" or ends with "/". Sizes in bytes, times in seconds. `attempts` is how often one
-    request is made until its failure is the caller's; pauses between them begin at `pause_s`.
-    """
-
-    bucket: str
-    prefix: str = ""
-    endpoint: str | None = None
-    region: str | None = None
-    profile: str | None = None
-    credentials_file: str | None = None
-    storage_class: str | None = None
-    addressing: Literal["path", "virtual"] = "virtual"
-    multipart_threshold: int = 16 << 20
-    part_size: int = 8 << 20
-    concurrency: int = 4
-    verify_tls: bool = True
-    ca_bundle: str | None = None
-    encryption: str | None = None
-    encryption_key: str | None = None
-    connect_timeout_s: float = 10.0
-    """A server that is there answers within one round trip and a few lost packets."""
-    read_timeout_s: float = 60.0
-    """Completing an upload of many parts takes a server this long at times."""
-    attempts: int = 5
-    pause_s: float = 0.2
-    pause_limit_s: float = 10.0
-
-    @property
-    def where(self) -> str:
-        """The bucket, for messages."""
-        at = f" at {self.endpoint}" if self.endpoint else ""
-        return f"bucket {self.bucket}{at}"
-
-    @property
-    def new_object(self) -> dict[str, Any]:
-        """What each new object is to be, as arguments of a request."""
-        arguments = {
-            "StorageClass": self.storage_class,
-            "ServerSideEncryption": self.encryption,
-            "SSEKMSKeyId": self.encryption_key,
-        }
-        return {name: value for name, value in arguments.items() if value is not None}
 
 
 class S3Connection:

@@ -23,8 +23,9 @@ from functools import partial
 from threading import Event, Semaphore
 from typing import TYPE_CHECKING, Final
 
-from artstorefs.elements.s3_connection import PARTS_MAX, S3Connection
+from artstorefs.elements.s3_connection import S3Connection
 from artstorefs.elements.s3_errors import S3Trouble, Trouble
+from artstorefs.elements.s3_settings import PARTS_MAX
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client

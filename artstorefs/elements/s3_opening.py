@@ -9,7 +9,7 @@ from artstorefs.core.configuration import ElementConfiguration
 from artstorefs.elements.breaker import Breaker
 from artstorefs.elements.gauges import Gauges
 from artstorefs.elements.s3 import S3Element
-from artstorefs.elements.s3_connection import S3Settings
+from artstorefs.elements.s3_settings import S3Settings
 
 FOR_READERS: Final[dict[str, Any]] = {
     "connect_timeout_s": 5.0,

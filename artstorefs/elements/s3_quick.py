@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
     from obstore import GetOptions, GetResult, ObjectMeta
 
-    from artstorefs.elements.s3_connection import S3Settings
+    from artstorefs.elements.s3_settings import S3Settings
 
 log = logging.getLogger(__name__)
 

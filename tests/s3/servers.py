@@ -21,7 +21,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from moto.server import ThreadedMotoServer
 
-from artstorefs.elements.s3_connection import S3Settings
+from artstorefs.elements.s3_settings import S3Settings
 
 ACCESS_KEY, SECRET_KEY = "TESTS", "secret-of-the-tests"
 BUCKET = "tests"

@@ -19,8 +19,8 @@ from artstorefs.core.errors import ElementUnavailable, ObjectAbsent, ObjectDamag
 from artstorefs.elements import s3
 from artstorefs.elements.interface import ARCHIVE_KEY, TEMPORARY_PREFIX
 from artstorefs.elements.s3 import S3Element
-from artstorefs.elements.s3_connection import S3Settings
 from artstorefs.elements.s3_multipart import part_bytes
+from artstorefs.elements.s3_settings import S3Settings
 from artstorefs.recovery.leftovers import remove_leftovers
 
 from .proxy import Answer, Drop, Hang, Proxy, Request

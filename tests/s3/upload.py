@@ -5,7 +5,7 @@ import os
 import sys
 
 from artstorefs.elements.s3 import S3Element
-from artstorefs.elements.s3_connection import S3Settings
+from artstorefs.elements.s3_settings import S3Settings
 
 if __name__ == "__main__":
     settings, key, path = sys.argv[1:4]
