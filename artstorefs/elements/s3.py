@@ -3,7 +3,8 @@
 Owns the meaning of keys in a bucket: a key of the element is `prefix` + key there, with nothing
 encoded, so that any S3 client sees what `FORMAT.md` describes. How the bucket is reached is in
 `s3_connection.py` and, for small objects, `s3_quick.py`, what failures mean in `s3_errors.py`,
-reading in `s3_reading.py`, staging and barriers in `s3_changes.py`, large objects in `s3_multipart.py`. One process writes to an element.
+reading in `s3_reading.py`, staging and barriers in `s3_changes.py`, large objects in
+`s3_multipart.py`. One process writes to an element.
 
 The steps of a change, and what a kill after each leaves:
 
