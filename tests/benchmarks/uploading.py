@@ -4,8 +4,8 @@
 The bucket is on a SeaweedFS server of its own. It stands for another machine, so it has the lowest
 priority on this one: what it takes of the processors is not what is measured. A set is every
 operation on some hundred files, in a directory of its own. Sets are run while nothing waits; then
-many small files are made, and sets are run again as long as most of them wait for the bucket. Ends
-with 1 with `--check` if the mount was slower than the goal allows.
+many small files are made, and more whenever many of them are gone, and sets are run again while
+they are on their way. Ends with 1 with `--check` if the mount was slower than the goal allows.
 """
 
 import argparse
@@ -35,9 +35,12 @@ LOWEST_PRIORITY = 19
 """nice(1)"""
 
 IDLE_SETS = 5
-ENOUGH_SETS = 20
+BUSY_SETS = 10
 LEAST_SHARE = 5
-"""Sets count while at least one in so many of the files waits."""
+"""A set counts if at least one in so many of the files still waits at its end."""
+
+ATTEMPTS = 3 * BUSY_SETS
+"""At sets that count; where none does, the files are too few for this machine."""
 
 Set = dict[str, float]
 """Seconds by operation."""
@@ -80,6 +83,7 @@ class Uploading:
         self.uploads = uploads
         self.operations = operations(files)
         self._sets = 0
+        self.files_made = 0
 
     def run_set(self) -> Set:
         directory = self.archive.mount / f"set{self._sets}"
@@ -98,23 +102,27 @@ class Uploading:
 
     def busy(self) -> list[Set]:
         """Sets during which files were being uploaded, each from its begin to its end."""
-        self._make_uploads()
+        self._make_uploads(self.uploads)
         while self.waiting() >= self.uploads:
             time.sleep(0.05)
         sets: list[Set] = []
-        while len(sets) < ENOUGH_SETS:
+        for _ in range(ATTEMPTS):
+            gone = self.uploads - self.waiting()
+            if gone > self.uploads // 2:
+                self._make_uploads(gone)
             measured = self.run_set()
-            if self.waiting() < self.uploads // LEAST_SHARE:
+            if self.waiting() >= self.uploads // LEAST_SHARE:
+                sets.append(measured)
+            if len(sets) == BUSY_SETS:
                 break
-            sets.append(measured)
         return sets
 
-    def _make_uploads(self) -> None:
-        for number in range(self.uploads):
-            if number % FILES_PER_DIRECTORY == 0:
-                directory = self.archive.mount / f"uploads{number // FILES_PER_DIRECTORY}"
-                directory.mkdir()
+    def _make_uploads(self, files: int) -> None:
+        for number in range(self.files_made, self.files_made + files):
+            directory = self.archive.mount / f"uploads{number // FILES_PER_DIRECTORY}"
+            directory.mkdir(exist_ok=True)
             (directory / str(number)).write_bytes(workloads.CONTENT)
+        self.files_made += files
 
     def waiting(self) -> int:
         """Files and directories that the bucket does not have yet."""
@@ -159,7 +167,7 @@ def main() -> int:
     if not busy:
         print("the files were uploaded before a set was done: take more --uploads", file=sys.stderr)
         return 1
-    print(f"{len(idle)} sets idle, {len(busy)} while {arguments.uploads} files were uploaded\n")
+    print(f"{len(idle)} sets idle, {len(busy)} while {benchmark.files_made} files were uploaded\n")
     print(table(idle, busy, arguments.files))
     missed = [name for name in idle[0] if slowdown(idle, busy, name) > SLOWDOWN_GOAL]
     return exit_code(missed, check=arguments.check)
