@@ -9,6 +9,7 @@ import pytest
 
 from ..harness import MountedArchive, wait_until
 from ..mount.awkward_tree import make_awkward_tree
+from ..mount.programs import differences, rsync_in
 from ..mount.whole_tree import restore, tree_of
 from .proxy import Proxy
 from .servers import BUCKET, Server
@@ -45,7 +46,10 @@ def test_either_has_all_of_an_awkward_tree(
     both: MountedArchive, seaweedfs_server: Server, prefix: str, tmp_path: Path
 ) -> None:
     """SEMANTICS: ELEM-21"""
-    make_awkward_tree(both.mount)
+    (tmp_path / "local").mkdir()
+    make_awkward_tree(tmp_path / "local")
+    rsync_in(tmp_path / "local", both.mount)
+    assert differences(tmp_path / "local", both.mount) == ""
     (both.mount / "large").write_bytes(os.urandom(LARGE_BYTES))
     wanted = tree_of(both.mount)
     both.flush()

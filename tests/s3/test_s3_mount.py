@@ -11,6 +11,7 @@ import pytest
 
 from ..harness import MountedArchive, children, wait_for_end, wait_until
 from ..mount.awkward_tree import make_awkward_tree
+from ..mount.programs import differences, rsync_in
 from ..mount.whole_tree import restore, tree_of
 from .proxy import Hang, Proxy, Request, Spoil
 from .servers import BUCKET, Server
@@ -36,7 +37,9 @@ def test_awkward_tree_in_a_bucket_remounted_rebuilt_checked_and_restored(
     archive: MountedArchive, seaweedfs_server: Server, prefix: str, tmp_path: Path
 ) -> None:
     """SEMANTICS: ELEM-1, ELEM-6, ELEM-9, ELEM-13"""
-    make_awkward_tree(archive.mount)
+    (tmp_path / "local").mkdir()
+    make_awkward_tree(tmp_path / "local")
+    rsync_in(tmp_path / "local", archive.mount)
     large = os.urandom(LARGE_BYTES)
     (archive.mount / "large").write_bytes(large)
     wanted = tree_of(archive.mount)
@@ -47,6 +50,8 @@ def test_awkward_tree_in_a_bucket_remounted_rebuilt_checked_and_restored(
 
     archive.remount()
     assert tree_of(archive.mount) == wanted
+    rsync_in(archive.mount, tmp_path / "local")  # with what came
+    assert differences(archive.mount, tmp_path / "local") == ""
     with (archive.mount / "large").open("r+b") as file:
         file.seek(9_000_000)
         file.write(b"changed")
