@@ -21,6 +21,7 @@ import errno
 import logging
 import os
 from collections import OrderedDict
+from collections.abc import Iterable
 
 import trio
 
@@ -37,6 +38,7 @@ from artstorefs.core.errors import DocumentInvalid, ElementError, ObjectAbsent, 
 from artstorefs.elements.hashing import hash_blocks
 from artstorefs.filesystem.archive import Archive
 from artstorefs.filesystem.errors import ContentDamaged, ContentUnreachable, CopyDamaged
+from artstorefs.filesystem.neighbours import Neighbours
 from artstorefs.filesystem.pages import PageReader
 from artstorefs.filesystem.read_cache import ReadCache, Send
 from artstorefs.filesystem.verified import BlockCache, VerifiedContent
@@ -72,6 +74,9 @@ class ContentSource:
             self._is_far,
             send or _send_nowhere,
             self._report_copy,
+        )
+        self._neighbours = Neighbours(
+            archive.index, self._fetch_ahead, self.read_cache.ahead_bytes()
         )
         self._pages = PageReader()
         self._cache = BlockCache()
@@ -109,11 +114,21 @@ class ContentSource:
             if descriptor is not None:
                 os.close(descriptor)
             raise
+        if descriptor is None:
+            self._neighbours.opened(node)
         return VerifiedContent(
             *(node.ino, blocks, copies, descriptor, self._cache, self._pages, self._open_copy),
             lambda copy, reason: self._report(node, copy, reason),
             self.read_cache,
         )
+
+    def _fetch_ahead(self, nodes: Iterable[Node]) -> None:
+        """Small files that will be wanted soon, as far as they are on elements over a network."""
+        for node in nodes:
+            copies = self.current_copies(node)
+            if copies and copies[0].sha256 is not None and self._is_far(copies[0]):
+                blocks = BlockList.whole(copies[0].size, copies[0].sha256)
+                self.read_cache.fetch_ahead(copies[0], blocks, [0])
 
     def current_copies(self, node: Node) -> list[Copy]:
         """What holds the content of `node`, by the index: same version, same size and SHA-256."""
