@@ -25,10 +25,12 @@ COMMANDS: Final[dict[str, str]] = {
     "status": "show what a mounted archive does, and what no element has yet",
     "flush": "wait until the elements have everything",
     "attr": "show and change the attributes of files",
+    "config": "show what a configuration means, and check it",
     "cache": "show what the read cache holds, and say what shall be in it",
     "fsck": "check an archive, and repair it where that is safe",
     "rescan": "take in what others changed on the elements",
     "rebuild": "make the index anew from what the elements hold",
+    "doctor": "look whether everything is there that an archive needs",
     "install-units": "have systemd and mount(8) find this program",
 }
 """Name and one-line help of every command; its module has the same name, with `_` for `-`."""

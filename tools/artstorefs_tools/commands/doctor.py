@@ -1,0 +1,60 @@
+"""`artstorefs doctor`: whether this machine and the elements are as an archive needs them."""
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from artstorefs_tools import exit_codes
+from artstorefs_tools.checkup import (
+    Finding,
+    check_clock,
+    check_directories,
+    check_elements,
+    check_fuse,
+)
+from artstorefs_tools.configuration_files import read_configuration
+
+if TYPE_CHECKING:
+    from artstorefs.core.configuration import ArchiveConfiguration
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Set up the arguments."""
+    parser.description = (
+        "Look whether everything is there that an archive needs, and say what to do where it is "
+        "not: /dev/fuse, fusermount3, the clock, the configuration, room on the disks, and whether "
+        "each element answers and is the right one. Nothing is changed. Without NAME only the "
+        "machine is looked at."
+    )
+    parser.epilog = "examples:\n  artstorefs doctor\n  artstorefs doctor museum"
+    parser.add_argument("name", metavar="NAME", nargs="?", help="archive, or path of its NAME.toml")
+    parser.add_argument("--json", action="store_true", help="the findings as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Look; the exit code is 1 if something is wrong."""
+    configuration = read_configuration(arguments.name) if arguments.name else None
+    findings = []
+    for finding in _findings(configuration):
+        findings.append(finding)
+        if not arguments.json:
+            print(_line(finding), flush=True)
+    if arguments.json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False))
+    is_wrong = any(finding.level == "wrong" for finding in findings)
+    return exit_codes.FAILURE if is_wrong else exit_codes.OK
+
+
+def _findings(configuration: "ArchiveConfiguration | None") -> Iterator[Finding]:
+    yield from check_fuse()
+    yield from check_clock()
+    if configuration is not None:
+        yield from check_directories(configuration)
+        yield from check_elements(configuration)
+
+
+def _line(finding: Finding) -> str:
+    advice = f"; {finding.advice}" if finding.advice else ""
+    return f"{finding.level:<8} {finding.subject}: {finding.text}{advice}"
