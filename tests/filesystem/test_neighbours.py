@@ -54,6 +54,7 @@ async def test_one_file_alone_fetches_no_other(bench: FarBench) -> None:
 
 
 async def test_files_in_order_are_there_before_they_are_wanted(bench: FarBench) -> None:
+    """SEMANTICS: ELEM-14"""
     nodes = await make_files(bench)
     for node in nodes[:2]:
         await read(bench, node)
