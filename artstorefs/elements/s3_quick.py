@@ -58,8 +58,9 @@ does not tell; boto3 hears it."""
 
 _BUSY: Final = re.compile(r"\b(503|429|SlowDown)\b")
 
-CREDENTIALS_FOR: Final = timedelta(minutes=5)
-"""How long a set of credentials is used until boto3 is asked, which renews those that expire."""
+CREDENTIALS_FOR: Final = timedelta(minutes=10)
+"""When a set of credentials is said to expire: boto3, which renews them, gives none that expires
+sooner. obstore asks again five minutes before."""
 
 _ANSWERS: Final = (AlreadyExistsError, FileNotFoundError, InvalidPathError)
 """From a server that is well, to all that obstore knows. But a 409 is AlreadyExistsError as well,
