@@ -84,12 +84,15 @@ class Run:
         if not early:
             self.wait_for_log(carried=True, assigned=True)
         time.sleep(self.random.uniform(0, 0.3))
-        self.archive.kill()
+        self.kill()
         wait_for_writers(writers)
         pending, assigned, carried = self._look_at_log()
         self.pending_kills += pending
         self.busy_kills += assigned and carried
         return list(writers.values())
+
+    def kill(self) -> None:
+        self.archive.kill()
 
     def wait_for_log(self, *, carried: bool, assigned: bool = False) -> None:
         deadline = time.monotonic() + self.busy_limit_s

@@ -22,16 +22,22 @@ class BucketRun(Run):
 
     server: Server
     prefix: str
+    is_up = False
     has_sent = False
     busy_limit_s = 20.0
 
     def start(self) -> None:
         self.has_sent = False
         super().start()
+        self.is_up = True
+
+    def kill(self) -> None:
+        self.is_up = False
+        super().kill()
 
     def has_carried(self, database: sqlite3.Connection) -> bool:
         """A bucket tells no time that could be compared: whether this daemon has sent anything."""
-        if not self.has_sent and Path(f"/proc/{self.archive.pid}").exists():
+        if self.is_up and not self.has_sent:
             elements = self.archive.ask("status")["elements"]
             self.has_sent = any(one["counters"]["sent_bytes"] > 0 for one in elements)
         return self.has_sent
