@@ -185,8 +185,8 @@ class Run:
                 raise AssertionError(told) from None
         print(f"{self.summary()}; {time.monotonic() - started:.1f} s")
         assert self.acknowledged > kills
-        assert self.pending_kills >= 0.9 * kills
-        assert self.busy_kills >= 0.9 * kills
+        assert self.pending_kills >= 0.9 * kills - 1  # of five, one may come too early
+        assert self.busy_kills >= 0.9 * kills - 1
         self.check(self.load_without_a_kill())
         self.check_elements()
 
