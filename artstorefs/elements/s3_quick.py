@@ -96,7 +96,6 @@ class QuickWay:
         `S3Connection` has it. NotThisWay for a bucket that obstore would reach in another way, or
         not as safely."""
         self._requested = requested
-        self._bucket = settings.bucket
         self._storage_class = settings.storage_class
         self._puts = settings.encryption is None
         self._tired_until_s = 0.0
@@ -112,23 +111,27 @@ class QuickWay:
                 "expires_at": datetime.now(UTC) + CREDENTIALS_FOR,
             }
 
-        self._store = S3Store(
-            settings.bucket,
-            endpoint=endpoint,
-            region=client.meta.region_name,
-            virtual_hosted_style_request=settings.addressing == "virtual",
-            checksum_algorithm="SHA256",
-            credential_provider=provide,
-            retry_config={"max_retries": 0},
-            client_options={
-                "allow_http": endpoint.startswith("http:"),
-                "allow_invalid_certificates": not settings.verify_tls,
-                "connect_timeout": timedelta(seconds=settings.connect_timeout_s),
-                "read_timeout": min(PATIENCE, timedelta(seconds=settings.read_timeout_s)),
-                "timeout": ANSWER_LIMIT,
-                "user_agent": "artstorefs",
-            },
-        )
+        try:
+            self._store = S3Store(
+                settings.bucket,
+                endpoint=endpoint,
+                region=client.meta.region_name,
+                virtual_hosted_style_request=settings.addressing == "virtual",
+                checksum_algorithm="SHA256",
+                credential_provider=provide,
+                retry_config={"max_retries": 0},
+                client_options={
+                    "allow_http": endpoint.startswith("http:"),
+                    "allow_invalid_certificates": not settings.verify_tls,
+                    "connect_timeout": timedelta(seconds=settings.connect_timeout_s),
+                    "read_timeout": min(PATIENCE, timedelta(seconds=settings.read_timeout_s)),
+                    "timeout": ANSWER_LIMIT,
+                    "user_agent": "artstorefs",
+                },
+            )
+        except _FAILURES as exc:
+            log.debug("boto3 is asked alone: %s", exc)
+            raise NotThisWay(tried=False) from exc
 
     @classmethod
     def is_open(cls) -> bool:
@@ -199,6 +202,7 @@ def _endpoint(settings: "S3Settings", client: "S3Client") -> str:
     if settings.addressing == "path":
         return client.meta.endpoint_url
     host = url.hostname or ""
-    if not _VIRTUAL_BUCKET.fullmatch(settings.bucket) or host.replace(".", "").isdecimal():
+    is_address = ":" in host or host.replace(".", "").isdecimal()
+    if is_address or not _VIRTUAL_BUCKET.fullmatch(settings.bucket):
         raise NotThisWay(tried=False)
     return f"{url.scheme}://{settings.bucket}.{url.netloc}"
