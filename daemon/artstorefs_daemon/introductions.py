@@ -56,6 +56,10 @@ class Introduction:
         self._is_done = False
         self._failure: ElementError | None = None
         self._is_wanted = False
+        self._tries = 0
+        """How often somebody has asked to have it tried at once."""
+        self._tried = 0
+        """How many of these the last answer is newer than."""
         self._is_asked = True
         self._since = time.monotonic()
         """When it was asked, or else has failed."""
@@ -97,7 +101,11 @@ class Introduction:
         answer may come in that."""
         with self._changed:
             passed_s = time.monotonic() - self._since
-            if not self._is_done and (self._is_asked or passed_s > REST_S):
+            if not self._is_done and self._tried < self._tries:
+                self._changed.wait_for(
+                    lambda: self._is_done or self._tried >= self._tries, FIRST_WAIT_S
+                )
+            elif not self._is_done and (self._is_asked or passed_s > REST_S):
                 self._is_wanted = True
                 self._changed.notify_all()
                 before = self._failure
@@ -114,10 +122,19 @@ class Introduction:
             raise ElementUnavailable(self._configuration.id, self._configuration.place, reason)
         raise ElementUnavailable(failure.element, failure.key, failure.reason)
 
+    def try_now(self) -> None:
+        """Somebody asks: what it said before counts no more, and nobody is told that."""
+        self.gauges.breaker.try_now(time.monotonic())
+        with self._changed:
+            self._tries += 1
+            self._is_wanted = True
+            self._changed.notify_all()
+
     def _ask(self, element: Element) -> bool:
         """Ask once; whether it is introduced now."""
         with self._changed:
             self._is_wanted = False
+            tries = self._tries
             self._is_asked, self._since = True, time.monotonic()
         failure = self._failure_of_asking()
         if failure is None:
@@ -129,6 +146,7 @@ class Introduction:
         with self._changed:
             self._is_asked, self._since = False, time.monotonic()
             self._failure = failure
+            self._tried = tries
             self._is_done = failure is None
             self._changed.notify_all()
         return self._is_done
@@ -177,9 +195,9 @@ class Introductions:
         return {name: self.open(name) for name in self._of}
 
     def try_now(self) -> None:
-        """Somebody asks: whatever is left alone is asked again by the next call."""
+        """Somebody asks: whatever is left alone is asked again at once."""
         for introduction in self._of.values():
-            introduction.gauges.breaker.try_now(time.monotonic())
+            introduction.try_now()
 
     def report(self) -> dict[str, dict[str, Any]]:
         """Of each element what `Introduction.report` says."""

@@ -9,11 +9,11 @@ from uuid import UUID, uuid4
 import pytest
 
 from artstorefs.core.configuration import ElementConfiguration
-from artstorefs.core.errors import ElementUnavailable
+from artstorefs.core.errors import ElementError, ElementUnavailable
 from artstorefs.elements.interface import ARCHIVE_KEY
 from artstorefs.elements.local import LocalElement
 from artstorefs.recovery.layout import README_KEY, write_layout
-from artstorefs_daemon.introductions import REST_S, Introduction
+from artstorefs_daemon.introductions import REST_S, WAIT_S, Introduction
 
 OURS = uuid4()
 LEFT = ".artstorefs/tmp/left"
@@ -68,6 +68,33 @@ def test_element_is_asked_until_it_is_there(root: Path) -> None:
     made.require()
     thread.join(30)
     assert not thread.is_alive()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("answer_s", [0.0, 2 * WAIT_S])
+def test_nobody_who_has_it_tried_is_told_what_it_said_before(
+    root: Path, monkeypatch: pytest.MonkeyPatch, answer_s: float
+) -> None:
+    """A disk is plugged in, and `flush` asks at once: it said that the disk is not there, because
+    that had just been asked, or, on a busy machine, because the answer took half a second."""
+    away = root.with_name("away")
+    root.rename(away)
+    made = introduction(root)
+    thread = threading.Thread(target=made.run, daemon=True)
+    thread.start()
+    with pytest.raises(ElementUnavailable):
+        made.require()
+    asking = made._failure_of_asking
+
+    def slowly() -> ElementError | None:
+        time.sleep(answer_s)
+        return asking()
+
+    monkeypatch.setattr(made, "_failure_of_asking", slowly)
+    away.rename(root)
+    made.try_now()
+    made.require()
+    thread.join(30)
 
 
 @pytest.mark.slow
