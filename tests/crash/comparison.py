@@ -70,13 +70,12 @@ def possible(model: Model, step: Step | None) -> Iterator[Model]:
 
 def _cut_off(model: Model, step: Step) -> Iterator[int]:
     """What a killed write may have written: up to some page boundary of the file, since the kernel
-    makes several requests of one call, or what it is known to have."""
+    makes several requests of one call, or what it is known to have; or nothing but its time."""
     offset = step["offset"]
     if offset is None:
         offset = len(model.node(step["path"]).data)
     first = step.get("at_least", 1)
-    if "at_least" in step:
-        yield first
+    yield first if "at_least" in step else 0
     start = (offset + first + PAGE_BYTES) // PAGE_BYTES * PAGE_BYTES - offset
     yield from range(start, step["size"], PAGE_BYTES)
 

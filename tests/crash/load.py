@@ -90,6 +90,9 @@ class Model:
 
     def _write(self, step: Step, written: int | None) -> None:
         node = self.node(step["path"])
+        if written == 0:  # the kernel sets the time before it takes the content
+            node.mtime_ns = None
+            return
         data = payload(step["number"], step["size"])[:written]
         offset = len(node.data) if step["offset"] is None else step["offset"]
         if data:
