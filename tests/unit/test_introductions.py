@@ -90,8 +90,11 @@ def test_nobody_who_has_it_tried_is_told_what_it_said_before(
         time.sleep(answer_s)
         return asking()
 
+    while made._is_asked or made._is_wanted:  # until it rests
+        time.sleep(0.01)
     monkeypatch.setattr(made, "_failure_of_asking", slowly)
     away.rename(root)
+    made._since = time.monotonic()  # it has said so just now
     made.try_now()
     made.require()
     thread.join(30)
