@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from artstorefs.core.errors import ArtStoreFSError
 from artstorefs.core.sizes import format_size
+from artstorefs_daemon.mount_table import MOUNTINFO as MOUNTS
+from artstorefs_daemon.mount_table import parse_mountinfo
 
 if TYPE_CHECKING:
     from artstorefs.core.configuration import ArchiveConfiguration, ElementConfiguration
@@ -26,7 +28,6 @@ Level = Literal["ok", "warning", "wrong"]
 
 FUSE_DEVICE: Final = Path("/dev/fuse")
 FUSE_CONFIGURATION: Final = Path("/etc/fuse.conf")
-MOUNTS: Final = Path("/proc/self/mountinfo")
 
 LITTLE_ROOM_BYTES: Final = 1 << 30
 """Less than this for state or cache is worth a warning, and so is less than a twentieth."""
@@ -144,10 +145,9 @@ def _filesystem_type(path: Path) -> str:
     """Of the mount that a directory is on."""
     device = os.stat(path).st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
-    for line in MOUNTS.read_text(errors="surrogateescape").splitlines():
-        before, _, after = line.partition(" - ")
-        if before.split()[2] == wanted:
-            return after.split()[0]
+    for entry in parse_mountinfo(MOUNTS.read_bytes()):
+        if entry.device == wanted:
+            return entry.filesystem_type
     return ""
 
 
