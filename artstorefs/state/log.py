@@ -25,11 +25,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from artstorefs.state.database import Database
+from artstorefs.state.node import ContentState
 from artstorefs.state.schema import FIRST_REMOVAL_ID
 
 UNRECORDED = "unrecorded"
 """Setting: inode numbers, as a JSON list, of directories that a rebuild has made up and that no
 element knows. They are logged as soon as something in them is, which needs them to be found."""
+
+_IS_CLOSED = f"ino IN (SELECT ino FROM nodes WHERE content_state != {int(ContentState.OPEN)})"
 
 NodeChanged = Callable[[int], None]
 RemovalLogged = Callable[[int, "Removal"], None]
@@ -256,9 +259,23 @@ class Log:
         return row[0] if row else None
 
     def failures(self, limit: int = 100) -> list[Failure]:
+        return self._failures("ino IS NOT NULL", limit)
+
+    def failures_of_closed(self, limit: int = 100) -> list[Failure]:
+        """Those that are tried again: what is open cannot be carried, and why it failed before may
+        be over."""
+        return self._failures(_IS_CLOSED, limit)
+
+    def count_failures_of_closed(self) -> int:
+        found = self._execute(
+            f"SELECT count(*) FROM log WHERE error IS NOT NULL AND {_IS_CLOSED}"
+        ).fetchone()
+        return int(found[0])
+
+    def _failures(self, condition: str, limit: int) -> list[Failure]:
         rows = self._execute(
             "SELECT ino, file_id, error, updated_ns, status FROM log"
-            " WHERE error IS NOT NULL AND ino IS NOT NULL ORDER BY created_ns, id LIMIT ?",
+            f" WHERE error IS NOT NULL AND {condition} ORDER BY created_ns, id LIMIT ?",
             (limit,),
         )
         return [Failure(*row) for row in rows]

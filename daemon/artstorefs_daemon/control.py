@@ -164,12 +164,7 @@ class ControlSocket:
         async with aclosing(self._service.flush()) as steps:  # also when the client goes away
             async for progress in steps:
                 await notify(progress)
-        pending = self._service.pending()
-        return {
-            "pending": pending["intents"],
-            "failed": pending["failed"],
-            "errors": self._service.errors(),
-        }
+        return self._service.outcome_of_flush()
 
     async def _rescan(self, notify: Notify, params: Params) -> dict[str, Any]:
         return await self._service.link.survey()

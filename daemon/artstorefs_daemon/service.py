@@ -26,6 +26,7 @@ from artstorefs.filesystem.tree import Tree
 from artstorefs.filesystem.xattr import Xattrs
 from artstorefs.state.backup import BackupFailed, make_backup, newest_age_s
 from artstorefs.state.database import CHECKPOINT_BYTES
+from artstorefs.state.log import Failure
 from artstorefs.state.mending import damage_of, damaged_inos
 from artstorefs.state.node import ContentState, Node
 from artstorefs.state.queues import NO_QUEUE, Queue, queues_or_before
@@ -371,9 +372,22 @@ class Service:
 
     def errors(self) -> list[dict[str, Any]]:
         """What an element did not take so far, by file."""
+        return self._intent_errors(self.archive.log.failures(SHOWN_ERRORS))
+
+    def outcome_of_flush(self) -> dict[str, Any]:
+        """The answer of the control method `flush`; what waits for a file that is open has not
+        failed in it."""
+        intents = self.archive.log
+        return {
+            "pending": self.pending()["intents"],
+            "failed": intents.count_failures_of_closed(),
+            "errors": self._intent_errors(intents.failures_of_closed(SHOWN_ERRORS)),
+        }
+
+    def _intent_errors(self, failures: list[Failure]) -> list[dict[str, Any]]:
         return self._state_errors(self.link.state_error) + [
             self._error(failure.ino, failure.file_id, failure.error, failure.since_ns)
-            for failure in self.archive.log.failures(SHOWN_ERRORS)
+            for failure in failures
         ]
 
     def damaged(self) -> list[dict[str, Any]]:

@@ -87,6 +87,25 @@ def test_flush(archive: MountedArchive) -> None:
     assert read_element(archive.element)[b"/closed"].content == b"still open"
 
 
+def test_flush_does_not_tell_why_a_file_failed_that_is_open_again(archive: MountedArchive) -> None:
+    """SEMANTICS: DUR-6. What is being written cannot be carried, so whether that still fails is not
+    known, and what it failed with before may be over."""
+    away = archive.element.with_name("away")
+    archive.element.rename(away)
+    path = archive.mount / "f"
+    path.touch()
+    failed = archive.run("flush", str(archive.toml), check=False)
+    assert (failed.returncode, "/f: " in failed.stderr) == (4, True), failed.stderr
+    with open(path, "wb", buffering=0) as file:
+        file.write(b"content")
+        away.rename(archive.element)
+        archive.flush()
+        assert archive.status()["pending"]["intents"] == 1
+        assert os.getxattr(path, "user.artstore.error")
+    archive.flush()
+    assert read_element(archive.element)[b"/f"].content == b"content"
+
+
 def test_attributes(archive: MountedArchive) -> None:
     """SEMANTICS: XATTR-1, XATTR-3"""
     path = archive.mount / "f"

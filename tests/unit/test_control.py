@@ -39,11 +39,8 @@ class StubService:
             yield {"pending": pending, "bytes": 0}
             await trio.lowlevel.checkpoint()
 
-    def pending(self) -> dict[str, Any]:
-        return {"intents": 0, "failed": 0}
-
-    def errors(self) -> list[dict[str, Any]]:
-        return []
+    def outcome_of_flush(self) -> dict[str, Any]:
+        return {"pending": 0, "failed": 0, "errors": []}
 
 
 class Server:
