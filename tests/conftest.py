@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 from itertools import islice
 
 import pytest
@@ -9,7 +10,10 @@ import pytest
 
 def pytest_configure(config: pytest.Config) -> None:
     """One seed for everything that chooses its cases while it is collected: the processes of a
-    run that is split have to collect the same."""
+    run that is split have to collect the same. And the interrupt as a terminal sends it, which a
+    shell has its background jobs ignore, and they what they start."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.setdefault("ASFS_SEED", str(random.SystemRandom().randrange(2**32)))
     config.addinivalue_line("markers", "long: takes a minute or more, and is begun first")
 

@@ -74,6 +74,7 @@ def table_in(output: str) -> list[list[str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.time_limit(120)
 def test_benchmark_prints_every_row_and_cleans_up(local: Path) -> None:
     done = run(local, *TINY)
     assert done.returncode == 0, done.stderr
