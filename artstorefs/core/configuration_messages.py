@@ -4,7 +4,6 @@ Turns the errors of pydantic, which name types, into the words of the configurat
 `configuration` uses this.
 """
 
-import difflib
 import json
 from collections.abc import Mapping
 from typing import Any, Final, get_args
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from artstorefs.core.errors import ConfigurationError
+from artstorefs.core.nearest import did_you_mean
 
 # A value is quoted up to here, so that the message stays a line that can be read.
 _SHOWN_VALUE_MAX: Final = 80
@@ -64,8 +64,7 @@ def _reason(model: type[BaseModel], details: ErrorDetails) -> str:
         fields = _fields(_table_of(model, names[0]))
     key = names[min(len(names), 2) - 1]
     if details["type"] == "extra_forbidden":
-        nearest = difflib.get_close_matches(key, fields, n=1)
-        known = f"did you mean {nearest[0]}?" if nearest else f"allowed: {', '.join(fields)}"
+        known = did_you_mean(key, fields, f"allowed: {', '.join(fields)}")
         return f"{_shown(details['input'])} is set, but there is no such key; {known}"
     if details["type"] == "missing":
         return f"is missing; it must be {fields[key]}"

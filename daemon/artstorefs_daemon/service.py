@@ -433,6 +433,7 @@ class Service:
             "version": __version__,
             "started_at": timestamp(self.started_at),
             "durability": configuration.durability,
+            "read_only": self.archive.read_only,
             "copies": configuration.copies,
             "nodes": self.archive.index.count_nodes(),
             "pending": self.pending(),
