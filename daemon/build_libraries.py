@@ -1,10 +1,15 @@
-"""Build hook of hatchling: compiles what pyfuse3 and SQLite need beside them.
+"""Build hook of hatchling: compiles what pyfuse3 and SQLite need beside them, and writes the man
+pages and completions from the parsers of the program.
 
 Whoever can build pyfuse3 (a C compiler, pkg-config, libfuse3-dev) can build this.
 """
 
+import os
 import shlex
+import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +21,22 @@ LIBRARIES = {
     FUSE / "libartstorefs_fuse.so": (FUSE, "fuse_*.c"),
     SQLITE / "libartstorefs_sqlite.so": (SQLITE, "sqlite_*.c"),
 }
+
+SHARED = Path("build/share")
+"""For man, bash-completion, zsh and fish; below `share` of where the wheel is installed."""
+
+
+def write_shared_files(root: Path) -> Iterator[Path]:
+    """Have the program write them anew; their paths."""
+    folders = [str(root / folder) for folder in (".", "daemon", "tools")]
+    path = os.pathsep.join([*folders, *filter(None, [os.environ.get("PYTHONPATH")])])
+    shutil.rmtree(root / SHARED, ignore_errors=True)
+    subprocess.run(
+        [sys.executable, "-m", "artstorefs_tools.shared_files", str(root / SHARED)],
+        check=True,
+        env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    yield from sorted(file for file in (root / SHARED).rglob("*") if file.is_file())
 
 
 class LibrariesHook(BuildHookInterface):  # type: ignore[type-arg]
@@ -41,5 +62,8 @@ class LibrariesHook(BuildHookInterface):  # type: ignore[type-arg]
                 check=True,
             )
             build_data["artifacts"].append(str(library))
+        for path in write_shared_files(root):
+            shared = Path("share", path.relative_to(root / SHARED))
+            build_data["shared_data"][str(path)] = str(shared)
         build_data["pure_python"] = False
         build_data["infer_tag"] = True

@@ -21,12 +21,15 @@ _ESCAPED: Final = re.compile(rb"\\([0-7]{3})")
 @dataclass(frozen=True, slots=True)
 class MountEntry:
     """One mount; `source` is the `fsname`, which for our mounts is the name of the archive.
-    `device` is "MAJOR:MINOR", of FUSE "0:" and the number of its connection."""
+    `device` is "MAJOR:MINOR", of FUSE "0:" and the number of its connection. `options` are those
+    of the mount, `of_filesystem` those of the filesystem below it."""
 
     device: str
     mountpoint: str
     filesystem_type: str
     source: str
+    options: frozenset[str] = frozenset()
+    of_filesystem: frozenset[str] = frozenset()
 
 
 def parse_mountinfo(data: bytes) -> Iterator[MountEntry]:
@@ -35,7 +38,14 @@ def parse_mountinfo(data: bytes) -> Iterator[MountEntry]:
         before, separator, after = line.partition(b" - ")
         fields, described = before.split(b" "), after.split(b" ")
         if separator and len(fields) >= 6 and len(described) >= 2:
-            yield MountEntry(*map(_text, (fields[2], fields[4], described[0], described[1])))
+            yield MountEntry(
+                device=_text(fields[2]),
+                mountpoint=_text(fields[4]),
+                filesystem_type=_text(described[0]),
+                source=_text(described[1]),
+                options=_options(fields[5]),
+                of_filesystem=_options(b"".join(described[2:3])),
+            )
 
 
 def find_mount(path: str) -> MountEntry | None:
@@ -51,6 +61,16 @@ def find_mount(path: str) -> MountEntry | None:
         if entry.mountpoint in resolved:
             found = entry
     return found
+
+
+def our_mountpoints() -> list[str]:
+    """Where archives are mounted."""
+    mounts = parse_mountinfo(MOUNTINFO.read_bytes())
+    return [entry.mountpoint for entry in mounts if entry.filesystem_type == FILESYSTEM_TYPE]
+
+
+def _options(field: bytes) -> frozenset[str]:
+    return frozenset(_text(field).split(","))
 
 
 def _text(field: bytes) -> str:

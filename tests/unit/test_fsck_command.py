@@ -10,6 +10,7 @@ from artstorefs.recovery.fsck_findings import Finding, FindingClass, Report
 from artstorefs_tools import exit_codes
 from artstorefs_tools.command_line import main
 from artstorefs_tools.commands import fsck
+from artstorefs_tools.progress import ProgressBar
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -66,7 +67,7 @@ def test_table_for_people_keeps_the_terminal_as_it_is() -> None:
 
 def test_progress_shows_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fsck.time, "monotonic", lambda: 0.0)
-    line = fsck._ProgressLine()
+    line = fsck._Progress(ProgressBar("reading"))
     line.start(1000, 300 << 20)(10, 100 << 20)
     assert line.text(50.0) == "10 of 1,000 objects, 100MiB of 300MiB, 2MiB/s, 1:40 left"
 

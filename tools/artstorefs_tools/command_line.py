@@ -4,6 +4,9 @@ Each command is a module of `artstorefs_tools.commands` with `configure(parser)`
 `run(arguments) -> exit code`. Only the module of the command that is run is imported, and it
 imports what is heavy (pydantic, trio) only where it needs it: `artstorefs status` must feel
 instant, and a test holds it to that.
+
+A command that stands in `COMMANDS` is in the help, in the completion of the shells and in the man
+pages: what an argument is completed with follows from its `metavar` (`completion.py`).
 """
 
 import argparse
@@ -11,12 +14,15 @@ import importlib
 import os
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, Protocol, cast
 
+from artstorefs import __version__
 from artstorefs.core.errors import ArtStoreFSError, ConfigurationError
+from artstorefs.core.nearest import did_you_mean
 from artstorefs_tools import exit_codes
-from artstorefs_tools.errors import CommandError
+from artstorefs_tools.errors import CommandError, UsageError
+from artstorefs_tools.usage import WIDTH, Parser
 
 COMMANDS: Final[dict[str, str]] = {
     "init": "make a new archive on storage elements",
@@ -31,23 +37,21 @@ COMMANDS: Final[dict[str, str]] = {
     "rescan": "take in what others changed on the elements",
     "rebuild": "make the index anew from what the elements hold",
     "doctor": "look whether everything is there that an archive needs",
-    "install-units": "have systemd and mount(8) find this program",
+    "install-units": "have systemd, mount(8), man and the shell find this program",
+    "completion": "print what completes commands in a shell",
 }
 """Name and one-line help of every command; its module has the same name, with `_` for `-`."""
 
-_HELP_WIDTH: Final = 78
+DESCRIPTION: Final = (
+    "Keeps an archive as ordinary files, each with a readable attr.json, and\n"
+    "mounts it as a filesystem. More: artstorefs COMMAND -h, man artstorefs"
+)
 
-_EPILOG: Final = """\
-first steps:
+FIRST_STEPS: Final = """\
   artstorefs init museum --element main=local:/srv/objects
   artstorefs mount museum /srv/museum
   artstorefs attr /srv/museum/nightwatch.jpg artist=Rembrandt year:=1642
-  artstorefs umount /srv/museum
-
-exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 not mounted,
-4 an element refuses some of the changes (they are kept, and tried again),
-5 fsck has repaired all that it found, 6 fsck has found what is left
-"""
+  artstorefs umount /srv/museum"""
 
 
 class Command(Protocol):
@@ -66,12 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     words = list(sys.argv[1:] if argv is None else argv)
     if _is_by_mount_fuse(words):
-        words.insert(0, "mount")
-    name = next((word for word in words if not word.startswith("-")), "")
-    parser = build_parser(name)
+        return exit_codes.of_mount(main(["mount", *words]))
     try:
-        arguments = parser.parse_args(words)
-        status = _command(name).run(arguments)
+        status = _run(words)
         sys.stdout.flush()
     except ArtStoreFSError as exc:
         return _explain(exc)
@@ -85,31 +86,54 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _is_by_mount_fuse(words: Sequence[str]) -> bool:
-    """Whether mount.fuse3(8) calls, for the type `fuse.artstorefs`: NAME MOUNTPOINT -o OPTIONS."""
-    return len(words) == 4 and words[1].startswith("/") and words[2] == "-o"
+    """Whether mount.fuse3(8) calls, for the type `fuse.artstorefs`: NAME MOUNTPOINT -o OPTIONS.
+
+    Of our commands only `mount` has an -o, so what begins with that word is a person's."""
+    is_so = len(words) == 4 and words[1].startswith("/") and words[2] == "-o"
+    return is_so and words[0] != "mount"
 
 
-def build_parser(command: str) -> argparse.ArgumentParser:
-    """The parser, with the arguments of `command` only; the others are named in the help."""
-    parser = argparse.ArgumentParser(
+def _run(words: Sequence[str]) -> int:
+    place = next((n for n, word in enumerate(words) if not word.startswith("-")), len(words))
+    parser = build_parser({*words[place : place + 1]})
+    parser.refuse_unknown_options(words[:place])
+    if place < len(words):
+        name = words[place]
+        if name not in COMMANDS:
+            hint = did_you_mean(name, COMMANDS, "artstorefs -h lists them")
+            raise UsageError(f"{name} is not a command; {hint}")
+        subparsers(parser)[name].refuse_unknown_options(words[place + 1 :])
+    arguments, rest = parser.parse_known_args(words)
+    if rest:
+        subparsers(parser)[arguments.command].error(f"too many arguments: {' '.join(rest)}")
+    return _command(arguments.command).run(arguments)
+
+
+def build_parser(commands: Collection[str] = COMMANDS) -> Parser:
+    """The parser, with the arguments of `commands` only; the others are named in the help."""
+    parser = Parser(
         prog="artstorefs",
-        description="Keeps an archive as ordinary files, each with a readable attr.json,\n"
-        "and mounts it as a filesystem. More: artstorefs COMMAND -h",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=DESCRIPTION,
+        epilog=f"first steps:\n{FIRST_STEPS}\n\n"
+        + textwrap.fill(f"exit codes: {exit_codes.summary()}", WIDTH),
     )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    version = f"artstorefs {__version__}"
+    parser.add_argument("--version", action="version", version=version, help="show the version")
+    added = parser.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, title="commands"
+    )
     for name, summary in COMMANDS.items():
-        subparser = commands.add_parser(
-            name,
-            help=summary,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        if name == command:
+        subparser = added.add_parser(name, help=summary)
+        if name in commands:
             _command(name).configure(subparser)
-            subparser.description = textwrap.fill(subparser.description or summary, _HELP_WIDTH)
+            subparser.description = textwrap.fill(subparser.description or summary, WIDTH)
     return parser
+
+
+def subparsers(parser: Parser) -> dict[str, Parser]:
+    """The parser of each command."""
+    (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    return cast(dict[str, Parser], commands.choices)
 
 
 def command_module(name: str) -> str:

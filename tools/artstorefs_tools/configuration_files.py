@@ -25,6 +25,8 @@ from artstorefs.core.directories import (
     xdg_directory,
 )
 from artstorefs.core.errors import ConfigurationError
+from artstorefs.core.nearest import did_you_mean
+from artstorefs_tools.paths import suggestion
 
 if TYPE_CHECKING:
     from artstorefs.core.configuration import ArchiveConfiguration
@@ -79,14 +81,15 @@ def configuration_path(argument: str, person: Person) -> Path:
     if "/" in argument or argument.endswith(".toml"):
         path = Path(argument).absolute()
         if not path.is_file():
-            raise ConfigurationError(argument, "", "no such configuration file")
+            reason = f"no such configuration file{suggestion(argument)}"
+            raise ConfigurationError(argument, "", reason)
         return path
     folders = list(dict.fromkeys([person.configurations, SYSTEM_CONFIGURATIONS]))
     for folder in folders:
         if (folder / f"{argument}.toml").is_file():
             return folder / f"{argument}.toml"
     raise ConfigurationError(
-        str(folders[0] / f"{argument}.toml"), "", f"does not exist; {_known_names(folders)}"
+        str(folders[0] / f"{argument}.toml"), "", f"does not exist; {_known(argument, folders)}"
     )
 
 
@@ -126,10 +129,10 @@ def _read(path: Path) -> str:
         raise ConfigurationError(str(path), "", f"cannot be read: {exc.strerror}") from None
 
 
-def _known_names(folders: list[Path]) -> str:
+def _known(argument: str, folders: list[Path]) -> str:
     names = sorted(set(_names(folders)))
     if names:
-        return f"there are: {', '.join(names)}"
+        return did_you_mean(argument, names, f"there are: {', '.join(names)}")
     return "make an archive with: artstorefs init NAME --element ID=local:PATH"
 
 

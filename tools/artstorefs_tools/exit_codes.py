@@ -1,4 +1,8 @@
-"""The exit codes of `artstorefs`, for scripts. A released number keeps its meaning for ever."""
+"""The exit codes of `artstorefs`, for scripts. A released number keeps its meaning for ever.
+
+`MEANINGS` is the one table: the help, the man page and README.md have theirs from here, and a test
+compares them.
+"""
 
 from typing import Final
 
@@ -15,5 +19,35 @@ FINDINGS_REPAIRED: Final = 5
 """fsck: something was wrong, and all of it is repaired."""
 FINDINGS_LEFT: Final = 6
 """fsck: something is wrong and is left as it is."""
+MOUNT_FAILURE: Final = 32
+"""The daemon could not mount, or ended before it had: the number of mount(8)."""
 INTERRUPTED: Final = 130
 """Ended by Ctrl-C, as shells number it: 128 + SIGINT."""
+
+MEANINGS: Final[dict[str, tuple[int, str]]] = {
+    "OK": (OK, "done"),
+    "FAILURE": (FAILURE, "failed, at least in part"),
+    "USAGE": (USAGE, "wrong usage or configuration"),
+    "NOT_MOUNTED": (NOT_MOUNTED, "not mounted"),
+    "CANNOT_BE_CARRIED": (CANNOT_BE_CARRIED, "an element refuses some changes, which are kept"),
+    "FINDINGS_REPAIRED": (FINDINGS_REPAIRED, "fsck has repaired all that it found"),
+    "FINDINGS_LEFT": (FINDINGS_LEFT, "fsck has found what is left"),
+    "MOUNT_FAILURE": (MOUNT_FAILURE, "the daemon could not mount"),
+    "INTERRUPTED": (INTERRUPTED, "ended by Ctrl-C"),
+}
+"""Of each code its name, its number, and what it says."""
+
+MOUNT_USAGE: Final = 1
+"""mount(8): "incorrect invocation or permissions"."""
+
+
+def of_mount(code: int) -> int:
+    """What mount(8) calls `code`: its helpers have the exit codes that are in its man page."""
+    if code == OK:
+        return OK
+    return MOUNT_USAGE if code == USAGE else MOUNT_FAILURE
+
+
+def summary() -> str:
+    """All of them in one sentence."""
+    return "; ".join(f"{number} {meaning}" for number, meaning in MEANINGS.values())

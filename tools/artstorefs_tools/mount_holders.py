@@ -38,6 +38,32 @@ def find_holders(mountpoint: str, proc: Path = Path("/proc")) -> Iterator[Holder
                 yield Holder(int(directory.name), command, use)
 
 
+def find_writers(mountpoint: str, proc: Path = Path("/proc")) -> Iterator[Holder]:
+    """The processes that have a file below `mountpoint` open for writing, as far as can be seen."""
+    for directory in proc.iterdir():
+        if not directory.name.isdecimal():
+            continue
+        with suppress(OSError):
+            target = next(_written(directory, mountpoint), None)
+            if target is not None:
+                command = (directory / "comm").read_text(errors="replace").strip()
+                yield Holder(int(directory.name), command, f"writes {target}")
+
+
+def _written(directory: Path, mountpoint: str) -> Iterator[str]:
+    for name in os.listdir(directory / "fd"):
+        with suppress(OSError):
+            target = os.readlink(directory / "fd" / name)
+            if _is_below(target, mountpoint):
+                (flags,) = (
+                    int(line.split()[1], 8)
+                    for line in (directory / "fdinfo" / name).read_text().splitlines()
+                    if line.startswith("flags:")
+                )
+                if flags & os.O_ACCMODE != os.O_RDONLY:
+                    yield target
+
+
 def _uses(directory: Path, mountpoint: str) -> Iterator[str]:
     for link, use in _USES.items():
         with suppress(OSError):

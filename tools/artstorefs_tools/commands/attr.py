@@ -16,6 +16,7 @@ from typing import Any, Final, TypedDict
 from artstorefs.core.errors import ArtStoreFSError
 from artstorefs_tools import exit_codes
 from artstorefs_tools.errors import CommandError, UsageError
+from artstorefs_tools.paths import suggestion
 
 CUSTOM_PREFIX: Final = "user."
 READ_ONLY_PREFIX: Final = "user.artstore."
@@ -183,4 +184,6 @@ def _explained(path: str, key: str = "") -> Iterator[None]:
         yield
     except OSError as exc:
         reason = _REASONS.get(exc.errno or 0, exc.strerror)
+        if exc.errno == errno.ENOENT:
+            reason = f"{reason}{suggestion(path)}"
         raise CommandError(": ".join(filter(None, [path, key, reason]))) from None

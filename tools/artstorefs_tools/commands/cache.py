@@ -5,15 +5,18 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from artstorefs.core.sizes import format_size
 from artstorefs_tools import exit_codes
-from artstorefs_tools.commands.status import format_table
 from artstorefs_tools.configuration_files import locate_archive
 from artstorefs_tools.control_client import ControlClient, ControlProtocolError
 from artstorefs_tools.errors import CommandError, UsageError
 from artstorefs_tools.flushing import describe_error
+from artstorefs_tools.paths import suggestion
+from artstorefs_tools.progress import ProgressBar
+from artstorefs_tools.terminal import format_table
 
 ORDERS = {
     "pin": "bring PATH into the cache and keep it there, also what is new or changed later",
@@ -29,6 +32,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Show what the cache of a mounted archive holds of content on S3 elements, or say what "
         "shall be in it. PATH is a file or directory on the mount; of a directory everything below "
         "is meant. Ctrl-C ends bringing content; what is there by then stays."
+    )
+    parser.usage = (
+        "%(prog)s [-h] [--json] NAME\n"
+        "       %(prog)s [--json] NAME (--pin | --unpin | --warm | --drop) PATH"
     )
     parser.epilog = (
         "examples:\n"
@@ -52,11 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
             result = client.call_with_progress("cache", lambda _: None)
         else:
             ino = _inode_number(path, client.call("status"))
-            watched = sys.stderr.isatty()
-            progress = _show_progress if watched else _ignore
-            result = client.call_with_progress(f"cache_{order}", progress, {"ino": ino})
-            if watched:
-                print("\r\033[K", end="", file=sys.stderr)
+            with ProgressBar(order) as bar:
+                progress = partial(_show_progress, bar)
+                result = client.call_with_progress(f"cache_{order}", progress, {"ino": ino})
     try:
         return _report(result, order, arguments.json)
     except (KeyError, TypeError, ValueError) as exc:
@@ -78,7 +83,8 @@ def _inode_number(path: str, status: dict[str, Any]) -> int:
     try:
         found, root = os.stat(path), os.stat(mountpoint)
     except OSError as exc:
-        raise CommandError(f"{exc.filename}: {exc.strerror}") from None
+        hint = suggestion(path) if isinstance(exc, FileNotFoundError) else ""
+        raise CommandError(f"{exc.filename}: {exc.strerror}{hint}") from None
     if found.st_dev != root.st_dev:
         raise UsageError(f"{path} is not on the mount of {status['archive']}, {mountpoint}")
     return found.st_ino
@@ -128,10 +134,6 @@ def _describe_outcome(order: str, result: dict[str, Any]) -> str:
     return f"{files} in the cache, {size} of them fetched now"
 
 
-def _show_progress(progress: dict[str, Any]) -> None:
+def _show_progress(bar: ProgressBar, progress: dict[str, Any]) -> None:
     files, size = int(progress.get("files") or 0), format_size(int(progress.get("bytes") or 0))
-    print(f"\r\033[K{files:,} files, {size}", end="", file=sys.stderr, flush=True)
-
-
-def _ignore(progress: dict[str, Any]) -> None:
-    """Nobody watches."""
+    bar.show(files, None, f"{files:,} files, {size}")

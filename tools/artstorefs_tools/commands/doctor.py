@@ -4,7 +4,7 @@ import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from artstorefs_tools import exit_codes
 from artstorefs_tools.checkup import (
@@ -15,9 +15,12 @@ from artstorefs_tools.checkup import (
     check_fuse,
 )
 from artstorefs_tools.configuration_files import read_configuration
+from artstorefs_tools.terminal import STATE_COLOURS, coloured
 
 if TYPE_CHECKING:
     from artstorefs.core.configuration import ArchiveConfiguration
+
+_LEVEL_WIDTH: Final = len("warning") + 1
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,9 +31,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "each element answers and is the right one. Nothing is changed. Without NAME only the "
         "machine is looked at."
     )
-    parser.epilog = "examples:\n  artstorefs doctor\n  artstorefs doctor museum"
+    parser.epilog = (
+        "examples:\n"
+        "  artstorefs doctor\n"
+        "  artstorefs doctor museum\n"
+        "  artstorefs doctor museum --json | jq '.[] | select(.level == \"wrong\")'"
+    )
     parser.add_argument("name", metavar="NAME", nargs="?", help="archive, or path of its NAME.toml")
-    parser.add_argument("--json", action="store_true", help="the findings as JSON")
+    parser.add_argument("--json", action="store_true", help="a list of findings as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -57,4 +65,6 @@ def _findings(configuration: "ArchiveConfiguration | None") -> Iterator[Finding]
 
 def _line(finding: Finding) -> str:
     advice = f"; {finding.advice}" if finding.advice else ""
-    return f"{finding.level:<8} {finding.subject}: {finding.text}{advice}"
+    level = coloured(finding.level, STATE_COLOURS[finding.level])
+    blanks = " " * (_LEVEL_WIDTH - len(finding.level))
+    return f"{level}{blanks} {finding.subject}: {finding.text}{advice}"

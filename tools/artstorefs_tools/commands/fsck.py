@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 from artstorefs.core.errors import ConfigurationError
 from artstorefs.core.sizes import format_size, parse_size
 from artstorefs_tools import exit_codes
-from artstorefs_tools.commands.status import format_table
 from artstorefs_tools.configuration_files import read_configuration
 from artstorefs_tools.errors import UsageError
+from artstorefs_tools.progress import ProgressBar
+from artstorefs_tools.terminal import coloured, format_table
 
 if TYPE_CHECKING:
     from artstorefs.recovery.fsck_findings import Report
-
-SHOW_INTERVAL_S = 0.5
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -54,9 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     from artstorefs_daemon.accounts import account
 
     options = Options(arguments.deep, arguments.repair, arguments.restart, rate)
-    line = _ProgressLine()
-    report = check(configuration, account, options, line.start)
-    line.end()
+    with ProgressBar("reading" if arguments.deep else "comparing") as bar:
+        report = check(configuration, account, options, _Progress(bar).start)
     if arguments.json:
         print(json.dumps(report.as_json(), indent=2))
     else:
@@ -88,13 +86,15 @@ def _exit_code(report: "Report") -> int:
 
 def describe(report: "Report") -> Iterator[str]:
     """The lines of a report for a person."""
-    rows = [["what", "where", "detail"]]
+    rows = [[coloured(name, "bold") for name in ("what", "where", "detail")]]
     for finding in report.findings:
         where = finding.path or finding.key or ""
         detail = f"{finding.key}: {finding.detail}" if finding.path else finding.detail
         if finding.repaired:
             detail += f" → {finding.repaired}"
-        rows.append([_printable(text) for text in (finding.kind.label, where, detail)])
+        is_left = finding.kind.is_error and finding.repaired is None
+        label = coloured(_printable(finding.kind.label), "red" if is_left else None)
+        rows.append([label, _printable(where), _printable(detail)])
     if len(rows) > 1:
         yield from format_table(rows)
         yield ""
@@ -109,7 +109,7 @@ def describe(report: "Report") -> Iterator[str]:
     if report.unsettled:
         counts.append(f"{report.unsettled} kept changing and could not be judged")
     clean = not report.findings and not report.unsettled and not report.incomplete
-    yield "nothing is wrong" if clean else ", ".join(counts)
+    yield coloured("nothing is wrong", "green") if clean else ", ".join(counts)
 
 
 def _printable(text: str) -> str:
@@ -117,15 +117,15 @@ def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
-class _ProgressLine:
-    """One line on a terminal: how far, how fast, how long still."""
+class _Progress:
+    """How far, how fast, how long still."""
 
-    def __init__(self) -> None:
-        self._is_watched = sys.stderr.isatty()
-        self._started_s = self._shown_s = time.monotonic()
+    def __init__(self, bar: ProgressBar) -> None:
+        self._bar = bar
+        self._started_s = time.monotonic()
         self._done = self._read = self._objects = self._bytes = 0
 
-    def start(self, objects: int, size: int) -> "_ProgressLine":
+    def start(self, objects: int, size: int) -> "_Progress":
         """So much is to be read."""
         self._objects, self._bytes = objects, size
         self._started_s = time.monotonic()
@@ -135,10 +135,7 @@ class _ProgressLine:
         """So much more has been read."""
         self._done += objects
         self._read += size
-        now = time.monotonic()
-        if self._is_watched and now - self._shown_s >= SHOW_INTERVAL_S:
-            self._shown_s = now
-            print(f"\r\033[K{self.text(now)}", end="", file=sys.stderr, flush=True)
+        self._bar.show(self._read, self._bytes, self.text(time.monotonic()))
 
     def text(self, now_s: float) -> str:
         """The line as of `now_s`."""
@@ -149,8 +146,3 @@ class _ProgressLine:
             f"{self._done:,} of {self._objects:,} objects, {format_size(self._read)} of "
             f"{format_size(self._bytes)}, {format_size(int(rate))}/s, {minutes}:{seconds:02d} left"
         )
-
-    def end(self) -> None:
-        """Take the line away."""
-        if self._is_watched:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)

@@ -10,6 +10,7 @@ The id of the archive is in the archive.json of every element and nowhere else.
 """
 
 import argparse
+import json
 import os
 import secrets
 import uuid
@@ -38,13 +39,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "an element is ID=local:PATH or ID=s3:BUCKET[/PREFIX], and then any of\n"
         "  [,mode=edit|rw|ro|ar][,priority=1][,capacity=1TiB]\n"
-        "and for s3 [,endpoint=URL][,region=R][,profile=P][,credentials_file=PATH], and the other\n"
-        "keys of an [[element]] table; the bucket has to be there\n\n"
+        "and for s3, whose bucket has to be there, endpoint=URL, region=R, profile=P\n"
+        "and the other keys of an [[element]] table (man artstorefs.toml)\n\n"
         "examples:\n"
-        "  artstorefs init museum --element main=local:/srv/objects --mountpoint /srv/museum\n"
+        "  artstorefs init museum --element main=local:/srv/objects\n"
         "  artstorefs init museum --element a=local:/disk1/objects,capacity=2TiB \\\n"
         "                         --element b=local:/disk2/objects,priority=2\n"
-        "  artstorefs init museum --element main=s3:museum/objects,endpoint=https://s3.example.org"
+        "  artstorefs init museum --element a=s3:media,endpoint=https://s3.example.org"
     )
     parser.add_argument("name", metavar="NAME", help="name of the archive")
     parser.add_argument(
@@ -62,9 +63,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=1,
         help="how many of the elements have to have each file (1)",
     )
-    parser.add_argument("--mountpoint", metavar="M", help="where `mount NAME` mounts it")
+    parser.add_argument("--mountpoint", metavar="DIR", help="where `mount NAME` mounts it")
+    parser.add_argument("--json", action="store_true", help="what was made, as one JSON object")
     parser.add_argument(
-        "--config-dir", metavar="D", help="where NAME.toml is written (as root /etc/artstorefs)"
+        "--config-dir", metavar="DIR", help="where NAME.toml is written (as root /etc/artstorefs)"
     )
 
 
@@ -87,17 +89,38 @@ def run(arguments: argparse.Namespace) -> int:
     told = str(path) if folder else configuration.name
     if path.exists():
         raise CommandError(f"{path} is there already; mount it with: artstorefs mount {told}")
-    prepare_elements(configuration)
+    reused = prepare_elements(configuration)
     crash_point("init.elements_made")
     _write_new_file(path, render_configuration(configuration, defaults).encode())
+    if arguments.json:
+        print(json.dumps(_as_json(configuration, path, reused), indent=2, ensure_ascii=False))
+        return exit_codes.OK
+    for element_id in reused:
+        print(f"element {element_id} carries this archive already, and is used as it is")
     print(f"archive {configuration.name} is configured in {path}")
     where = "" if configuration.mountpoint else " MOUNTPOINT"
     print(f"mount it with: artstorefs mount {told}{where}")
     return exit_codes.OK
 
 
-def prepare_elements(configuration: "ArchiveConfiguration") -> None:
-    """Make the elements of an archive carry it, all with the same archive id.
+def _as_json(
+    configuration: "ArchiveConfiguration", path: Path, reused: list[str]
+) -> dict[str, object]:
+    elements = [
+        {"id": one.id, "kind": one.kind, "place": one.place, "reused": one.id in reused}
+        for one in configuration.elements
+    ]
+    return {
+        "archive": configuration.name,
+        "configuration": str(path),
+        "mountpoint": str(configuration.mountpoint) if configuration.mountpoint else None,
+        "elements": elements,
+    }
+
+
+def prepare_elements(configuration: "ArchiveConfiguration") -> list[str]:
+    """Make the elements of an archive carry it, all with the same archive id; the ids of those
+    that did already.
 
     Raises `CommandError` if one carries another archive, before anything is written on any.
     """
@@ -117,8 +140,7 @@ def prepare_elements(configuration: "ArchiveConfiguration") -> None:
         for element in elements:
             write_layout(element, archive_id, configuration.name)
             crash_point("init.element_made")
-            if carried[element.id] is not None:
-                print(f"element {element.id} carries this archive already, and is used as it is")
+    return [element_id for element_id, record in carried.items() if record is not None]
 
 
 def choose_archive_id(name: str, carried: Mapping[str, "ArchiveRecord | None"]) -> uuid.UUID:

@@ -3,10 +3,14 @@
 import argparse
 import os
 from pathlib import Path
+from textwrap import fill
 
-from artstorefs.core.mount_options import parse_mount_options
+from artstorefs.core.mount_options import OPTIONS, parse_mount_options
+from artstorefs_tools import exit_codes
 from artstorefs_tools.configuration_files import read_configuration
 from artstorefs_tools.errors import CommandError, UsageError
+from artstorefs_tools.paths import suggestion
+from artstorefs_tools.usage import WIDTH
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -16,11 +20,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "A dead mount in the same place is cleared first."
     )
     parser.epilog = (
-        "options for -o: ro rw allow_other allow_root default_permissions\n"
-        "  noexec nosuid nodev exec suid dev debug; those of fstab and systemd are ignored\n\n"
+        "options for -o, which man mount.artstorefs explains:\n"
+        f"{fill(' '.join(OPTIONS), WIDTH, initial_indent='  ', subsequent_indent='  ')}\n"
+        "  those of fstab and systemd are ignored\n\n"
         "examples:\n"
         "  artstorefs mount museum /srv/museum\n"
-        "  artstorefs mount museum /srv/museum -o ro,allow_other"
+        "  artstorefs mount museum /srv/museum -o ro,allow_other\n"
+        "  artstorefs mount museum -o remount,ro"
     )
     parser.add_argument("name", metavar="NAME", help="archive, or path of its NAME.toml")
     parser.add_argument(
@@ -32,32 +38,46 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", dest="options", metavar="OPTS", action="append", default=[], help="mount options"
     )
-    for flag in ("-s", "-n", "-v"):  # sloppy, no mtab, verbose: nothing to us
+    parser.add_argument("-s", dest="sloppy", action="store_true", help=argparse.SUPPRESS)
+    for flag in ("-n", "-v"):  # no mtab, verbose: nothing to us
         parser.add_argument(flag, action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--fake", action="store_true", help="do everything but mount")
     for option in ("-N", "-t"):  # namespace and type: mount(8) has dealt with them
         parser.add_argument(option, help=argparse.SUPPRESS)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Mount; the exit code, which in the foreground comes when the mount has ended."""
-    options = parse_mount_options(",".join(arguments.options))
+    text = ",".join(arguments.options)
+    options = parse_mount_options(text, sloppy=arguments.sloppy)
+    if options.remount and arguments.mountpoint is not None:  # mount(8) may know no more than that
+        return _remount(arguments.mountpoint, text, arguments.sloppy)
     configuration = read_configuration(arguments.name)
     if arguments.mountpoint is not None:
         path = Path(os.path.realpath(arguments.mountpoint))
         configuration = configuration.with_mountpoint(path, arguments.mountpoint)
-    if configuration.mountpoint is None:
+    mountpoint = configuration.mountpoint
+    if mountpoint is None:
         raise UsageError(
             f"{arguments.name} has no mountpoint in its configuration; "
             f"say where: artstorefs mount {arguments.name} MOUNTPOINT"
         )
-    if not _exists(configuration.mountpoint):
-        raise CommandError(
-            f"mountpoint {configuration.mountpoint} does not exist; make it with: "
-            f"mkdir -p {configuration.mountpoint}"
-        )
+    if options.remount:
+        return _remount(str(mountpoint), text, arguments.sloppy)
+    if not _exists(mountpoint):
+        hint = suggestion(str(mountpoint), f"make it with: mkdir -p {mountpoint}")
+        raise CommandError(f"mountpoint {mountpoint} does not exist{hint}")
+    if arguments.fake:
+        return exit_codes.OK
     from artstorefs_daemon.mount_daemon import serve
 
-    return serve(configuration, str(configuration.mountpoint), options, arguments.foreground)
+    return serve(configuration, str(mountpoint), options, arguments.foreground)
+
+
+def _remount(mountpoint: str, text: str, sloppy: bool) -> int:
+    from artstorefs_tools.remounting import remount
+
+    return remount(mountpoint, text, sloppy=sloppy)
 
 
 def _exists(path: Path) -> bool:

@@ -6,10 +6,12 @@ import os
 import sys
 import time
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from artstorefs_tools import exit_codes
 from artstorefs_tools.configuration_files import read_configuration
+from artstorefs_tools.progress import ProgressBar
 
 if TYPE_CHECKING:
     from artstorefs.recovery.gather import Progress
@@ -25,12 +27,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "directory, in aside/. A rebuild that is ended early has changed nothing; start it again."
     )
     parser.epilog = (
-        "What cannot be read is reported and left where it is, and the exit code is 1; the rest\n"
-        "is in the new index. What has lost its directory is in lost+found.\n\n"
-        "example:\n  artstorefs rebuild museum"
+        "what cannot be read is reported and left where it is, and the exit code is 1;\n"
+        "the rest is in the new index, what has lost its directory in lost+found\n\n"
+        "examples:\n  artstorefs rebuild museum\n  artstorefs rebuild museum --json"
     )
     parser.add_argument("name", metavar="NAME", help="archive, or path of its NAME.toml")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--json", action="store_true", help="the result, as one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -44,7 +46,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     configuration = read_configuration(arguments.name)
     state = str(configuration.state_dir)
-    watched = sys.stderr.isatty()
     started = time.monotonic()
     with ExitStack() as opened:
         if not os.path.isdir(state):
@@ -52,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         lock = StateLock(state, configuration.name)
         lock.acquire()
         opened.callback(lock.release)
+        bar = opened.enter_context(ProgressBar("rebuild"))
         elements = open_elements(configuration.elements)
         for element in elements.values():
             opened.callback(element.close)
@@ -61,10 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
             elements,
             archive_id(configuration, elements),
             account,
-            _show if watched else lambda _: None,
+            partial(_show, bar),
         )
-    if watched:
-        print("\r\033[K", end="", file=sys.stderr)
     seconds = time.monotonic() - started
     for problem in report.problems:
         print(f"artstorefs: {problem}", file=sys.stderr)
@@ -92,12 +92,10 @@ def _as_json(report: "Report", seconds: float) -> dict[str, object]:
     }
 
 
-def _show(progress: "Progress") -> None:
+def _show(bar: ProgressBar, progress: "Progress") -> None:
     left = "" if progress.left_s is None else f", {progress.left_s:.0f} s left"
-    print(
-        f"\r\033[K{progress.documents:,} of {progress.total:,} documents, "
-        f"{progress.rate:,.0f} a second{left}",
-        end="",
-        file=sys.stderr,
-        flush=True,
+    text = (
+        f"{progress.documents:,} of {progress.total:,} documents, "
+        f"{progress.rate:,.0f} a second{left}"
     )
+    bar.show(progress.documents, progress.total, text)

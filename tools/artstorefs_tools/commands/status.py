@@ -11,6 +11,7 @@ from artstorefs_tools.configuration_files import locate_archive
 from artstorefs_tools.control_client import ControlClient, ControlProtocolError
 from artstorefs_tools.errors import NotMounted
 from artstorefs_tools.flushing import describe_error
+from artstorefs_tools.terminal import STATE_COLOURS, coloured, format_table
 
 _ELEMENT_COLUMNS = ("element", "kind", "mode", "priority", "state", "free", "path")
 
@@ -57,7 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
 def describe(status: dict[str, Any]) -> Iterator[str]:
     """The lines of a status for a person."""
     pending, spool = status["pending"], status["spool"]
-    yield f"{status['archive']} is mounted at {status['mountpoint']}"
+    how = ", for reading only" if status.get("read_only") else ""
+    yield f"{status['archive']} is mounted at {status['mountpoint']}{how}"
     yield from format_table(
         [
             ["nodes", f"{status['nodes']:,}"],
@@ -73,7 +75,8 @@ def describe(status: dict[str, Any]) -> Iterator[str]:
         indent="  ",
     )
     yield ""
-    yield from format_table([list(_ELEMENT_COLUMNS), *map(_element_row, status["elements"])])
+    heads = [coloured(name, "bold") for name in _ELEMENT_COLUMNS]
+    yield from format_table([heads, *map(_element_row, status["elements"])])
     traffic = [_traffic_row(element) for element in status["elements"] if "counters" in element]
     if traffic:
         yield ""
@@ -117,7 +120,7 @@ def _describe_pending(pending: dict[str, Any]) -> str:
     if pending["oldest_age_s"] is not None:
         parts.append(f"the oldest {pending['oldest_age_s']:.0f} s old")
     if pending["failed"]:
-        parts.append(f"{pending['failed']:,} refused")
+        parts.append(coloured(f"{pending['failed']:,} refused", "red"))
     return ", ".join(parts)
 
 
@@ -127,13 +130,13 @@ def _element_row(element: dict[str, Any]) -> list[str]:
     if free is not None and total is not None:
         room += f" of {format_size(total)}"
     if element["room"] not in ("ok", "unknown"):
-        room += f" ({element['room']})"
+        room += f" ({coloured(element['room'], STATE_COLOURS.get(element['room']))})"
     return [
         element["id"],
         element["kind"],
         element["mode"],
         str(element["priority"]),
-        element["state"],
+        coloured(element["state"], STATE_COLOURS.get(element["state"])),
         room,
         element["path"],
     ]
@@ -171,11 +174,3 @@ def _describe_breaker(element: dict[str, Any]) -> str:
     following = f"tried again at {breaker['next_trial']}" if breaker["next_trial"] else "tried now"
     since = f"{breaker['state']} since {breaker['since']}"
     return f"{element['id']}: {since}, {following}: {breaker['reason']}"
-
-
-def format_table(rows: list[list[str]], indent: str = "") -> Iterator[str]:
-    """Lines with the columns of `rows` under each other."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        yield (indent + "  ".join(cells)).rstrip()

@@ -10,20 +10,23 @@ import os
 import select
 import subprocess
 import sys
-from pathlib import Path
 from typing import Final
 
 from artstorefs.core.errors import ConfigurationError
-from artstorefs_daemon.mount_table import FILESYSTEM_TYPE, MountEntry, find_mount
+from artstorefs.core.nearest import did_you_mean
+from artstorefs_daemon.mount_table import (
+    FILESYSTEM_TYPE,
+    MountEntry,
+    find_mount,
+    our_mountpoints,
+)
 from artstorefs_tools import exit_codes
-from artstorefs_tools.configuration_files import locate_archive
 from artstorefs_tools.control_client import ControlClient
 from artstorefs_tools.errors import CommandError, NotMounted, UsageError
 from artstorefs_tools.flushing import flush
 from artstorefs_tools.mount_holders import find_holders
+from artstorefs_tools.runtime import runtime_dir
 
-RUNTIME_DIR_ATTRIBUTE: Final = "user.artstore.runtime_dir"
-"""Read-only, on the root of a mount: where its control socket is."""
 _SILENT_WAIT_MS: Final = 2000
 """A wait that is longer than this is explained to whoever watches."""
 _HOLDERS_SHOWN: Final = 3
@@ -35,7 +38,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Unmount an archive and wait until its process has ended. What no element has yet stays in "
         "the state directory, and the next mount carries it on."
     )
-    parser.epilog = "examples:\n  artstorefs umount /srv/museum --flush"
+    parser.epilog = (
+        "examples:\n  artstorefs umount /srv/museum\n  artstorefs umount /srv/museum --flush"
+    )
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="where the archive is mounted")
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
@@ -53,14 +58,18 @@ def run(arguments: argparse.Namespace) -> int:
     """Unmount; the exit code."""
     entry = find_mount(arguments.mountpoint)
     if entry is None:
-        raise NotMounted(f"nothing is mounted at {arguments.mountpoint}")
+        mounts = our_mountpoints()
+        known = f"archives are mounted at: {', '.join(mounts)}" if mounts else ""
+        hint = did_you_mean(os.path.abspath(arguments.mountpoint), mounts, known)
+        told = filter(None, [f"nothing is mounted at {arguments.mountpoint}", hint])
+        raise NotMounted("; ".join(told))
     if entry.filesystem_type != FILESYSTEM_TYPE:
         raise UsageError(f"{entry.mountpoint} is of type {entry.filesystem_type}, not an archive")
     if arguments.lazy:  # asks the daemon nothing, so that a hanging one can be detached
         unmount(entry.mountpoint, "--lazy")
         return exit_codes.OK
     try:
-        with ControlClient(_runtime_dir(entry), entry.source) as client:
+        with ControlClient(runtime_dir(entry), entry.source) as client:
             if arguments.flush and (status := flush(client)) != exit_codes.OK:
                 return status
             process = os.pidfd_open(client.daemon_pid)
@@ -100,18 +109,6 @@ def unmount(mountpoint: str, *options: str) -> None:
         f"{mountpoint} is busy: {'; '.join(holders) or 'something uses it'} "
         "(end that first, or use --lazy)"
     )
-
-
-def _runtime_dir(entry: MountEntry) -> Path:
-    """Where the daemon of a mount listens: the mount itself knows, else its archive's name tells.
-
-    The name is no help for a mount from a configuration elsewhere; asking the mount is not
-    possible for root where a user mounted without allow_other.
-    """
-    try:
-        return Path(os.fsdecode(os.getxattr(entry.mountpoint, RUNTIME_DIR_ATTRIBUTE)))
-    except OSError:
-        return locate_archive(entry.source).runtime_dir
 
 
 def _wait_for_end(process: int, entry: MountEntry) -> None:
