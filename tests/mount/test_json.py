@@ -1,0 +1,69 @@
+"""What `--json` prints on a real mount is what tools/JSON.md says."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from artstorefs_tools.command_line import COMMANDS, build_parser, subparsers
+
+from ..harness import REPOSITORY, MountedArchive
+from ..unit.json_document import check, commands, keys_of
+
+CONTROL = (REPOSITORY / "daemon" / "CONTROL.md").read_text()
+
+
+def printed(archive: MountedArchive, *arguments: str, check: bool = True) -> Any:
+    return json.loads(archive.run(*arguments, "--json", check=check).stdout)
+
+
+def test_every_command_that_tells_something_has_json_and_a_section() -> None:
+    parsers = subparsers(build_parser())
+    with_json = {name for name in COMMANDS if "--json" in parsers[name]._option_string_actions}
+    assert with_json == commands()
+    assert set(COMMANDS) - with_json == {"mount", "umount", "completion"}
+
+
+@pytest.mark.slow
+@pytest.mark.time_limit(120)
+def test_output_of_every_command_is_as_documented(
+    fresh_archive: MountedArchive, tmp_path: Path
+) -> None:
+    archive, name = fresh_archive, str(fresh_archive.toml)
+    path = archive.mount / "f"
+    path.write_bytes(b"content")
+    seen: dict[str, set[str]] = {}
+
+    def see(command: str, output: Any, **further: bool) -> Any:
+        seen.setdefault(command, set()).update(check(command, output, **further))
+        return output
+
+    see("flush", printed(archive, "flush", name))
+    status = see("status", printed(archive, "status", name), may_have_more=True)
+    assert all(f"`{key}`" in CONTROL for key in status if key != "mounted")
+    archive.run("attr", str(path), "artist=Rembrandt", "year:=1642")
+    see("attr", printed(archive, "attr", str(path)))
+    see("config", printed(archive, "config", name, "--check"))
+    assert all(f"`{key}`" in CONTROL for key in printed(archive, "cache", name))
+    see("cache", printed(archive, "cache", name, "--warm", str(path)))
+    see("rescan", printed(archive, "rescan", name))
+    (orphan,) = archive.objects()[:1]
+    orphan.with_name("foreign").write_bytes(b"")
+    see("fsck", printed(archive, "fsck", name, "--deep", check=False))
+    see("doctor", printed(archive, "doctor", name, check=False))
+    archive.flush()
+    archive.stop()
+    assert printed(archive, "status", name, check=False) == {"archive": "test", "mounted": False}
+    see("rebuild", printed(archive, "rebuild", name))
+    element = f"main=local:{tmp_path}/objects"
+    made = ("init", "new", "--element", element, "--config-dir", str(tmp_path))
+    see("init", printed(archive, *made))
+    see("install-units", printed(archive, "install-units", "--root", str(tmp_path)))
+    assert set(seen) == commands()
+    # what only a failure has, or only one element
+    rare = re.compile(r"(errors|damaged)\[\]|incomplete|problems")
+    for command, keys in seen.items():
+        missing = {key for key in keys_of(command) if not rare.match(key)} - keys
+        assert missing == set(), command
