@@ -26,15 +26,24 @@ SHARED = Path("build/share")
 """For man, bash-completion, zsh and fish; below `share` of where the wheel is installed."""
 
 
+WRITE_SHARED_FILES = """
+import runpy, sys
+folders, sys.argv[1:] = sys.argv[2:], sys.argv[1:2]
+sys.path[:0] = folders
+runpy.run_module("artstorefs_tools.shared_files", run_name="__main__")
+"""
+"""Not by PYTHONPATH: pip's build environment takes every folder out of it that an editable install
+of the environment around it has, which is where these are when it is made anew."""
+
+
 def write_shared_files(root: Path) -> Iterator[Path]:
     """Have the program write them anew; their paths."""
     folders = [str(root / folder) for folder in (".", "daemon", "tools")]
-    path = os.pathsep.join([*folders, *filter(None, [os.environ.get("PYTHONPATH")])])
     shutil.rmtree(root / SHARED, ignore_errors=True)
     subprocess.run(
-        [sys.executable, "-m", "artstorefs_tools.shared_files", str(root / SHARED)],
+        [sys.executable, "-c", WRITE_SHARED_FILES, str(root / SHARED), *folders],
         check=True,
-        env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
     )
     yield from sorted(file for file in (root / SHARED).rglob("*") if file.is_file())
 
