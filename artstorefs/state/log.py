@@ -19,6 +19,7 @@ nanoseconds is that of the quarantine, so that doing it again makes no second co
 """
 
 import json
+import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -281,18 +282,23 @@ class Log:
         return [Failure(*row) for row in rows]
 
     def summary(self) -> dict[str, Any]:
-        """Number of intents, bytes that no element has, age of the oldest, number refused."""
-        count, oldest, failed = self._execute(
-            "SELECT count(*), min(created_ns), sum(error IS NOT NULL) FROM log"
-        ).fetchone()
-        size = self._execute(
-            "SELECT sum(n.size) FROM log l JOIN nodes n ON n.ino = l.ino"
-            " WHERE n.content_state IN (2, 3)"
-        ).fetchone()[0]
-        age = None if oldest is None else max(0.0, (time.time_ns() - oldest) / 1e9)
-        return {
-            "intents": int(count),
-            "bytes": int(size or 0),
-            "oldest_age_s": age,
-            "failed": int(failed or 0),
-        }
+        """See `summary_of`; for a large log rather `queues.read_standing`, in a thread."""
+        return summary_of(self._execute)
+
+
+def summary_of(execute: Callable[[str], sqlite3.Cursor]) -> dict[str, Any]:
+    """Number of intents, bytes that no element has, age of the oldest, number refused."""
+    count, oldest, failed = execute(
+        "SELECT count(*), min(created_ns), sum(error IS NOT NULL) FROM log"
+    ).fetchone()
+    size = execute(
+        "SELECT sum(n.size) FROM log l JOIN nodes n ON n.ino = l.ino"
+        " WHERE n.content_state IN (2, 3)"
+    ).fetchone()[0]
+    age = None if oldest is None else max(0.0, (time.time_ns() - oldest) / 1e9)
+    return {
+        "intents": int(count),
+        "bytes": int(size or 0),
+        "oldest_age_s": age,
+        "failed": int(failed or 0),
+    }

@@ -1,4 +1,4 @@
-"""What waits in the log for each element, and since when.
+"""What waits in the log for each element, and since when; and how much there is of all.
 
 An intent belongs to the element that it is assigned to, else to the one that has its node already
 (the first by name, as everywhere); what is new to all of them belongs to None until it is assigned.
@@ -6,10 +6,13 @@ A removal belongs to each element that it names.
 """
 
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 from artstorefs.state.database import connect_read_only
+from artstorefs.state.log import summary_of
 
 _QUEUES = """
     SELECT element, count(*), min(created_ns) FROM (
@@ -46,18 +49,34 @@ class Queue:
 NO_QUEUE = Queue()
 
 
-def read_queues(path: str) -> dict[str | None, Queue]:
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What an archive holds and has still to do, at one moment of the index."""
+
+    queues: Mapping[str | None, Queue]
+    """By element; of None is what is new to all of them."""
+    pending: Mapping[str, Any]
+    """See `log.summary_of`."""
+    nodes: int
+
+
+def read_standing(path: str) -> Standing:
     """From the index at `path`, with a connection of its own: for a thread, since it takes some
     tenths of a second when a hundred thousand intents wait. Raises sqlite3.Error."""
     with closing(connect_read_only(path)) as connection:
+        connection.execute("BEGIN")  # all of it of one moment
         rows: list[tuple[str | None, int, int]] = connection.execute(_QUEUES).fetchall()
-    return {element: Queue(count, oldest_ns) for element, count, oldest_ns in rows}
+        return Standing(
+            queues={element: Queue(count, oldest_ns) for element, count, oldest_ns in rows},
+            pending=summary_of(connection.execute),
+            nodes=int(connection.execute("SELECT count(*) FROM nodes").fetchone()[0]),
+        )
 
 
-def queues_or_before(path: str, before: dict[str | None, Queue]) -> dict[str | None, Queue]:
-    """`read_queues`, or what it was before if the index cannot be read now: `status` has to tell
+def standing_or_before(path: str, before: Standing | None) -> Standing | None:
+    """`read_standing`, or what it was before if the index cannot be read now: `status` has to tell
     of that, and must not fail for it."""
     try:
-        return read_queues(path)
+        return read_standing(path)
     except sqlite3.Error:
         return before

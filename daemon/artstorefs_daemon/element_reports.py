@@ -5,12 +5,15 @@ transfer processes that have ended had counted; of one that was killed, up to it
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from artstorefs.core.configuration import ElementConfiguration
 from artstorefs.elements.breaker import BreakerView
 from artstorefs.elements.counters import Counters, Counts
 from artstorefs.elements.interface import Capacity
+from artstorefs.state.queues import NO_QUEUE, Queue
+from artstorefs.transfer.placement import choose_element, room_of
 
 NOTHING = Counts()
 
@@ -77,6 +80,40 @@ class ElementReports:
             "since": timestamp(told_s - view.for_s),
             "next_trial": None if trial_s is None else timestamp(trial_s),
             "reason": view.reason or None,
+        }
+
+    def status(
+        self, configured: Sequence[ElementConfiguration], queues: Mapping[str | None, Queue]
+    ) -> list[dict[str, Any]]:
+        """`elements` of `status`. What is new to all elements, in `queues` of None, counts for the
+        one that takes new files now."""
+        taker = choose_element(configured, self.capacities, 0)
+        found = []
+        for element in configured:
+            queue = queues.get(element.id, NO_QUEUE)
+            if element.id == taker:
+                queue = queue.plus(queues.get(None, NO_QUEUE))
+            found.append(self._status_of(element, queue))
+        return found
+
+    def _status_of(self, element: ElementConfiguration, queue: Queue) -> dict[str, Any]:
+        capacity = self.capacities.get(element.id)
+        error = self.errors.get(element.id)
+        now_ns = int(self._wall_s() * 1e9)
+        return {
+            "id": element.id,
+            "kind": element.kind,
+            "path": element.place,
+            "mode": element.mode,
+            "priority": element.priority,
+            "state": "unavailable" if error else "ok" if capacity else "unknown",
+            "error": error,
+            "total_bytes": capacity.total_bytes if capacity else None,
+            "free_bytes": capacity.free_bytes if capacity else None,
+            "room": room_of(capacity).value,
+            "queue": {"intents": queue.intents, "oldest_age_s": queue.oldest_age_s(now_ns)},
+            "breaker": self.breaker(element.id),
+            "counters": self.counts(element.id).to_message(),
         }
 
 

@@ -257,10 +257,12 @@ def _run_with(
     lock: StateLock,
     manager: ServiceManager,
 ) -> int:
+    begun_s = time.monotonic()
     archive = open_archive(configuration, read_only=options.read_only)
     try:
         spool_used = recover(archive)
-        parts = (archive, mountpoint, spool_used, transfer, lock.descriptor)
+        recovery_s = time.monotonic() - begun_s
+        parts = (archive, mountpoint, spool_used, transfer, lock.descriptor, recovery_s)
         trio.run(_serve, lambda: Service(*parts), options, lock, manager)
         note_rest(archive)
     except* sqlite3.DatabaseError as group:

@@ -9,13 +9,15 @@ pyfuse3 passes parameters by position; their meaning is that of its `Operations`
 
 import errno
 import functools
+import inspect
 import logging
 import os
 import stat
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, ParamSpec, TypeVar
 
-from artstorefs.core.errors import ArtStoreFSError, errno_of
+from artstorefs.core.errors import ArtStoreFSError, errno_of, one_line
 from artstorefs.filesystem.archive import Caller
 from artstorefs.filesystem.attributes import AttributeChange, stat_blocks, stat_size
 from artstorefs.filesystem.errors import ContentUnreachable
@@ -28,6 +30,7 @@ from artstorefs_daemon.fuse_library import (
     reply_with_backing,
     set_fallocate,
 )
+from artstorefs_daemon.operation_statistics import OperationStatistics, SlowRequest, clock_s
 from artstorefs_daemon.service import Service
 
 log = logging.getLogger(__name__)
@@ -46,6 +49,11 @@ ADMISSION = b"artstorefs.admission"
 
 SOMETHING = b"\1"
 
+STATISTICS = OperationStatistics()
+"""Of the process, which has one session with the kernel, as pyfuse3 has."""
+
+ALLOCATIONS = STATISTICS.of("fallocate")  # comes past the decorator
+
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
@@ -53,27 +61,47 @@ Result = TypeVar("Result")
 def answers(
     handler: Callable[Parameters, Coroutine[Any, Any, Result]],
 ) -> Callable[Parameters, Coroutine[Any, Any, Result]]:
-    """Every exception becomes an errno; one that nobody foresaw is also logged with its stack."""
+    """Every exception becomes an errno; one that nobody foresaw is also logged with its stack.
+    Each call is counted, and how long it took with all that it has waited for."""
+    kind = handler.__name__
+    names = tuple(inspect.signature(handler).parameters)
+    statistic = STATISTICS.of(kind)
+    took = statistic.took
 
     @functools.wraps(handler)
     async def guarded(*arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
+        began_s = clock_s()
         try:
             return await handler(*arguments, **named)
-        except pyfuse3.FUSEError:
+        except pyfuse3.FUSEError as exc:
+            statistic.failed(exc.errno)
             raise
         except (ArtStoreFSError, OSError) as exc:
             code = errno_of(exc)
+            statistic.failed(code)
             if code == errno.EIO and not isinstance(exc, ContentUnreachable):  # told, and once
-                log.error("%s: %s", handler.__name__, exc)
+                log.error("%s: %s", kind, exc)
             raise pyfuse3.FUSEError(code) from None
         except Exception as exc:
+            statistic.failed(errno.EIO)
             operations = arguments[0]
             assert isinstance(operations, Operations)
             if not operations.note_damage(exc):
-                log.exception("%s%r failed", handler.__name__, arguments[1:])
+                log.exception("%s%r failed", kind, arguments[1:])
             raise pyfuse3.FUSEError(errno.EIO) from None
+        finally:
+            duration_s = clock_s() - began_s
+            if took(duration_s) and STATISTICS.slowest.is_one(duration_s):
+                _note_slow(kind, duration_s, dict(zip(names, arguments, strict=False)))
 
     return guarded
+
+
+def _note_slow(kind: str, duration_s: float, arguments: dict[str, Any]) -> None:
+    operations = arguments["self"]
+    assert isinstance(operations, Operations)
+    inode, path = operations.subject(arguments)
+    STATISTICS.slowest.add(SlowRequest(kind, duration_s, time.time(), inode, path))
 
 
 def _caller(context: pyfuse3.RequestContext) -> Caller:
@@ -125,9 +153,36 @@ class Operations(pyfuse3.Operations):
         self.note_damage = service.note_damage
         self._handles: dict[int, Handle] = {}
         self._last_handle = 0
+        self._released = 0, 0
+        """The handle that was released last, and the inode of its file."""
         self._refused: set[int] = set()
         """Inodes of writers that find the spool full: see fuse_device.c, admission."""
         set_fallocate(self._fallocate)
+        service.operations = STATISTICS
+
+    def subject(self, arguments: dict[str, Any]) -> tuple[int | None, str | None]:
+        """Inode number and path of what a request is about, for people; None where it is not
+        known. Nothing that goes wrong in this may leave it."""
+        inode = arguments.get("parent", arguments.get("inode", arguments.get("directory")))
+        if inode is None and "handle" in arguments:
+            inode = self._inode_of(arguments["handle"])
+        if inode is None:
+            return None, None
+        try:
+            path = self._service.archive.index.path(inode)
+        except Exception as exc:
+            if not self.note_damage(exc):
+                log.warning("the path of inode %d cannot be told: %s", inode, exc)
+            return inode, None
+        if "parent" in arguments:
+            path = b"/".join((path.rstrip(b"/"), arguments["name"]))
+        return inode, one_line(path.decode(errors="backslashreplace"))
+
+    def _inode_of(self, handle: int) -> int | None:
+        if handle in self._handles:
+            return self._handles[handle].file.node.ino
+        released, inode = self._released
+        return inode if handle == released else None
 
     # ------------------------------------------------------------------------------ reading
 
@@ -356,6 +411,16 @@ class Operations(pyfuse3.Operations):
 
     def _fallocate(self, handle: int, mode: int, offset: int, length: int) -> int:
         """The errno of fallocate(2); see `fuse_library.set_fallocate`."""
+        began_s = clock_s()
+        code = self._allocate(handle, mode, offset, length)
+        if code:
+            ALLOCATIONS.failed(code)
+        duration_s = clock_s() - began_s
+        if ALLOCATIONS.took(duration_s) and STATISTICS.slowest.is_one(duration_s):
+            _note_slow("fallocate", duration_s, {"self": self, "handle": handle})
+        return code
+
+    def _allocate(self, handle: int, mode: int, offset: int, length: int) -> int:
         try:
             self._contents.allocate(self._handles[handle], mode, offset, length)
         except (ArtStoreFSError, OSError) as exc:
@@ -367,4 +432,6 @@ class Operations(pyfuse3.Operations):
 
     @answers
     async def release(self, handle: int) -> None:
-        self._contents.release(self._handles.pop(handle))
+        opened = self._handles.pop(handle)
+        self._released = handle, opened.file.node.ino
+        self._contents.release(opened)

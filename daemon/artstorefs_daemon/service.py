@@ -12,8 +12,7 @@ from uuid import UUID
 import trio
 
 from artstorefs import __version__
-from artstorefs.core.configuration import ElementConfiguration
-from artstorefs.core.errors import StateError, StateFull
+from artstorefs.core.errors import StateError, StateFull, one_line
 from artstorefs.filesystem.archive import Archive
 from artstorefs.filesystem.attributes import Attributes, FilesystemSize
 from artstorefs.filesystem.cache_orders import CacheOrders, Outcome
@@ -29,11 +28,11 @@ from artstorefs.state.database import CHECKPOINT_BYTES
 from artstorefs.state.log import Failure
 from artstorefs.state.mending import damage_of, damaged_inos
 from artstorefs.state.node import ContentState, Node
-from artstorefs.state.queues import NO_QUEUE, Queue, queues_or_before
-from artstorefs.transfer.placement import choose_element, room_of
+from artstorefs.state.queues import Standing, standing_or_before
 from artstorefs_daemon.callers import in_group
 from artstorefs_daemon.element_reports import timestamp
 from artstorefs_daemon.fuse_library import KernelPassthrough, drop_attributes, pyfuse3
+from artstorefs_daemon.operation_statistics import OperationStatistics
 from artstorefs_daemon.transfer_child import TransferChild
 from artstorefs_daemon.transfer_link import TransferLink
 
@@ -83,10 +82,14 @@ class Service:
         spool_used: Mapping[tuple[int, int], int],
         transfer: TransferChild | None = None,
         lock_descriptor: int | None = None,
+        recovery_s: float = 0.0,
     ) -> None:
+        """`recovery_s`: how long the start took to have the state whole again."""
         self.archive = archive
         self.mountpoint = mountpoint
         self.started_at = time.time()
+        self.recovery_s = recovery_s
+        self.operations = OperationStatistics()
         configuration = archive.configuration
         self.budget = SpoolBudget(
             *(configuration.spool_max, spool_used),
@@ -113,12 +116,12 @@ class Service:
         self.attributes = Attributes(archive, self.contents)
         self.xattrs = Xattrs(archive, in_group, self.contents.is_written)
         self.state_error = ""
-        self._damage_told = False
+        self._index_error = ""
         self._backed_up: tuple[int, ...] | None = None
         self._next_backup = 0.0
         self._closed = trio.Event()
         archive.changes.touches.added = self._closed_one
-        self._queues: dict[str | None, Queue] = {}
+        self._standing: Standing | None = None
         self._stale: list[int] = []
         self._stale_added = trio.Event()
         self._files = archive.index.count_nodes()
@@ -205,14 +208,14 @@ class Service:
         """Whether `exc` says that the index is damaged: told once, and mended by the next start."""
         if not isinstance(exc, sqlite3.Error) or not self.archive.database.note_damage(exc):
             return False
-        if not self._damage_told:
+        if not self._index_error:
             log.error(
                 "the index is damaged (%s): what needs the damaged part of it is EIO. Unmount and"
                 " mount again; the start reads all of it, and if it is damaged takes a backup, or"
                 " what the elements say, in its place",
                 exc,
             )
-        self._damage_told = True
+        self._index_error = one_line(str(exc))
         return True
 
     def _closed_one(self) -> None:
@@ -423,8 +426,8 @@ class Service:
     async def status(self) -> dict[str, Any]:
         """The answer of the control method `status`; CONTROL.md describes it."""
         configuration = self.archive.configuration
-        path = self.archive.database.path
-        self._queues = await trio.to_thread.run_sync(queues_or_before, path, self._queues)
+        self._standing, backup_age_s = await trio.to_thread.run_sync(self._look)
+        standing = self._standing or Standing({}, self.pending(), self.count_nodes())
         return {
             "archive": configuration.name,
             "mountpoint": self.mountpoint,
@@ -435,8 +438,16 @@ class Service:
             "durability": configuration.durability,
             "read_only": self.archive.read_only,
             "copies": configuration.copies,
-            "nodes": self.archive.index.count_nodes(),
-            "pending": self.pending(),
+            "read_only": self.archive.read_only,
+            "recovery_s": self.recovery_s,
+            "index_error": self._index_error or None,
+            "backup": {
+                "age_s": backup_age_s,
+                "interval_s": configuration.index_backup_interval_s,
+                "is_current": self.archive.database.log_position() == self._backed_up,
+            },
+            "nodes": standing.nodes,
+            "pending": standing.pending,
             "errors": self.errors() or self._state_errors(self.state_error),
             "damaged": self.damaged(),
             "quarantined": {
@@ -452,39 +463,19 @@ class Service:
                 "limit_bytes": self.read_cache.room.limit_bytes,
             },
             "survey": self.link.last_survey or {"seen": 0},
-            "elements": self._elements(),
+            "elements": self.link.reports.status(configuration.elements, standing.queues),
+            **self.operations.to_message(),
         }
 
-    def _elements(self) -> list[dict[str, Any]]:
-        """What is new to all elements counts for the one that takes new files now."""
-        configured = self.archive.configuration.elements
-        taker = choose_element(configured, self.link.reports.capacities, 0)
-        found = []
-        for element in configured:
-            queue = self._queues.get(element.id, NO_QUEUE)
-            if element.id == taker:
-                queue = queue.plus(self._queues.get(None, NO_QUEUE))
-            found.append(self._element_status(element, queue))
-        return found
-
-    def _element_status(self, element: ElementConfiguration, queue: Queue) -> dict[str, Any]:
-        capacity = self.link.reports.capacities.get(element.id)
-        error = self.link.reports.errors.get(element.id)
-        return {
-            "id": element.id,
-            "kind": element.kind,
-            "path": element.place,
-            "mode": element.mode,
-            "priority": element.priority,
-            "state": "unavailable" if error else "ok" if capacity else "unknown",
-            "error": error,
-            "total_bytes": capacity.total_bytes if capacity else None,
-            "free_bytes": capacity.free_bytes if capacity else None,
-            "room": room_of(capacity).value,
-            "queue": {"intents": queue.intents, "oldest_age_s": queue.oldest_age_s(time.time_ns())},
-            "breaker": self.link.reports.breaker(element.id),
-            "counters": self.link.reports.counts(element.id).to_message(),
-        }
+    def _look(self) -> tuple[Standing | None, float | None]:
+        """In a thread: what the index says, and the age of the newest backup."""
+        archive = self.archive
+        standing = standing_or_before(archive.database.path, self._standing)
+        try:
+            return standing, newest_age_s(str(archive.configuration.state_dir))
+        except OSError as exc:  # what fails there is told as `state_error`
+            log.debug("the backups cannot be looked at: %s", exc)
+            return standing, None
 
 
 def _invalidate_inode(ino: int) -> None:

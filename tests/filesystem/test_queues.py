@@ -8,13 +8,19 @@ import pytest
 
 from artstorefs.state.index import ROOT_INO
 from artstorefs.state.log import Assignment, Removal
-from artstorefs.state.queues import NO_QUEUE, Queue, queues_or_before, read_queues
+from artstorefs.state.queues import (
+    NO_QUEUE,
+    Queue,
+    Standing,
+    read_standing,
+    standing_or_before,
+)
 
 from .workbench import ME, Workbench
 
 
 def intents(bench: Workbench) -> dict[str | None, int]:
-    queues = read_queues(bench.archive.database.path)
+    queues = read_standing(bench.archive.database.path).queues
     return {element: queue.intents for element, queue in queues.items()}
 
 
@@ -25,7 +31,7 @@ async def test_what_waits_belongs_to_where_it_is_assigned_or_is_already(bench: W
     node = await bench.write(b"f", b"content")
     other = await bench.write(b"g", b"content")
     assert intents(bench) == {None: 3}
-    oldest_ns = read_queues(bench.archive.database.path)[None].oldest_ns
+    oldest_ns = read_standing(bench.archive.database.path).queues[None].oldest_ns
     assert oldest_ns is not None
     assert oldest_ns < began_ns
     elsewhere = Assignment("elsewhere", "2026/a", node.content, False)
@@ -60,13 +66,15 @@ async def test_damaged_row_is_left_out_and_a_damaged_index_says_what_it_said(
     bench.archive.database.execute("UPDATE log SET data = '{' WHERE ino = ?", (ROOT_INO,))
     path = bench.archive.database.path
     assert intents(bench) == {None: 1}
-    before = {"main": Queue(7, 1)}
+    before = Standing({"main": Queue(7, 1)}, {}, 3)
     broken = tmp_path / "broken.db"
     broken.write_bytes(b"no database" * 1000)
     with pytest.raises(sqlite3.Error):
-        read_queues(str(broken))
-    assert queues_or_before(str(broken), before) is before
-    assert queues_or_before(path, before) == read_queues(path)
+        read_standing(str(broken))
+    assert standing_or_before(str(broken), before) is before
+    now = standing_or_before(path, before)
+    assert now is not None
+    assert now.queues.keys() == {None}
     bench.archive.database.execute("UPDATE log SET data = NULL WHERE ino = ?", (ROOT_INO,))
 
 
@@ -76,3 +84,13 @@ def test_age_is_that_of_the_oldest_of_both() -> None:
     assert both.oldest_age_s(4_500_000_000) == 1.5
     assert both.oldest_age_s(0) == 0.0
     assert NO_QUEUE.plus(NO_QUEUE).oldest_age_s(1) is None
+
+
+async def test_sums_are_those_of_the_writing_connection(bench: Workbench) -> None:
+    await bench.write(b"f", b"content")
+    archive = bench.archive
+    found = read_standing(archive.database.path)
+    here = archive.log.summary()
+    assert here["bytes"] == len(b"content")
+    assert {**found.pending, "oldest_age_s": 0} == {**here, "oldest_age_s": 0}
+    assert found.nodes == archive.index.count_nodes() == 2
