@@ -10,6 +10,7 @@ directory of the archive, so no byte of an archive is reached through its own mo
 The `description` of a field is what is allowed there, and every message about the field quotes it.
 """
 
+import ipaddress
 import itertools
 import os
 import re
@@ -50,6 +51,10 @@ _ENDPOINT_ALLOWED: Final = "http:// or https://, a host, and :PORT if it is not 
 _PART_MIN_BYTES: Final = 5 * 1024**2
 _PART_MAX_BYTES: Final = 128 * 1024**2
 _PART_ALLOWED: Final = 'a size from "5MiB" to "128MiB"'
+_LISTEN_ALLOWED: Final = (
+    'an address and a port, like "127.0.0.1:9464" or "[::1]:9464"; localhost is the one name'
+)
+_LOCALHOST: Final = "127.0.0.1"
 # Where ELEMENT=local:PATH,mode=… ends its path: at a comma that a key follows.
 _BEFORE_SETTING: Final = re.compile(r",(?=[A-Za-z_]+=)")
 
@@ -100,12 +105,31 @@ def _check_endpoint(value: object) -> object:
     return value
 
 
+def _check_listen(value: object) -> object:
+    if isinstance(value, str):
+        split_address(value)
+    return value
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """The address, of 4 or of 6, and the port that `text` names. Raises ValueError."""
+    host, _, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        address = str(ipaddress.IPv6Address(host[1:-1]))
+    else:
+        address = str(ipaddress.IPv4Address(_LOCALHOST if host == "localhost" else host))
+    if not (port.isascii() and port.isdecimal() and 0 < int(port) < 1 << 16):
+        raise ValueError("not a port")
+    return address, int(port)
+
+
 Name = Annotated[str, BeforeValidator(_check_name)]
 Size = Annotated[int, BeforeValidator(_read_size)]
 AbsolutePath = Annotated[Path, BeforeValidator(_read_path)]
 Bucket = Annotated[str, BeforeValidator(_check_bucket)]
 Prefix = Annotated[str, BeforeValidator(_read_prefix)]
 Endpoint = Annotated[str, BeforeValidator(_check_endpoint)]
+Listen = Annotated[str, BeforeValidator(_check_listen)]
 Word = Annotated[str, Field(pattern=r"^[!-~]{1,2048}$")]
 
 
@@ -185,6 +209,32 @@ S3_KEYS: Final = (
 """The keys that only an element of kind "s3" has, in the order of the documentation."""
 
 
+class MetricsConfiguration(_Table):
+    """The `[metrics]` table: where numbers for a monitor are to be had; nowhere by default."""
+
+    listen: Listen | None = Field(None, description=_LISTEN_ALLOWED)
+    allow_remote: bool = Field(False, description="true or false")
+    textfile: AbsolutePath | None = Field(None, description=_PATH_ALLOWED)
+
+    @model_validator(mode="after")
+    def _check_reach(self) -> Self:
+        if self.listen is None:
+            return self
+        address, _ = split_address(self.listen)
+        if not (self.allow_remote or ipaddress.ip_address(address).is_loopback):
+            raise PlaceError(
+                "listen",
+                f'"{self.listen}" can be reached by others, who would be asked for nothing; '
+                "if that is meant, set allow_remote = true",
+            )
+        return self
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is anything to do."""
+        return self.listen is not None or self.textfile is not None
+
+
 class ArchiveConfiguration(_Table):
     """The whole of NAME.toml, every default filled in.
 
@@ -209,6 +259,7 @@ class ArchiveConfiguration(_Table):
     index_backup_interval_s: float = Field(
         3600.0, ge=0, le=31_536_000, description="a number of seconds, or 0 for no backups"
     )
+    metrics: MetricsConfiguration = Field(MetricsConfiguration(), description="a [metrics] table")
     elements: tuple[ElementConfiguration, ...] = Field(
         alias="element", min_length=1, strict=False, description="at least one [[element]] table"
     )
@@ -251,6 +302,11 @@ def _check_overlaps(configuration: ArchiveConfiguration) -> None:
     private = [
         (key, getattr(configuration, key)) for key in ("state_dir", "cache_dir", "runtime_dir")
     ]
+    textfile = configuration.metrics.textfile
+    for key, path in exposed:
+        if textfile is not None and textfile.is_relative_to(path):
+            reason = f'"{textfile}" lies in {key} "{path}"; it belongs to the monitor\'s directory'
+            raise PlaceError("metrics.textfile", reason)
     pairs = itertools.chain(itertools.combinations(exposed, 2), itertools.product(exposed, private))
     for (key, path), (other_key, other_path) in pairs:
         if path.is_relative_to(other_path) or other_path.is_relative_to(path):

@@ -57,7 +57,14 @@ ELEMENT_COMMENTS: Final[dict[str, str]] = {
     "encryption_key": "With aws:kms: which key; without it the account's.",
 }
 
-TABLE_COMMENTS: Final[dict[str, dict[str, str]]] = {}
+TABLE_COMMENTS: Final[dict[str, dict[str, str]]] = {
+    "metrics": {
+        "": "Numbers for a monitor (Prometheus); without this table there are none.",
+        "listen": "Where a monitor asks for them over HTTP.",
+        "allow_remote": "Whether that may be an address that others can reach.",
+        "textfile": "A file that has them, anew every 15 s, for node_exporter.",
+    },
+}
 """Of each further table, such as `[metrics]`: what its keys are for; under "" what it is for."""
 
 _EXAMPLES: Final[dict[str, object]] = {
@@ -76,6 +83,8 @@ _EXAMPLES: Final[dict[str, object]] = {
     "ca_bundle": "/etc/ssl/certs/museum.pem",
     "encryption": "aws:kms",
     "encryption_key": "alias/museum",
+    "listen": "127.0.0.1:9464",
+    "textfile": "/var/lib/node_exporter/museum.prom",
 }
 """For keys whose default is that nothing is said."""
 

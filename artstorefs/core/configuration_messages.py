@@ -44,15 +44,15 @@ def configuration_error(
 
 
 def _key(details: ErrorDetails, values: Mapping[str, Any]) -> str:
-    """`settle_s`, or `element[main].mode`, or `element[#2].id` where the element has no id."""
+    """`settle_s`, `metrics.listen`, `element[main].mode`, or `element[#2].id` where it has none."""
     match details["loc"]:
         case (str(table), int(number), *rest):
             element = values[table][number]
             element_id = element.get("id") if isinstance(element, dict) else None
             label = element_id if isinstance(element_id, str) else f"#{number + 1}"
             return ".".join([f"{table}[{label}]", *map(str, rest[:1])])
-        case (key, *_):
-            return str(key)
+        case (key, *rest):
+            return ".".join(map(str, (key, *rest[:1])))
         case _:
             return ""
 
@@ -78,10 +78,11 @@ def _fields(model: type[BaseModel]) -> dict[str, str]:
     }
 
 
-def _table_of(model: type[BaseModel], alias: str) -> type[BaseModel]:
-    """The model of the tables in the tuple that the file calls `alias`."""
-    annotation = next(f.annotation for f in model.model_fields.values() if f.alias == alias)
-    table: type[BaseModel] = get_args(annotation)[0]
+def _table_of(model: type[BaseModel], name: str) -> type[BaseModel]:
+    """The model of a table, or of the tables in the tuple, that the file calls `name`."""
+    fields = model.model_fields
+    annotation = next(f.annotation for key, f in fields.items() if name in (key, f.alias))
+    table: type[BaseModel] = next(iter(get_args(annotation)), annotation)
     return table
 
 

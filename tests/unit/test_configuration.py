@@ -10,6 +10,7 @@ from artstorefs.core.configuration import (
     new_configuration,
     parse_configuration,
     parse_element_argument,
+    split_address,
 )
 from artstorefs.core.configuration_text import render_configuration
 from artstorefs.core.directories import SYSTEM_DIRECTORIES, user_directories
@@ -32,6 +33,7 @@ def test_defaults_come_from_the_name_of_the_file() -> None:
     assert configuration.cache_dir == Path("/var/cache/artstorefs/museum")
     assert configuration.runtime_dir == Path("/run/artstorefs/museum")
     assert (configuration.durability, configuration.settle_s) == ("log", 1.0)
+    assert not configuration.metrics.is_on
     (element,) = configuration.elements
     assert element == ElementConfiguration(id="main", kind="local", path=Path("/objects"))
     assert (element.mode, element.priority, element.capacity) == ("edit", 1, None)
@@ -53,7 +55,45 @@ def test_every_key_can_be_set() -> None:
     assert configuration.elements[0].capacity == 1 << 40
 
 
+@pytest.mark.parametrize(
+    ("listen", "address"),
+    [
+        ("127.0.0.1:9464", ("127.0.0.1", 9464)),
+        ("127.9.0.1:1", ("127.9.0.1", 1)),
+        ("localhost:65535", ("127.0.0.1", 65535)),
+        ("[::1]:9464", ("::1", 9464)),
+    ],
+)
+def test_metrics_on_an_address_that_only_this_machine_reaches(
+    listen: str, address: tuple[str, int]
+) -> None:
+    metrics = parse(f'[metrics]\nlisten = "{listen}"\n' + ELEMENT).metrics
+    assert metrics.is_on
+    assert split_address(listen) == address
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:9464", "192.0.2.7:9464", "[::]:9464"])
+def test_metrics_for_others_have_to_be_meant(listen: str) -> None:
+    table = f'[metrics]\nlisten = "{listen}"\n'
+    with pytest.raises(ConfigurationError, match=r"metrics\.listen: .*set allow_remote = true"):
+        parse(table + ELEMENT)
+    assert parse(table + "allow_remote = true\n" + ELEMENT).metrics.listen == listen
+
+
 WRONG = {
+    "metrics, misspelt": ('[metrics]\nlistn = "x"\n' + ELEMENT, "metrics.listn: ", "mean listen?"),
+    "metrics as truth": ("metrics = true\n" + ELEMENT, "metrics: true", "a [metrics] table"),
+    "port alone": ('[metrics]\nlisten = ":9464"\n' + ELEMENT, 'metrics.listen: ":9464"', "a port"),
+    "port 0": ('[metrics]\nlisten = "127.0.0.1:0"\n' + ELEMENT, 'listen: "127.0.0.1:0"'),
+    "no port": ('[metrics]\nlisten = "127.0.0.1"\n' + ELEMENT, 'listen: "127.0.0.1"', "like"),
+    "address by name": ('[metrics]\nlisten = "host:1"\n' + ELEMENT, '"host:1"', "the one name"),
+    "listen as number": ("[metrics]\nlisten = 9464\n" + ELEMENT, "metrics.listen: 9464", "a port"),
+    "remote as text": ('[metrics]\nallow_remote = "y"\n' + ELEMENT, 'remote: "y"', "true or f"),
+    "textfile, relative": ('[metrics]\ntextfile = "x"\n' + ELEMENT, 'textfile: "x"', "absolute"),
+    "textfile on an element": (
+        '[metrics]\ntextfile = "/objects/x.prom"\n' + ELEMENT,
+        'metrics.textfile: "/objects/x.prom" lies in element[main].path "/objects"',
+    ),
     "bucket missing": ('[[element]]\nid = "a"\nkind = "s3"', "element[a].bucket: is missing", "63"),
     "bucket with a slash": (BUCKET.replace("museum", "m/x"), 'bucket: "m/x"', "3 to 63 letters"),
     "path of a bucket": (BUCKET + 'path = "/x"', "element[b].path: is set", "kind s3 has no such"),
@@ -156,6 +196,7 @@ def test_long_value_is_cut_in_the_message() -> None:
         'profile = "p"\ncredentials_file = "/c"\nstorage_class = "GLACIER_IR"\nconcurrency = 9\n'
         'addressing = "virtual"\nmultipart_threshold = "64MiB"\npart_size = 6000000\n'
         'ca_bundle = "/ca"\nencryption = "aws:kms"\nencryption_key = "k"\n',
+        '[metrics]\nlisten = "[::]:1"\nallow_remote = true\ntextfile = "/t/x.prom"\n' + ELEMENT,
     ],
 )
 def test_rendered_configuration_parses_back_to_the_same(text: str) -> None:
@@ -168,6 +209,8 @@ def test_rendered_defaults_are_comments() -> None:
     rendered = render_configuration(parse(ELEMENT), SYSTEM_DIRECTORIES)
     assert '# spool_max = "50GiB"\n' in rendered
     assert '# state_dir = "/var/lib/artstorefs/museum"\n' in rendered
+    assert "# [metrics]\n" in rendered
+    assert '# listen = "127.0.0.1:9464"\n# ' in rendered
 
 
 def test_element_argument_with_everything() -> None:
