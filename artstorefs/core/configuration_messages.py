@@ -82,8 +82,8 @@ def _table_of(model: type[BaseModel], name: str) -> type[BaseModel]:
     """The model of a table, or of the tables in the tuple, that the file calls `name`."""
     fields = model.model_fields
     annotation = next(f.annotation for key, f in fields.items() if name in (key, f.alias))
-    table: type[BaseModel] = next(iter(get_args(annotation)), annotation)
-    return table
+    tables = [one for one in (annotation, *get_args(annotation)) if isinstance(one, type)]
+    return next(one for one in tables if issubclass(one, BaseModel))
 
 
 def _shown(value: object) -> str:

@@ -9,4 +9,5 @@ fuse_library      pyfuse3, with what the fuse_*.c beside it add to it
 transfer_link     the mount process's end: drains the log through the transfer process
 transfer_process  the other end, a process of its own
 control           the control socket (CONTROL.md)
+metrics           a process of its own for monitors (METRICS.md), where it is wanted
 """

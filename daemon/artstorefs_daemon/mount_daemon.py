@@ -55,6 +55,7 @@ from artstorefs.state.spool import Spool
 from artstorefs_daemon.accounts import account
 from artstorefs_daemon.control import ControlSocket
 from artstorefs_daemon.fuse_library import keep_buffers, pyfuse3
+from artstorefs_daemon.metrics.supervision import keep_metrics
 from artstorefs_daemon.mountpoint import (
     clear_dead_mount,
     fuse_options,
@@ -399,6 +400,7 @@ async def _serve(
             control = ControlSocket(service, lambda: unmount(mountpoint))
             socket_path = os.path.join(str(archive.configuration.runtime_dir), "control.sock")
             tasks.start_soon(control.serve, socket_path)
+            tasks.start_soon(keep_metrics, archive.configuration, socket_path)
             tasks.start_soon(_unmount_on_signal, mountpoint)
             tasks.start_soon(_tell_ready, service, manager)
             tasks.start_soon(manager.keep_informed, service.summary)
