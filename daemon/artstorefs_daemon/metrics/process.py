@@ -91,6 +91,7 @@ async def _serve(order: Order) -> None:
             nursery.start_soon(Server(pages.application).serve, order.address)
         await _wait_for_end()
         nursery.cancel_scope.cancel()
+    await source.aclose()
     if order.textfile is not None:
         file.leave()
 

@@ -37,7 +37,7 @@ CONNECTION_LIMIT_S: Final = 30.0
 """Of a connection: one that is read slowly, or never, gives its place to others then."""
 
 IDLE_LIMIT_S: Final = 5.0
-LISTEN_PAUSE_S: Final = 5.0
+LISTEN_PAUSE_S: Final = 2.0
 """Between attempts to have an address that another program has."""
 
 REQUESTS_PER_S: Final = 20
@@ -148,10 +148,9 @@ class Server:
                 nursery.start_soon(self._answer, trio.SocketStream(connection))
 
     async def _answer(self, stream: trio.SocketStream) -> None:
-        """hypercorn shields what it sends, so only closing the socket ends that."""
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_close_later, stream)
+                nursery.start_soon(_end_later, stream, nursery.cancel_scope)
                 server = TCPServer(
                     *(self._application, self._config, WorkerContext(None)),
                     *(ConnectionState({}), stream),  # type: ignore[arg-type]  # it is not TLS
@@ -165,11 +164,14 @@ class Server:
             self._connections -= 1
 
 
-async def _close_later(stream: trio.SocketStream) -> None:
+async def _end_later(stream: trio.SocketStream, scope: trio.CancelScope) -> None:
+    """hypercorn shields what it sends from being cancelled; only the end of the socket ends that.
+    What was read already, a thousand requests perhaps, it would go on to answer."""
     try:
         await trio.sleep(CONNECTION_LIMIT_S)
     finally:
         stream.socket.close()
+    scope.cancel()
 
 
 def _listen(address: tuple[str, int]) -> trio.socket.SocketType:

@@ -53,6 +53,11 @@ class StatusSource:
                 self._answered_s = self._monotonic_s()
             return self._answer
 
+    async def aclose(self) -> None:
+        """Nobody asks any more."""
+        if self._stream is not None:
+            await self._stream.aclose()
+
     async def _ask(self) -> Answer:
         asked_s = time.time()
         try:

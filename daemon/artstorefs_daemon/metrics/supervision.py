@@ -14,7 +14,9 @@ from artstorefs_daemon.metrics.process import Order
 
 log = logging.getLogger(__name__)
 
-RESTART_PAUSE_S: Final = 5.0
+RESTART_PAUSE_S, RESTART_PAUSE_LIMIT_S = 1.0, 60.0
+"""Twice as long each time, until one has lived for as long as the limit."""
+
 END_LIMIT_S: Final = 2.0
 """It has a file to write, durably, on a disk that may be slow."""
 
@@ -36,13 +38,18 @@ async def keep_metrics(configuration: ArchiveConfiguration, socket_path: str) ->
         address=None if metrics.listen is None else split_address(metrics.listen),
         textfile=None if metrics.textfile is None else str(metrics.textfile),
     )
+    pause_s = RESTART_PAUSE_S
     while True:
+        began_s = trio.current_time()
         try:
             code = await _run(order)
             log.warning("the metrics process ended with %d; starting another", code)
         except OSError as exc:
             log.warning("the metrics process could not be started: %s", exc)
-        await trio.sleep(RESTART_PAUSE_S)
+        if trio.current_time() - began_s > RESTART_PAUSE_LIMIT_S:
+            pause_s = RESTART_PAUSE_S
+        await trio.sleep(pause_s)
+        pause_s = min(2 * pause_s, RESTART_PAUSE_LIMIT_S)
 
 
 async def _run(order: Order) -> int:

@@ -49,6 +49,7 @@ class TextFile:
             write_file_durably(self._path, text, MODE)
             self._told = ""
         except OSError as exc:
-            if str(exc) != self._told:
-                log.warning("the metrics cannot be written to %s: %s", self._path, exc)
-            self._told = str(exc)
+            reason = exc.strerror or str(exc)  # without the name of the temporary file
+            if reason != self._told:
+                log.warning("the metrics cannot be written to %s: %s", self._path, reason)
+            self._told = reason
