@@ -1,6 +1,6 @@
 """An answer of `status` with something in each of its keys, for what makes something else of it."""
 
-import copy
+import json
 from typing import Any
 
 BOUNDS_S = [0.001, 0.1]
@@ -97,5 +97,6 @@ _STATUS: dict[str, Any] = {
 
 
 def status(**changes: Any) -> dict[str, Any]:
-    """A copy of its own."""
-    return copy.deepcopy({**_STATUS, **changes})
+    """A copy of its own, of which no two parts are the same object."""
+    copied: dict[str, Any] = json.loads(json.dumps({**_STATUS, **changes}))
+    return copied

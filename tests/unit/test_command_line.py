@@ -25,7 +25,10 @@ from artstorefs_tools.mount_holders import find_holders, find_writers
 
 SCREEN_LINES = 40
 SCREEN_COLUMNS = 78
-HEAVY = {"pydantic", "trio", "pyfuse3", "boto3", "xattr", "subprocess", "artstorefs_daemon"}
+HEAVY = {
+    *("pydantic", "trio", "pyfuse3", "boto3", "xattr", "subprocess", "artstorefs_daemon"),
+    *("rich", "prometheus_client", "starlette"),
+}
 """What a command that only asks the daemon must not load: pydantic alone takes 60 ms."""
 
 STATUS = {
@@ -95,7 +98,7 @@ def test_help_fits_a_screen_and_shows_an_example(
     assert any(line.startswith(f"  artstorefs {command}") for line in lines)
 
 
-@pytest.mark.parametrize("command", ["status", "flush", "rescan", "cache"])
+@pytest.mark.parametrize("command", ["status", "flush", "rescan", "cache", "top"])
 def test_not_mounted_is_one_line_with_the_next_step(
     command: str, archive: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,7 +160,7 @@ def test_flags_of_mount_are_accepted() -> None:
     assert arguments.options == ["ro", "x"]
 
 
-@pytest.mark.parametrize("command", ["status", "flush", "rescan", "cache"])
+@pytest.mark.parametrize("command", ["status", "flush", "rescan", "cache", "top"])
 def test_commands_that_ask_the_daemon_load_nothing_heavy(command: str, archive: Path) -> None:
     program = (
         "import sys; from artstorefs_tools.command_line import main; "

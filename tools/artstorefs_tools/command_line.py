@@ -29,6 +29,7 @@ COMMANDS: Final[dict[str, str]] = {
     "mount": "mount an archive",
     "umount": "unmount an archive and wait until its process has ended",
     "status": "show what a mounted archive does, and what no element has yet",
+    "top": "show what a mounted archive does now, second by second",
     "flush": "wait until the elements have everything",
     "attr": "show and change the attributes of files",
     "config": "show what a configuration means, and check it",
