@@ -12,6 +12,7 @@ import errno
 import heapq
 import time
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -82,7 +83,7 @@ class SlowestRequests:
 
 
 class Statistic:
-    """Of the requests of one kind; `errors` by errno."""
+    """Of the requests of one kind; `errors` is their number by errno, which callers raise."""
 
     __slots__ = ("_watched_s", "counts", "errors", "max_s", "slow", "total_s")
 
@@ -90,7 +91,7 @@ class Statistic:
         self.counts = [0] * (len(BOUNDS_S) + 1)
         self.total_s = 0.0
         self.max_s = 0.0
-        self.errors: dict[int, int] = {}
+        self.errors: defaultdict[int, int] = defaultdict(int)
         self._watched_s = 0.0
 
     def took(self, duration_s: float) -> bool:
@@ -103,10 +104,6 @@ class Statistic:
             self.max_s = duration_s
             self._watched_s = min(duration_s, NOTICED_S)
         return duration_s > NOTICED_S
-
-    def failed(self, code: int) -> None:
-        """One has ended with this errno."""
-        self.errors[code] = self.errors.get(code, 0) + 1
 
     def to_message(self) -> dict[str, Any]:
         """For JSON; `CONTROL.md` describes it."""

@@ -66,33 +66,40 @@ def answers(
     kind = handler.__name__
     names = tuple(inspect.signature(handler).parameters)
     statistic = STATISTICS.of(kind)
-    took = statistic.took
+    took, errors = statistic.took, statistic.errors
+
+    def ended(began_s: float, arguments: tuple[Any, ...]) -> None:
+        duration_s = clock_s() - began_s
+        if took(duration_s) and STATISTICS.slowest.is_one(duration_s):
+            _note_slow(kind, duration_s, dict(zip(names, arguments, strict=False)))
+
+    def failed(code: int, began_s: float, arguments: tuple[Any, ...]) -> None:
+        errors[code] += 1
+        ended(began_s, arguments)
 
     @functools.wraps(handler)
     async def guarded(*arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
         began_s = clock_s()
         try:
-            return await handler(*arguments, **named)
+            result = await handler(*arguments, **named)
         except pyfuse3.FUSEError as exc:
-            statistic.failed(exc.errno)
+            failed(exc.errno_, began_s, arguments)
             raise
         except (ArtStoreFSError, OSError) as exc:
             code = errno_of(exc)
-            statistic.failed(code)
+            failed(code, began_s, arguments)
             if code == errno.EIO and not isinstance(exc, ContentUnreachable):  # told, and once
                 log.error("%s: %s", kind, exc)
             raise pyfuse3.FUSEError(code) from None
         except Exception as exc:
-            statistic.failed(errno.EIO)
+            failed(errno.EIO, began_s, arguments)
             operations = arguments[0]
             assert isinstance(operations, Operations)
             if not operations.note_damage(exc):
                 log.exception("%s%r failed", kind, arguments[1:])
             raise pyfuse3.FUSEError(errno.EIO) from None
-        finally:
-            duration_s = clock_s() - began_s
-            if took(duration_s) and STATISTICS.slowest.is_one(duration_s):
-                _note_slow(kind, duration_s, dict(zip(names, arguments, strict=False)))
+        ended(began_s, arguments)
+        return result
 
     return guarded
 
@@ -414,7 +421,7 @@ class Operations(pyfuse3.Operations):
         began_s = clock_s()
         code = self._allocate(handle, mode, offset, length)
         if code:
-            ALLOCATIONS.failed(code)
+            ALLOCATIONS.errors[code] += 1
         duration_s = clock_s() - began_s
         if ALLOCATIONS.took(duration_s) and STATISTICS.slowest.is_one(duration_s):
             _note_slow("fallocate", duration_s, {"self": self, "handle": handle})

@@ -112,7 +112,7 @@ def watched(archive: MountedArchive, monitor: Monitor) -> None:
     os.kill(process, 9)  # the mount goes on, and another takes its place
     wait_until(lambda: processes(archive) not in ([], [process]))
     wait_until(lambda: monitor.get("/readyz") == (200, "ok\n"))
-    assert not monitor.is_down()
+    wait_until(lambda: not monitor.is_down())
     archive.stop()
     wait_until(monitor.is_down)
 

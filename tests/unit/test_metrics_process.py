@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from artstorefs_daemon.metrics import server, source, supervision
+from artstorefs_daemon.metrics import server, source, supervision, textfile
 from artstorefs_daemon.metrics.process import Order
 from artstorefs_daemon.metrics.server import BURST, CONNECTIONS_MAX, Pace, Pages, Server
 from artstorefs_daemon.metrics.source import FRESH_S, StatusSource
@@ -204,12 +204,13 @@ def variables_of(pid: int) -> bytes:
     return Path(f"/proc/{pid}/environ").read_bytes()
 
 
-async def appears(path: Path) -> None:
+async def appears(path: Path, words: bytes = b"") -> None:
+    """Until the file is there, and has these words."""
     for _ in range(2000):
-        if path.exists():  # noqa: ASYNC240  # on a disk of this machine
+        if os.path.exists(path) and words in path.read_bytes():  # noqa: ASYNC240  # a local disk
             return
         await trio.sleep(0.01)
-    raise AssertionError(f"there is no {path}")
+    raise AssertionError(f"there is no {path} with {words!r}")
 
 
 def free_port() -> int:
@@ -367,6 +368,25 @@ async def test_file_is_whole_readable_for_all_and_ends_with_the_daemon(
     file.leave()
     assert 'artstorefs_up{archive="museum"} 0.0' in path.read_text()
     assert set(os.listdir(tmp_path)) == {"control.sock", "museum.prom"}
+
+
+async def test_file_does_not_say_for_long_that_a_daemon_is_down_which_has_just_begun(
+    daemon: Daemon,
+    asker: StatusSource,
+    clock: Clock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(textfile, "SILENT_S", 0.01)
+    path = tmp_path / "museum.prom"
+    good, daemon.reply = daemon.reply, b""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(TextFile(path, "museum", asker).keep)
+        await appears(path)
+        daemon.reply = good
+        clock.pass_by()
+        await appears(path, b'artstorefs_up{archive="museum"} 1.0')
+        nursery.cancel_scope.cancel()
 
 
 async def test_place_that_is_not_there_is_told_once(

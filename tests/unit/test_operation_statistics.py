@@ -93,6 +93,9 @@ class StubOperations(Operations):
         return inode
 
 
+TRIED = operations.STATISTICS.of("tried")
+
+
 @pytest.fixture
 def statistics(monkeypatch: pytest.MonkeyPatch) -> OperationStatistics:
     """Those of a decorated handler, from zero."""
@@ -107,7 +110,7 @@ async def test_request_is_counted_with_its_wait_and_its_errno(
 ) -> None:
     known = operations.STATISTICS
     assert known is statistics
-    statistic = _statistic_of(StubOperations.tried)
+    statistic = TRIED
     before, total_s = sum(statistic.counts), statistic.total_s
     stub = StubOperations()
     assert await stub.tried(3) == 3
@@ -153,9 +156,3 @@ def test_price_of_a_request() -> None:
             statistic.took(clock_s() - start_s)
         durations.append((time.perf_counter() - began_s) / 2000)
     assert min(durations) < COST_MAX_S
-
-
-def _statistic_of(handler: Any) -> Statistic:
-    cells = dict(zip(handler.__code__.co_freevars, handler.__closure__, strict=True))
-    found: Statistic = cells["statistic"].cell_contents
-    return found

@@ -18,7 +18,9 @@ from artstorefs_daemon.metrics.source import StatusSource
 
 log = logging.getLogger(__name__)
 
-INTERVAL_S: Final = 15.0
+INTERVAL_S, SILENT_S = 15.0, 1.0
+"""Between two files; while the daemon does not answer, as in the moment in which both start."""
+
 MODE: Final = 0o644
 """node_exporter is somebody else."""
 
@@ -37,7 +39,7 @@ class TextFile:
             answer = await self._source.latest()
             collector = StatusCollector(self._archive, answer.status, answer.asked_s)
             await trio.to_thread.run_sync(self._write, generate_latest(collector))
-            await trio.sleep(INTERVAL_S)
+            await trio.sleep(SILENT_S if answer.status is None else INTERVAL_S)
 
     def leave(self) -> None:
         """The daemon has ended."""
