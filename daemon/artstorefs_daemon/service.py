@@ -438,7 +438,6 @@ class Service:
             "durability": configuration.durability,
             "read_only": self.archive.read_only,
             "copies": configuration.copies,
-            "read_only": self.archive.read_only,
             "recovery_s": self.recovery_s,
             "index_error": self._index_error or None,
             "backup": {

@@ -12,11 +12,11 @@ from typing import Any, Final
 
 from artstorefs.core.sizes import format_size
 from artstorefs_tools import exit_codes
-from artstorefs_tools.commands.status import format_table
 from artstorefs_tools.configuration_files import locate_archive
 from artstorefs_tools.control_client import ControlClient, ControlProtocolError
 from artstorefs_tools.errors import UsageError
 from artstorefs_tools.rates import rates
+from artstorefs_tools.terminal import format_table
 
 INTERVAL_S: Final = 2.0
 INTERVAL_MIN_S: Final = 0.2
