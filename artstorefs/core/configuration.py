@@ -43,6 +43,7 @@ _SOCKET_PATH_MAX_BYTES: Final = 107
 # naming rules"); older ones, and those of other servers, also capitals and "_".
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 _BUCKET_ALLOWED: Final = "3 to 63 letters, digits, '.', '_' or '-'"
+_GROUP_ALLOWED: Final = "the name of a group of this machine"
 # Half of the 1,024 bytes of a key; ours are shorter than the other half.
 _PREFIX_MAX_BYTES: Final = 512
 _PREFIX_ALLOWED: Final = "a path without '..', empty parts and control characters, up to 512 bytes"
@@ -130,6 +131,8 @@ Bucket = Annotated[str, BeforeValidator(_check_bucket)]
 Prefix = Annotated[str, BeforeValidator(_read_prefix)]
 Endpoint = Annotated[str, BeforeValidator(_check_endpoint)]
 Listen = Annotated[str, BeforeValidator(_check_listen)]
+# Directory services have names with spaces; ":" and "," separate names in group(5).
+GroupName = Annotated[str, Field(pattern=r"^[^\x00-\x20\x7f:,][^\x00-\x1f\x7f:,]{0,255}$")]
 Word = Annotated[str, Field(pattern=r"^[!-~]{1,2048}$")]
 
 
@@ -260,6 +263,8 @@ class ArchiveConfiguration(_Table):
         3600.0, ge=0, le=31_536_000, description="a number of seconds, or 0 for no backups"
     )
     metrics: MetricsConfiguration = Field(MetricsConfiguration(), description="a [metrics] table")
+    control_change_group: GroupName | None = Field(None, description=_GROUP_ALLOWED)
+    control_admin_group: GroupName | None = Field(None, description=_GROUP_ALLOWED)
     elements: tuple[ElementConfiguration, ...] = Field(
         alias="element", min_length=1, strict=False, description="at least one [[element]] table"
     )

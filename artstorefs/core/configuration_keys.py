@@ -31,6 +31,8 @@ COMMENTS: Final[dict[str, str]] = {
     "cache_max": "How large cache_dir may grow.",
     "copies": "How many elements have to have each file before it counts as safe.",
     "index_backup_interval_s": "How often the index is copied to state_dir/backup; 0: never.",
+    "control_change_group": "Whose members may flush, rescan, check, and fill the cache.",
+    "control_admin_group": "Whose members may also unmount, reload, and change log levels.",
 }
 
 ELEMENT_COMMENTS: Final[dict[str, str]] = {
@@ -67,8 +69,10 @@ TABLE_COMMENTS: Final[dict[str, dict[str, str]]] = {
 }
 """Of each further table, such as `[metrics]`: what its keys are for; under "" what it is for."""
 
-_EXAMPLES: Final[dict[str, object]] = {
+EXAMPLES: Final[dict[str, object]] = {
     "mountpoint": "/srv/museum",
+    "control_change_group": "archivists",
+    "control_admin_group": "adm",
     "id": "main",
     "path": "/srv/objects",
     "capacity": "2TiB",
@@ -179,7 +183,7 @@ def _keys(
             default = None
         else:
             default = "" if value in (None, "") else literal(name, value)
-        example = literal(name, _EXAMPLES.get(name, value))
+        example = literal(name, EXAMPLES.get(name, value))
         yield Key(name, comment, field.description or "", default, example)
 
 

@@ -9,7 +9,14 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 
 from artstorefs.core.configuration import S3_KEYS, ArchiveConfiguration, ElementConfiguration
-from artstorefs.core.configuration_keys import COMMENTS, TABLE_COMMENTS, literal, table_keys, tables
+from artstorefs.core.configuration_keys import (
+    COMMENTS,
+    EXAMPLES,
+    TABLE_COMMENTS,
+    literal,
+    table_keys,
+    tables,
+)
 from artstorefs.core.directories import Directories
 
 
@@ -27,7 +34,7 @@ def render_configuration(configuration: ArchiveConfiguration, defaults: Director
     for key, preset in presets.items():
         value = getattr(configuration, key)
         mark = "# " if value == preset else ""
-        shown = literal(key, "/srv/NAME" if value is None else value)
+        shown = literal(key, EXAMPLES[key] if value is None else value)
         lines += ["", f"# {COMMENTS[key]}", f"{mark}{key} = {shown}"]
     for element in configuration.elements:
         lines += ["", *_element_lines(element)]

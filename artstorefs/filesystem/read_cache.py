@@ -119,6 +119,12 @@ class ReadCache:
         await trio.to_thread.run_sync(self.room.load)
         self._loaded.set()
 
+    async def change_limit(self, limit_bytes: int) -> None:
+        """From now on; what is too much then goes at once, but for what is pinned."""
+        self.room.limit_bytes = limit_bytes
+        if self._loaded.is_set():
+            await self._make_room(0)
+
     def close(self) -> None:
         """Let all descriptors go."""
         while self._open:
@@ -364,14 +370,18 @@ class ReadCache:
         size = _charge(job)
         if self.room.take(size):
             return size
-        async with self._evicting:
-            is_taken, gone = await trio.to_thread.run_sync(self.room.make_room, size)
-        for place in gone:
-            self._close_one(place)  # only then the disk has the room
-        if is_taken:
+        if await self._make_room(size):
             return size
         running.job = replace(job, keep=False)
         return 0
+
+    async def _make_room(self, size_bytes: int) -> bool:
+        """Take room by evicting; whether there was enough to evict."""
+        async with self._evicting:
+            is_taken, gone = await trio.to_thread.run_sync(self.room.make_room, size_bytes)
+        for place in gone:
+            self._close_one(place)  # only then the disk has the room
+        return is_taken
 
     def answered(self, number: int, answer: FetchAnswer) -> None:
         """What the transfer process says of a job; of one that is not under way it is nothing."""

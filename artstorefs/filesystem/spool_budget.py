@@ -69,6 +69,15 @@ class SpoolBudget:
             return
         raise SpoolFull(ino)
 
+    def change_limit(self, limit_bytes: int) -> None:
+        """From now on; who waits looks whether it is enough."""
+        self.limit_bytes = limit_bytes
+        self.release(0)
+
+    def change_wait(self, wait_s: float) -> None:
+        """For those who begin to wait from now on."""
+        self._wait_s = wait_s
+
     def deadline_s(self) -> float:
         """When, of trio's clock, a write that begins now and finds the disk full is refused."""
         return trio.current_time() + self._wait_s

@@ -53,7 +53,7 @@ from artstorefs.state.outcomes import Outcomes
 from artstorefs.state.reserve import Reserve
 from artstorefs.state.spool import Spool
 from artstorefs_daemon.accounts import account
-from artstorefs_daemon.control import ControlSocket
+from artstorefs_daemon.control.server import ControlSocket
 from artstorefs_daemon.fuse_library import keep_buffers, pyfuse3
 from artstorefs_daemon.metrics.supervision import keep_metrics
 from artstorefs_daemon.mountpoint import (
@@ -64,6 +64,7 @@ from artstorefs_daemon.mountpoint import (
     unmount,
 )
 from artstorefs_daemon.operations import Operations
+from artstorefs_daemon.reloading import Reloading, Reread
 from artstorefs_daemon.service import Service
 from artstorefs_daemon.service_manager import ServiceManager
 from artstorefs_daemon.transfer_child import TransferChild, fork_transfer
@@ -96,10 +97,15 @@ EXIT_MOUNT_FAILURE = 32
 
 
 def serve(
-    configuration: ArchiveConfiguration, mountpoint: str, options: MountOptions, foreground: bool
+    configuration: ArchiveConfiguration,
+    mountpoint: str,
+    options: MountOptions,
+    foreground: bool,
+    reread: Reread,
 ) -> int:
     """Mount and serve. Returns in the parent when the mount is there, in the foreground when it
-    has ended; the value is the exit code. Raises ArtStoreFSError before anything is mounted."""
+    has ended; the value is the exit code. Raises ArtStoreFSError before anything is mounted.
+    `reread` gives the configuration anew, from where the given one comes."""
     clear_dead_mount(mountpoint)
     _make_directories(configuration)
     lock = StateLock(str(configuration.state_dir), configuration.name)
@@ -107,12 +113,13 @@ def serve(
     if foreground:
         _log_to_stderr()
         faulthandler.enable()  # a watchdog ends us with SIGABRT, and wants to know where we hung
-        return _run(configuration, mountpoint, options, lock, ServiceManager.of_environment())
+        manager = ServiceManager.of_environment()
+        return _run(configuration, mountpoint, options, lock, manager, reread)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
-        _serve_in_background(configuration, mountpoint, options, lock, writing)
+        _serve_in_background(configuration, mountpoint, options, lock, writing, reread)
     os.close(writing)
     return _wait_for_child(reading, child)
 
@@ -176,6 +183,7 @@ def _serve_in_background(
     options: MountOptions,
     lock: StateLock,
     writing: int,
+    reread: Reread,
 ) -> NoReturn:
     """The forked child; never returns."""
     code = 1
@@ -184,7 +192,7 @@ def _serve_in_background(
         lock.write_holder()
         os.chdir("/")
         _log_to_file(configuration)
-        code = _run(configuration, mountpoint, options, lock, parent)
+        code = _run(configuration, mountpoint, options, lock, parent, reread)
     except BaseException as exc:
         if isinstance(exc, ArtStoreFSError):
             log.error("%s", exc)
@@ -242,10 +250,11 @@ def _run(
     options: MountOptions,
     lock: StateLock,
     manager: ServiceManager,
+    reread: Reread,
 ) -> int:
     transfer = fork_transfer(configuration, read_only=options.read_only, inherited=lock.descriptor)
     try:
-        return _run_with(transfer, configuration, mountpoint, options, lock, manager)
+        return _run_with(transfer, configuration, mountpoint, options, lock, manager, reread)
     finally:
         transfer.dismiss()
 
@@ -257,6 +266,7 @@ def _run_with(
     options: MountOptions,
     lock: StateLock,
     manager: ServiceManager,
+    reread: Reread,
 ) -> int:
     begun_s = time.monotonic()
     archive = open_archive(configuration, read_only=options.read_only)
@@ -264,7 +274,7 @@ def _run_with(
         spool_used = recover(archive)
         recovery_s = time.monotonic() - begun_s
         parts = (archive, mountpoint, spool_used, transfer, lock.descriptor, recovery_s)
-        trio.run(_serve, lambda: Service(*parts), options, lock, manager)
+        trio.run(_serve, lambda: Service(*parts), options, lock, manager, reread)
         note_rest(archive)
     except* sqlite3.DatabaseError as group:
         for exc in group.exceptions:
@@ -384,6 +394,7 @@ async def _serve(
     options: MountOptions,
     lock: StateLock,
     manager: ServiceManager,
+    reread: Reread,
 ) -> None:
     keep_buffers()
     service = make_service()
@@ -397,11 +408,13 @@ async def _serve(
     try:
         async with trio.open_nursery() as tasks:
             tasks.start_soon(service.run)
-            control = ControlSocket(service, lambda: unmount(mountpoint))
+            reloading = Reloading(service, reread)
+            control = ControlSocket(service, lambda: unmount(mountpoint), reloading)
             socket_path = os.path.join(str(archive.configuration.runtime_dir), "control.sock")
             tasks.start_soon(control.serve, socket_path)
             tasks.start_soon(keep_metrics, archive.configuration, socket_path)
             tasks.start_soon(_unmount_on_signal, mountpoint)
+            tasks.start_soon(_reload_on_signal, reloading)
             tasks.start_soon(_tell_ready, service, manager)
             tasks.start_soon(manager.keep_informed, service.summary)
             await pyfuse3.main(max_tasks=REQUESTS_MAX)
@@ -431,3 +444,16 @@ async def _unmount_on_signal(mountpoint: str) -> None:
         async for number in signals:
             log.info("unmounting because of signal %d", number)
             await trio.to_thread.run_sync(unmount, mountpoint)
+
+
+async def _reload_on_signal(reloading: Reloading) -> None:
+    """SIGHUP reads the configuration again, as `reload` does; the log says what came of it."""
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        async for _ in signals:
+            try:
+                changed = await reloading.reload()
+                log.info("reloaded: %s", ", ".join(changed) or "nothing has changed")
+            except ArtStoreFSError as exc:
+                log.error("not reloaded: %s", exc)
+            except Exception:  # the mount goes on with the configuration that it has
+                log.exception("not reloaded")

@@ -159,7 +159,7 @@ class Service:
         while True:
             await trio.sleep(CHECKPOINT_INTERVAL_S)
             try:
-                await self._keep_state_once(interval_s)
+                await self._keep_state_once()
             except (StateError, OSError) as exc:
                 if str(exc) != self.state_error:
                     log.warning("the state directory: %s", exc)
@@ -169,8 +169,9 @@ class Service:
                     log.info("the state directory is well again")
                 self.state_error = ""
 
-    async def _keep_state_once(self, interval_s: float) -> None:
+    async def _keep_state_once(self) -> None:
         database = self.archive.database
+        interval_s = self.archive.configuration.index_backup_interval_s
         try:
             self.contents.record_closed()  # first: a full disk may refuse everything else
         except StateFull:  # but what the log takes on the disk, of which this makes some use again

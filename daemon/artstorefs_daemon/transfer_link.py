@@ -27,6 +27,7 @@ from artstorefs.transfer.targets import Targets
 from artstorefs_daemon.accounts import account
 from artstorefs_daemon.element_reports import ElementReports
 from artstorefs_daemon.fetch_link import FetchLink
+from artstorefs_daemon.log_levels import LogLevels
 from artstorefs_daemon.transfer_child import Process, TransferChild, spawn_transfer
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class TransferLink:
         self._archive = archive
         self._budget = budget
         self.fetches = FetchLink()
+        self.log_levels = LogLevels()
         self.schedule = Schedule(archive.configuration.settle_s)
         self.reports = ElementReports(archive.counters)
         self._targets = Targets(
@@ -140,6 +142,8 @@ class TransferLink:
             self._connected.set()
             try:
                 async with trio.open_nursery() as nursery:
+                    if self.log_levels.changed:
+                        await self._tell({"log_levels": self.log_levels.changed})
                     nursery.start_soon(self._send_due)
                     nursery.start_soon(self._ask_capacity)
                     nursery.start_soon(self.fetches.run, self._tell)
@@ -405,6 +409,17 @@ class TransferLink:
         self.schedule.again(stored.ino, now if is_changed else now - 3600)
 
     # ---------------------------------------------------------------------------- requests
+
+    async def tell_log_levels(self) -> None:
+        """Have the transfer process log as much as this one; one that is not there yet will."""
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            if self._stream is not None:
+                await self._tell({"log_levels": self.log_levels.changed})
+
+    def change_settling(self, settle_s: float) -> None:
+        """From now on a node rests so long; also what rests already."""
+        self.schedule.settle_s = settle_s
+        self._wake.set()
 
     async def survey(self) -> dict[str, Any]:
         """Look for what others have changed on the elements and take it over. Numbers of

@@ -41,6 +41,7 @@ from artstorefs.transfer.jobs import (
 )
 from artstorefs_daemon.accounts import account
 from artstorefs_daemon.introductions import Introductions
+from artstorefs_daemon.log_levels import LogLevels
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class TransferProcess:
         self._connection = connection
         self._configuration = configuration
         self._introductions = introductions
+        self._log_levels = LogLevels()
         self._database = os.path.join(str(configuration.state_dir), "state.db")
         self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._sending = threading.Lock()
@@ -81,6 +83,9 @@ class TransferProcess:
             message = decode(line)
             if "fetch" in message:
                 self._fetching.request(*fetch_of(message))
+                continue
+            if "log_levels" in message:
+                self._log_levels.change_all(message["log_levels"])
                 continue
             if "capacity" in message:
                 if message["try_now"]:

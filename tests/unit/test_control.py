@@ -1,10 +1,8 @@
 """The control socket: what CONTROL.md says, and input that nobody should send."""
 
 import errno
-import json
 import os
 import random
-import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,101 +10,29 @@ from typing import Any
 
 import pytest
 import trio
-import trio.testing
 
 from artstorefs.core.errors import ElementUnavailable
-from artstorefs_daemon import control
-from artstorefs_daemon.control import CLIENT_LIMIT, LINE_LIMIT_BYTES, ControlSocket
+from artstorefs_daemon.control import server as control
+from artstorefs_daemon.control.protocol import (
+    LINE_LIMIT_BYTES,
+    MARKS_LIMIT,
+)
 
-DOCUMENT = Path(control.__file__).parent.parent / "CONTROL.md"
-
-
-class StubService:
-    """What the control socket asks of the service."""
-
-    def __init__(self) -> None:
-        self.flushes = 0
-        self.failure: Exception | None = None
-
-    async def status(self) -> dict[str, Any]:
-        if self.failure:
-            raise self.failure
-        return {"archive": "test"}
-
-    async def flush(self) -> AsyncIterator[dict[str, int]]:
-        self.flushes += 1
-        for pending in (2, 1, 0):
-            yield {"pending": pending, "bytes": 0}
-            await trio.lowlevel.checkpoint()
-
-    def outcome_of_flush(self) -> dict[str, Any]:
-        return {"pending": 0, "failed": 0, "errors": []}
-
-
-class Server:
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.service = StubService()
-        self.stopped = 0
-        self.clients: list[Client] = []
-        self.control = ControlSocket(self.service, self._stop)  # type: ignore[arg-type]
-
-    def _stop(self) -> None:
-        self.stopped += 1
-
-    async def connect(self) -> "Client":
-        for _ in range(100):
-            try:
-                self.clients.append(Client(await trio.open_unix_socket(self.path)))
-                return self.clients[-1]
-            except OSError:
-                await trio.sleep(0.01)
-        raise AssertionError("no control socket")
-
-
-class Client:
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self.stream = stream
-        self.unread = b""
-
-    async def line(self) -> dict[str, Any] | None:
-        """The next answer, None at the end of the connection."""
-        while b"\n" not in self.unread:
-            try:
-                data = await self.stream.receive_some(65_536)
-            except trio.BrokenResourceError:
-                return None
-            if not data:
-                return None
-            self.unread += data
-        line, _, self.unread = self.unread.partition(b"\n")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    async def ask(self, request: Any) -> dict[str, Any]:
-        data = request if isinstance(request, bytes) else json.dumps(request).encode()
-        await self.stream.send_all(data + b"\n")
-        answer = await self.line()
-        assert answer is not None
-        return answer
+from .control_server import STATUS, Server, serving
 
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
-    made = Server(str(tmp_path / "control.sock"))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(made.control.serve, made.path)
+    async for made in serving(tmp_path):
         yield made
-        for client in made.clients:
-            await client.stream.aclose()
-        nursery.cancel_scope.cancel()
 
 
 async def test_status(server: Server) -> None:
     client = await server.connect()
     for identifier in (1, "one", None, [1, {"a": 2}], 1.5):
         answer = await client.ask({"jsonrpc": "2.0", "id": identifier, "method": "status"})
-        assert answer == {"jsonrpc": "2.0", "id": identifier, "result": {"archive": "test"}}
+        result = {"api_version": 1, **STATUS}
+        assert answer == {"jsonrpc": "2.0", "id": identifier, "result": result}
 
 
 async def test_flush_tells_its_progress(server: Server) -> None:
@@ -133,7 +59,7 @@ WRONG = {
     b"": -32700,
     b"{": -32700,
     b"\xff\xfe": -32700,
-    b"[" * 100_000: -32700,
+    b"[" * 60_000: -32700,
     b"9" * 10_000: -32700,
     b'{"id":1e999,"method":"status"}': -32700,
     b'{"id":NaN,"method":"status"}': -32700,
@@ -145,6 +71,9 @@ WRONG = {
     b"{}": -32600,
     b'{"method":7}': -32600,
     b'{"method":["status"]}': -32600,
+    b'{"a":[' + b"[]," * MARKS_LIMIT + b"1]}": -32700,
+    b'{"a":"' + b"[" * MARKS_LIMIT + b'","method":"status"}': -32700,
+    bytes(range(256)).replace(b"\n", b""): -32700,
 }
 
 
@@ -161,23 +90,6 @@ async def test_methods_that_are_not_there(server: Server, name: str) -> None:
     client = await server.connect()
     answer = await client.ask({"id": 3, "method": name})
     assert (answer["id"], answer["error"]["code"]) == (3, -32601)
-
-
-async def test_others_may_only_read(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = socket.socket.getsockopt
-
-    def somebody_else(self: Any, level: int, option: int, *more: int) -> Any:
-        if option == socket.SO_PEERCRED:
-            return (4711).to_bytes(4, "little") * 3
-        return real(self, level, option, *more)
-
-    monkeypatch.setattr(socket.socket, "getsockopt", somebody_else)
-    client = await server.connect()
-    for method in ("flush", "shutdown"):
-        answer = await client.ask({"id": 4, "method": method})
-        assert (answer["id"], answer["error"]["code"]) == (4, -32001)
-    assert "result" in await client.ask({"id": 5, "method": "status"})
-    assert (server.service.flushes, server.stopped) == (0, 0)
 
 
 async def test_failures_of_a_method(server: Server) -> None:
@@ -241,44 +153,9 @@ async def test_line_without_an_end(server: Server) -> None:
 
 async def test_line_of_the_largest_size(server: Server) -> None:
     client = await server.connect()
-    request = b'{"id":1,"method":"status","params":"'
+    request = b'{"id":1,"method":"status","more":"'
     answer = await client.ask(request + b"x" * (LINE_LIMIT_BYTES - len(request) - 2) + b'"}')
-    assert answer["id"] == 1
-
-
-async def test_too_many_clients(server: Server) -> None:
-    clients = [await server.connect() for _ in range(CLIENT_LIMIT)]
-    for client in clients:
-        await client.ask({"id": 1, "method": "status"})
-    one_more = await server.connect()
-    assert await one_more.line() is None
-    await clients[0].stream.aclose()
-    await trio.testing.wait_all_tasks_blocked()
-    again = await server.connect()
-    assert "result" in await again.ask({"id": 1, "method": "status"})
-
-
-async def test_client_that_does_not_read_is_dropped(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(control, "SEND_LIMIT_S", 0.05)
-
-    async def status() -> dict[str, Any]:
-        return {"archive": "x" * 4_000_000}
-
-    server.service.status = status  # type: ignore[method-assign]
-    client = await server.connect()
-    await clients_are(server, 1)
-    await client.stream.send_all(b'{"id":1,"method":"status"}\n' * 3)
-    await clients_are(server, 0)
-
-
-async def clients_are(server: Server, number: int) -> None:
-    for _ in range(1000):
-        if server.control._clients == number:
-            return
-        await trio.sleep(0.01)
-    raise AssertionError(f"{server.control._clients} clients, not {number}")
+    assert "result" in answer
 
 
 async def test_client_that_goes_away_in_the_middle(server: Server) -> None:
@@ -309,16 +186,3 @@ async def test_no_descriptors_left_for_a_client(
         client = await server.connect()
         assert "result" in await client.ask({"id": 1, "method": "status"})
     assert failures == []
-
-
-def test_document_says_the_codes_limits_and_methods() -> None:
-    text = DOCUMENT.read_text()
-    codes = ("PARSE_ERROR", "INVALID_REQUEST", "METHOD_NOT_FOUND", "INTERNAL_ERROR")
-    for name in (*codes, "REFUSED", "FAILED"):
-        assert f"| {getattr(control, name)} |" in text
-    assert f"{CLIENT_LIMIT} clients" in text
-    assert LINE_LIMIT_BYTES == 1 << 20
-    assert f"within {control.SEND_LIMIT_S:.0f} s" in text
-    made = ControlSocket(StubService(), lambda: None)  # type: ignore[arg-type]
-    for method in (*made._reading, *made._changing):
-        assert f"| `{method}` |" in text

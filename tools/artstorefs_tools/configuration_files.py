@@ -95,11 +95,18 @@ def configuration_path(argument: str, person: Person) -> Path:
 
 def read_configuration(argument: str, person: Person | None = None) -> "ArchiveConfiguration":
     """The whole validated configuration of the archive. Raises `ConfigurationError`."""
-    from artstorefs.core.configuration import parse_configuration
-
     person = person or Person.current()
-    path = configuration_path(argument, person)
-    return parse_configuration(_read(path), str(path), person.directories(path))
+    return read_configuration_file(configuration_path(argument, person), person)
+
+
+def read_configuration_file(path: Path, person: Person) -> "ArchiveConfiguration":
+    """The same, of the file at `path`; groups that it names have to be there."""
+    from artstorefs.core.configuration import parse_configuration
+    from artstorefs_daemon.control.roles import Rights
+
+    configuration = parse_configuration(_read(path), str(path), person.directories(path))
+    Rights.of(configuration, str(path))
+    return configuration
 
 
 def locate_archive(argument: str, person: Person | None = None) -> ArchiveLocation:

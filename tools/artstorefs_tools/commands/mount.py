@@ -2,15 +2,24 @@
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import fill
+from typing import TYPE_CHECKING
 
 from artstorefs.core.mount_options import OPTIONS, parse_mount_options
 from artstorefs_tools import exit_codes
-from artstorefs_tools.configuration_files import read_configuration
+from artstorefs_tools.configuration_files import (
+    Person,
+    configuration_path,
+    read_configuration_file,
+)
 from artstorefs_tools.errors import CommandError, UsageError
 from artstorefs_tools.paths import suggestion
 from artstorefs_tools.usage import WIDTH
+
+if TYPE_CHECKING:
+    from artstorefs.core.configuration import ArchiveConfiguration
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -52,10 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
     options = parse_mount_options(text, sloppy=arguments.sloppy)
     if options.remount and arguments.mountpoint is not None:  # mount(8) may know no more than that
         return _remount(arguments.mountpoint, text, arguments.sloppy)
-    configuration = read_configuration(arguments.name)
-    if arguments.mountpoint is not None:
-        path = Path(os.path.realpath(arguments.mountpoint))
-        configuration = configuration.with_mountpoint(path, arguments.mountpoint)
+    reread = _reader(arguments.name, arguments.mountpoint)
+    configuration = reread()
     mountpoint = configuration.mountpoint
     if mountpoint is None:
         raise UsageError(
@@ -71,13 +78,29 @@ def run(arguments: argparse.Namespace) -> int:
         return exit_codes.OK
     from artstorefs_daemon.mount_daemon import serve
 
-    return serve(configuration, str(mountpoint), options, arguments.foreground)
+    return serve(configuration, str(mountpoint), options, arguments.foreground, reread)
 
 
 def _remount(mountpoint: str, text: str, sloppy: bool) -> int:
     from artstorefs_tools.remounting import remount
 
     return remount(mountpoint, text, sloppy=sloppy)
+
+
+def _reader(name: str, mountpoint: str | None) -> Callable[[], "ArchiveConfiguration"]:
+    """Reads the configuration, now and whenever the daemon is told to: files and directories are
+    those of now, wherever the daemon stands then."""
+    person = Person.current()
+    path = configuration_path(name, person)
+    place = None if mountpoint is None else Path(os.path.realpath(mountpoint))
+
+    def read() -> "ArchiveConfiguration":
+        configuration = read_configuration_file(path, person)
+        if place is None or mountpoint is None:
+            return configuration
+        return configuration.with_mountpoint(place, mountpoint)
+
+    return read
 
 
 def _exists(path: Path) -> bool:

@@ -1,0 +1,292 @@
+"""The methods of the control socket: a table of what there is, and what each does.
+
+A method is given its checked parameters and the client, and gives what its result model takes. It
+may suspend, but must not block: it runs in the loop that serves the mount.
+"""
+
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import trio
+from pydantic import BaseModel, ValidationError
+
+from artstorefs.filesystem.cache_orders import Outcome
+from artstorefs_daemon.control import models, status
+from artstorefs_daemon.control.checks import Checks
+from artstorefs_daemon.control.discover import openrpc_document
+from artstorefs_daemon.control.jobs import Jobs, Notify
+from artstorefs_daemon.control.protocol import API_VERSION, INVALID_PARAMS, ControlError
+from artstorefs_daemon.control.roles import Peer, Role
+from artstorefs_daemon.log_levels import LogLevels
+from artstorefs_daemon.reloading import Reloading
+from artstorefs_daemon.service import Service
+
+PROGRESS_INTERVAL_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request that is carried out; `notify` is told its progress."""
+
+    peer: Peer
+    notify: Notify
+
+
+Answer = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Methods:
+    """What they work with."""
+
+    service: Service
+    shut_down: Callable[[], None]
+    reloading: Reloading
+    jobs: Jobs = field(default_factory=Jobs)
+    checks: Checks = field(default_factory=Checks)
+    document: Answer = field(default_factory=dict)
+    """That of `rpc.discover`, once it was asked for."""
+
+    async def status(self, call: Call, params: models.Params) -> Answer:
+        return {"api_version": API_VERSION, **await self.service.status()}
+
+    async def elements(self, call: Call, params: models.Params) -> Answer:
+        return {"elements": (await self.service.status())["elements"]}
+
+    async def modes(self, call: Call, params: models.Params) -> Answer:
+        configured = self.service.archive.configuration.elements
+        return {"modes": [{"element": one.id, "mode": one.mode} for one in configured]}
+
+    async def cache(self, call: Call, params: models.Params) -> Answer:
+        return await self.service.cache_orders.summary()
+
+    async def discover(self, call: Call, params: models.Params) -> Answer:
+        if not self.document:
+            self.document = await trio.to_thread.run_sync(openrpc_document, METHODS)
+        return self.document
+
+    async def flush(self, call: Call, params: models.Params) -> Answer:
+        async with aclosing(self.service.flush()) as steps:  # also when the client goes away
+            async for progress in steps:
+                await call.notify(dict(progress))
+        return self.service.outcome_of_flush()
+
+    async def rescan(self, call: Call, params: models.Params) -> Answer:
+        return await self.service.link.survey()
+
+    async def fsck(self, call: Call, params: models.FsckParams) -> Answer:
+        if not params.deep and (params.restart or params.rate):
+            raise ControlError(INVALID_PARAMS, "restart and rate are for a deep check")
+        options = {"deep": params.deep, "restart": params.restart, "rate": params.rate}
+        return await self.checks.run(self.service.archive.configuration, options, call.notify)
+
+    async def log_level(self, call: Call, params: models.LogLevelParams) -> Answer:
+        levels: LogLevels = self.service.link.log_levels
+        if params.logger is not None:
+            if not await trio.to_thread.run_sync(levels.is_logger, params.logger):
+                raise ControlError(INVALID_PARAMS, f"there is no logger {params.logger}")
+            levels.change(params.logger, params.level)
+            await self.service.link.tell_log_levels()
+        elif params.level is not None:
+            raise ControlError(INVALID_PARAMS, "level: of which logger?")
+        return {"levels": levels.present()}
+
+    async def reload(self, call: Call, params: models.Params) -> Answer:
+        return {"changed": await self.reloading.reload()}
+
+    async def shutdown(self, call: Call, params: models.Params) -> Answer:
+        self.shut_down()
+        return {}
+
+    # -------------------------------------------------------------------------------- the cache
+
+    async def cache_warm(self, call: Call, params: models.InodeParams) -> Answer:
+        return await self._order("warm", call, params)
+
+    async def cache_pin(self, call: Call, params: models.InodeParams) -> Answer:
+        return await self._order("pin", call, params)
+
+    async def cache_unpin(self, call: Call, params: models.InodeParams) -> Answer:
+        return await self._order("unpin", call, params)
+
+    async def cache_drop(self, call: Call, params: models.InodeParams) -> Answer:
+        return await self._order("drop", call, params)
+
+    async def _order(self, order: str, call: Call, params: models.InodeParams) -> Answer:
+        """An order for the tree below the node with inode number `ino`."""
+        node = self.service.node(params.ino)
+        if node is None:
+            raise ControlError(INVALID_PARAMS, "ino is no file or directory of this archive")
+        outcome = Outcome()
+        carry_out = getattr(self.service.cache_orders, order)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_tell_progress, outcome, call.notify)
+                await carry_out(node, outcome)
+                nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            error = _only(group)
+            if error is group:
+                raise
+            raise error from None
+        return outcome.to_message()
+
+    # ------------------------------------------------------------------------------------- jobs
+
+    async def list_jobs(self, call: Call, params: models.Params) -> Answer:
+        return {"jobs": self.jobs.describe()}
+
+    async def job(self, call: Call, params: models.JobParams) -> Answer:
+        job = self.jobs.job(params.job)
+        async with aclosing(job.follow()) as steps:
+            async for progress in steps:
+                await call.notify(progress)
+        return job.describe(whole=True)
+
+    async def job_cancel(self, call: Call, params: models.JobParams) -> Answer:
+        job = self.jobs.job(params.job)
+        await job.cancel()
+        return job.describe(whole=True)
+
+    # --------------------------------------------------------------------------------- carrying
+
+    async def carry_out(self, method: "Method", call: Call, given: Any) -> bytes:
+        """The result, as JSON. Raises ControlError, and what the method raises."""
+        params = method.checked(given)
+        if getattr(params, "detach", False):
+            return self._detach(method, call.peer, params)
+        return method.written(await method.carry_out(self, call, params))
+
+    def _detach(self, method: "Method", peer: Peer, params: Any) -> bytes:
+        async def work(notify: Notify) -> Answer:
+            result = await method.carry_out(self, Call(peer, notify), params)
+            return method.result.model_validate(result).model_dump(
+                exclude_unset=True, by_alias=True
+            )
+
+        given = params.model_dump(exclude_unset=True, exclude={"detach"})
+        job = self.jobs.start(method.name, given, peer, work)
+        return models.JobStarted(job=job.number).model_dump_json().encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A row of the table. `is_shared`: who waits for it at one time gets one answer, because it is
+    some work; it takes no parameters."""
+
+    name: str
+    role: Role
+    carry_out: Callable[[Methods, Call, Any], Awaitable[Answer]]
+    summary: str
+    result: type[BaseModel]
+    params: type[models.Params] = models.Params
+    progress: type[BaseModel] | None = None
+    is_shared: bool = False
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it can be detached."""
+        return "detach" in self.params.model_fields
+
+    def checked(self, given: Any) -> models.Params:
+        """The parameters. Raises ControlError, with the first thing that is wrong."""
+        try:
+            return self.params.model_validate({} if given is None else given)
+        except ValidationError as exc:
+            first = exc.errors(include_url=False, include_context=False)[0]
+            key = ".".join(map(str, first["loc"]))
+            reason = f"{key}: {first['msg']}" if key else "params is an object"
+            raise ControlError(INVALID_PARAMS, reason[:500]) from None
+
+    def written(self, result: Answer) -> bytes:
+        """The result as JSON; what is not as the model says is a bug."""
+        model = self.result.model_validate(result)
+        return model.model_dump_json(exclude_unset=True, by_alias=True).encode()
+
+
+async def _tell_progress(outcome: Outcome, notify: Notify) -> None:
+    while True:
+        await trio.sleep(PROGRESS_INTERVAL_S)
+        await notify({"files": outcome.files, "bytes": outcome.bytes})
+
+
+def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The exception in a group, where there is one: what ended the work."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup) and len(found.exceptions) == 1:
+        found = found.exceptions[0]
+    return found
+
+
+_TABLE = (
+    Method(
+        *("status", Role.READ, Methods.status, "all that is to be known of the mount"),
+        *(status.Status, models.Params, None, True),
+    ),
+    Method(
+        *("elements", Role.READ, Methods.elements, "`elements` of `status`, alone"),
+        *(status.Elements, models.Params, None, True),
+    ),
+    Method("modes", Role.READ, Methods.modes, "the mode of each element", models.Modes),
+    Method(
+        *("cache", Role.READ, Methods.cache, "what the read cache holds"),
+        *(models.Cache, models.Params, None, True),
+    ),
+    Method("jobs", Role.READ, Methods.list_jobs, "what runs, and has run", models.JobList),
+    Method(
+        *("job", Role.READ, Methods.job, "waits for the end of a job, and tells its progress"),
+        *(models.Job, models.JobParams),
+    ),
+    Method(
+        *("rpc.discover", Role.READ, Methods.discover, "this protocol, as OpenRPC"),
+        *(models.Discovery, models.Params, None, True),
+    ),
+    Method(
+        *("flush", Role.CHANGE, Methods.flush, "carries out the log without settling"),
+        *(models.FlushResult, models.LongParams, models.FlushProgress),
+    ),
+    Method(
+        *("rescan", Role.CHANGE, Methods.rescan, "takes in what others have changed"),
+        *(status.Survey, models.LongParams),
+    ),
+    Method(
+        *("fsck", Role.CHANGE, Methods.fsck, "checks the archive, and repairs nothing"),
+        *(models.FsckResult, models.FsckParams, models.FsckProgress),
+    ),
+    Method(
+        *("cache_warm", Role.CHANGE, Methods.cache_warm, "brings content into the cache"),
+        *(models.Outcome, models.LongInodeParams, models.OrderProgress),
+    ),
+    Method(
+        *("cache_pin", Role.CHANGE, Methods.cache_pin, "the same, and keeps it there"),
+        *(models.Outcome, models.LongInodeParams, models.OrderProgress),
+    ),
+    Method(
+        *("cache_unpin", Role.CHANGE, Methods.cache_unpin, "takes that back"),
+        *(models.Outcome, models.InodeParams, models.OrderProgress),
+    ),
+    Method(
+        *("cache_drop", Role.CHANGE, Methods.cache_drop, "removes content from the cache"),
+        *(models.Outcome, models.InodeParams, models.OrderProgress),
+    ),
+    Method(
+        *("job_cancel", Role.CHANGE, Methods.job_cancel, "ends a job"),
+        *(models.Job, models.JobParams),
+    ),
+    Method(
+        *("log_level", Role.ADMINISTER, Methods.log_level, "how much is logged, by subsystem"),
+        *(models.Levels, models.LogLevelParams),
+    ),
+    Method(
+        *("reload", Role.ADMINISTER, Methods.reload, "reads the configuration again"),
+        models.Reloaded,
+    ),
+    Method(
+        *("shutdown", Role.ADMINISTER, Methods.shutdown, "unmounts, drains and ends"),
+        models.Result,
+    ),
+)
+
+METHODS: Final = {method.name: method for method in _TABLE}

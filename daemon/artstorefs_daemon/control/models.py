@@ -1,0 +1,229 @@
+"""Parameters, progress and results of the control methods: the schema of the protocol.
+
+What comes in is checked by these models, and what goes out is written by them: a key that is not
+here is neither taken nor given. The keys are explained in CONTROL.md, which a test compares with
+them; `status` has a file of its own.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from artstorefs_daemon.control.status import FileError
+
+
+class Params(BaseModel):
+    """No parameters; those of the others are further keys. What is not known is refused: who
+    misspells `detach` would wait for hours."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class LongParams(Params):
+    """Of a method that may take long: with `detach` it becomes a job."""
+
+    detach: bool = False
+
+
+class InodeParams(Params):
+    """Of an order for the tree below a file or directory."""
+
+    ino: int = Field(gt=0, lt=1 << 63)
+
+
+class LongInodeParams(InodeParams):
+    """The same, of an order that may take long."""
+
+    detach: bool = False
+
+
+class FsckParams(LongParams):
+    """`rate`: bytes a second that a deep check reads at most."""
+
+    deep: bool = False
+    restart: bool = False
+    rate: int | None = Field(None, gt=0, lt=1 << 63)
+
+
+class LogLevelParams(Params):
+    """`level` of `logger`; without `level` the one of the loggers above counts again. Without
+    `logger` nothing is changed."""
+
+    logger: str | None = Field(None, pattern=r"^artstorefs(_daemon)?(\.[a-z0-9_]+){0,5}$")
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] | None = None
+
+
+class JobParams(Params):
+    """Which job."""
+
+    job: int = Field(gt=0, lt=1 << 63)
+
+
+# --------------------------------------------------------------------------------------- results
+
+
+class Result(BaseModel):
+    """Nothing to tell; what there is to tell are further keys."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class FlushResult(Result):
+    """What is left in the log."""
+
+    pending: int
+    failed: int
+    errors: list[FileError]
+
+
+class PathError(Result):
+    """A file that could not be brought."""
+
+    path: str
+    error: str
+
+
+class Outcome(Result):
+    """What an order of the cache has done."""
+
+    files: int
+    bytes: int
+    failed: int
+    errors: list[PathError]
+
+
+class Cache(Result):
+    """What the read cache holds."""
+
+    path: str
+    bytes: int
+    limit_bytes: int
+    files: int
+    blocks: int
+    pinned_bytes: int
+    fetching: int
+    fetched: int
+    pins: list[str]
+
+
+class ElementMode(Result):
+    """What an element allows."""
+
+    element: str
+    mode: Literal["edit", "rw", "ro", "ar"]
+
+
+class Modes(Result):
+    """Of each element, in the order of the configuration."""
+
+    modes: list[ElementMode]
+
+
+class Finding(Result):
+    """One thing that is not as it should be."""
+
+    kind: str = Field(alias="class")
+    error: bool
+    element: str | None
+    key: str | None
+    file_id: str | None
+    path: str | None
+    detail: str
+    repaired: str | None
+
+
+class FsckResult(Result):
+    """What a check has seen and found."""
+
+    kind: str = Field(alias="schema")
+    archive: str
+    deep: bool
+    mounted: bool
+    documents: int
+    objects: int
+    hashed_objects: int
+    hashed_bytes: int
+    left: int
+    repaired: int
+    unsettled: int
+    incomplete: dict[str, str]
+    counts: dict[str, int]
+    findings: list[Finding]
+
+
+class Levels(Result):
+    """Loggers with a level of their own."""
+
+    levels: dict[str, str]
+
+
+class Reloaded(Result):
+    """What is new."""
+
+    changed: list[str]
+
+
+class JobStarted(Result):
+    """The answer to a long method that was detached."""
+
+    job: int
+
+
+class By(Result):
+    """Who has asked."""
+
+    uid: int
+    pid: int
+
+
+class Job(Result):
+    """A long method that goes on without a client, or has ended."""
+
+    job: int
+    method: str
+    params: dict[str, Any]
+    state: Literal["running", "done", "failed", "cancelled"]
+    progress: dict[str, Any] | None
+    result: dict[str, Any] | None
+    error: str | None
+    started_at: str
+    ended_at: str | None
+    by: By
+
+
+class JobList(Result):
+    """All that run, and the last that have ended; the oldest first."""
+
+    jobs: list[Job]
+
+
+class Discovery(BaseModel):
+    """An OpenRPC document; its own specification says what is in it."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+# -------------------------------------------------------------------------------------- progress
+
+
+class FlushProgress(Result):
+    """What is still to be carried."""
+
+    pending: int
+    bytes: int
+
+
+class OrderProgress(Result):
+    """What an order has dealt with, and fetched."""
+
+    files: int
+    bytes: int
+
+
+class FsckProgress(Result):
+    """What a deep check has read, and what it is to read."""
+
+    objects: int
+    bytes: int
+    objects_total: int
+    bytes_total: int

@@ -1,0 +1,135 @@
+"""The result of `status`, and its parts; CONTROL.md explains the keys, and a test compares them.
+
+`Survey` alone may lack keys: before the first look at the elements there is nothing to say.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class FileError(_Part):
+    """A file, or the state directory, with which something is wrong."""
+
+    path: str
+    file_id: str
+    error: str
+    since: str | None
+
+
+class Pending(_Part):
+    """What no element has yet."""
+
+    intents: int
+    bytes: int
+    oldest_age_s: float | None
+    failed: int
+
+
+class Quarantined(_Part):
+    """Documents that could not be used."""
+
+    documents: int
+    errors: list[str]
+
+
+class Survey(_Part):
+    """A look at the elements for what others have changed there."""
+
+    seen: int
+    changed: int = 0
+    added: int = 0
+    quarantined: int = 0
+    errors: list[str] = []
+
+
+class Use(_Part):
+    """Of a place with a limit."""
+
+    bytes: int
+    limit_bytes: int
+
+
+class Queue(_Part):
+    """What an element has still to be told."""
+
+    intents: int
+    oldest_age_s: float | None
+
+
+class Breaker(_Part):
+    """Whether an element that has failed is asked."""
+
+    state: Literal["closed", "open", "half-open"]
+    since: str
+    next_trial: str | None
+    reason: str | None
+
+
+class CallCounts(_Part):
+    """Calls of one kind."""
+
+    count: int
+    total_s: float
+    max_s: float
+
+
+class Counters(_Part):
+    """What has passed between the daemon and an element."""
+
+    calls: dict[str, CallCounts]
+    sent_bytes: int
+    received_bytes: int
+    errors: dict[str, int]
+    requests: dict[str, int]
+
+
+class Element(_Part):
+    """A storage element as it is now."""
+
+    id: str
+    kind: Literal["local", "s3"]
+    path: str
+    mode: Literal["edit", "rw", "ro", "ar"]
+    priority: int
+    state: Literal["ok", "unavailable", "unknown"]
+    error: str | None
+    total_bytes: int | None
+    free_bytes: int | None
+    room: Literal["ok", "warning", "critical", "full", "unknown"]
+    queue: Queue
+    breaker: Breaker | None
+    counters: Counters
+
+
+class Elements(_Part):
+    """In the order of the configuration."""
+
+    elements: list[Element]
+
+
+class Status(_Part):
+    """The whole mount."""
+
+    api_version: int
+    archive: str
+    mountpoint: str
+    pid: int
+    transfer_pid: int
+    version: str
+    started_at: str
+    durability: Literal["log", "element"]
+    copies: int
+    nodes: int
+    pending: Pending
+    errors: list[FileError]
+    damaged: list[FileError]
+    quarantined: Quarantined
+    spool: Use
+    cache: Use
+    survey: Survey
+    elements: list[Element]
