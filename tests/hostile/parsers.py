@@ -43,7 +43,6 @@ from artstorefs.transfer.jobs import BatchResult, MessageInvalid, decode, encode
 from artstorefs_daemon.control.protocol import (
     METHOD_NOT_FOUND,
     ControlError,
-    Lines,
     error_line,
     parse_request,
 )
@@ -259,7 +258,6 @@ REQUESTS = [
     {"jsonrpc": "2.0", "id": 1, "method": "flush"},
     {"jsonrpc": "2.0", "id": "a", "method": "status", "params": {}},
 ]
-LINES = [b'{"id": 1, "method": "flush"}\n\n{"id": 2}', b"\n", b"no end"]
 OUTCOME = {"ino": 17, "element": "main", "key": "a/b", "is_record": False, "revision": 1}
 OUTCOME |= {"content": 1, "size": 5, "sha256": "0" * 64, "blocks": None, "seen_size": 9}
 OUTCOME |= {"seen_modified_ns": 5, "links": [1]}
@@ -290,19 +288,6 @@ def check_request(line: bytes) -> bool:
     assert isinstance(request["method"], str)
     answer = error_line(request.get("id"), ControlError(METHOD_NOT_FOUND, request["method"]))
     assert json.loads(answer, parse_constant=_no_json)["id"] == request.get("id")
-    return True
-
-
-def check_lines(data: bytes) -> bool:
-    """What comes whole and what comes byte by byte gives the same lines."""
-    whole, pieces = Lines(), Lines()
-    whole.add(data)
-    expected = list(iter(whole.next, None))
-    found = []
-    for value in data:
-        pieces.add(bytes([value]))
-        found += iter(pieces.next, None)
-    assert found == expected == data.split(b"\n")[:-1]
     return True
 
 
@@ -345,7 +330,6 @@ TARGETS = [
     Target("keys", make_key, check_keys, (KeyInvalid,)),
     Target("access list", bytes_source(ACCESS_LISTS), check_access_list, (AclInvalid,)),
     Target("control request", document_source(REQUESTS), check_request, (ControlError,)),
-    Target("control lines", bytes_source(LINES), check_lines, (ControlError,)),
     Target("transfer message", document_source(RESULTS), check_message, (MessageInvalid,)),
     Target("spool name", make_spool_name, check_spool_name, (ValueError,)),
 ]

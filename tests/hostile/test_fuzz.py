@@ -67,7 +67,6 @@ HYPOTHESIS = {
     **dict.fromkeys(["attr.json", "node record", "archive.json", "control request"], st.binary()),
     "xattr value": st.binary(),
     "access list": st.binary(),
-    "control lines": st.binary(),
     "transfer message": st.binary(),
     "configuration": st.binary(),
     "names": JSON | st.binary(),

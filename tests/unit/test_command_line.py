@@ -98,7 +98,10 @@ def test_help_fits_a_screen_and_shows_an_example(
     assert any(line.startswith(f"  artstorefs {command}") for line in lines)
 
 
-@pytest.mark.parametrize("command", ["status", "flush", "rescan", "cache", "top"])
+ASKING = ["status", "flush", "rescan", "cache", "reload", "jobs", "log", "top"]
+
+
+@pytest.mark.parametrize("command", ASKING)
 def test_not_mounted_is_one_line_with_the_next_step(
     command: str, archive: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -160,7 +163,7 @@ def test_flags_of_mount_are_accepted() -> None:
     assert arguments.options == ["ro", "x"]
 
 
-@pytest.mark.parametrize("command", ["status", "flush", "rescan", "cache", "top"])
+@pytest.mark.parametrize("command", ASKING)
 def test_commands_that_ask_the_daemon_load_nothing_heavy(command: str, archive: Path) -> None:
     program = (
         "import sys; from artstorefs_tools.command_line import main; "

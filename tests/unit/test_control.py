@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,10 @@ from artstorefs_daemon.control import server as control
 from artstorefs_daemon.control.protocol import (
     LINE_LIMIT_BYTES,
     MARKS_LIMIT,
+    OPENED_LIMIT,
+    ControlError,
+    Lines,
+    parse_request,
 )
 
 from .control_server import STATUS, Server, serving
@@ -59,7 +64,7 @@ WRONG = {
     b"": -32700,
     b"{": -32700,
     b"\xff\xfe": -32700,
-    b"[" * 60_000: -32700,
+    b"[" * 30_000: -32700,
     b"9" * 10_000: -32700,
     b'{"id":1e999,"method":"status"}': -32700,
     b'{"id":NaN,"method":"status"}': -32700,
@@ -71,8 +76,9 @@ WRONG = {
     b"{}": -32600,
     b'{"method":7}': -32600,
     b'{"method":["status"]}': -32600,
-    b'{"a":[' + b"[]," * MARKS_LIMIT + b"1]}": -32700,
-    b'{"a":"' + b"[" * MARKS_LIMIT + b'","method":"status"}': -32700,
+    b'{"a":[' + b"1," * MARKS_LIMIT + b"1]}": -32700,
+    b'{"a":' + b"[" * OPENED_LIMIT + b"]" * OPENED_LIMIT + b"}": -32700,
+    b'{"a":"' + b"[" * OPENED_LIMIT + b'","method":"status"}': -32700,
     bytes(range(256)).replace(b"\n", b""): -32700,
 }
 
@@ -186,3 +192,69 @@ async def test_no_descriptors_left_for_a_client(
         client = await server.connect()
         assert "result" in await client.ask({"id": 1, "method": "status"})
     assert failures == []
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\n", b"a\n\nbc\nd", b"x" * 300 + b"\n" * 3, bytes(range(256))], ids=len
+)
+def test_lines_are_the_same_however_they_come(data: bytes) -> None:
+    for size in (1, 2, 3, 7, len(data) or 1):
+        lines = Lines()
+        found: list[bytes] = []
+        for start in range(0, len(data), size):
+            lines.add(data[start : start + size])
+            found += iter(lines.next, None)
+        assert found == data.split(b"\n")[:-1]
+        assert lines.is_inside_line == (not data.endswith(b"\n") and bool(data))
+
+
+@pytest.mark.parametrize("size", [1000, 65_536, 4 * LINE_LIMIT_BYTES])
+def test_line_that_is_too_long_is_refused_whether_it_ends_or_not(size: int) -> None:
+    for end in (b"", b"\n{}\n"):
+        lines, data = Lines(), b"x" * (LINE_LIMIT_BYTES + 1) + end
+        with pytest.raises(ControlError, match="at most 32768 bytes"):
+            take_in_pieces(lines, data, size)
+
+
+def take_in_pieces(lines: Lines, data: bytes, size: int) -> None:
+    for start in range(0, len(data), size):
+        lines.add(data[start : start + size])
+        while lines.next() is not None:
+            pass
+
+
+SIZE = LINE_LIMIT_BYTES
+HOSTILE = {
+    "objects": b"[" + b"{}," * (SIZE // 3 - 1) + b"1]",
+    "numbers": b"[" + b"1," * (SIZE // 2 - 1) + b"1]",
+    "keys": b"{" + b",".join(b'"%d":1' % n for n in range(SIZE // 10)) + b"}",
+    "most keys": b"{" + b",".join(b'"%d":1' % n for n in range(MARKS_LIMIT // 5)) + b"}",
+    "most objects": b"[" + b"{}," * (OPENED_LIMIT - 1) + b"1]" + b" " * (SIZE - 1000),
+    "most nested": b"[" * OPENED_LIMIT + b" " * (SIZE - 1000) + b"]" * OPENED_LIMIT,
+    "empty strings": b"[" * 40 + b'""' * (SIZE // 2 - 20),
+    "escapes": b'{"a":"' + b"\\n" * (SIZE // 2 - 5) + b'"}',
+    "escaped letters": b'{"a":"' + b"\\u0041" * (SIZE // 6 - 5) + b'"}',
+    "surrogates": b'{"a":"' + b"\\ud83d\\ude00" * (SIZE // 12 - 5) + b'"}',
+    "quotes in a string": b'{"a":"' + b'\\"' * (MARKS_LIMIT - 10) + b"x" * 29_000 + b'"}',
+    "open string after brackets": b"[" * 40 + b'"' + b"\\x" * (SIZE // 2 - 30),
+    "letters": b'{"a":"' + "é".encode() * (SIZE // 2 - 10) + b'"}',
+    "digits": b'{"a":' + b"9" * (SIZE - 10) + b"}",
+    "fraction": b'{"a":1.' + b"9" * (SIZE - 10) + b"}",
+    "deep": b"[" * SIZE,
+    "spaces": b" " * (SIZE - 2) + b"{}",
+    "binary": bytes(range(256)).replace(b"\n", b"") * (SIZE // 256),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_line_takes_a_millisecond_of_the_loop(name: str) -> None:
+    """The best of some attempts, in time of this thread: what others do counts for nothing."""
+    line = HOSTILE[name]
+    assert len(line) <= LINE_LIMIT_BYTES
+    best_s = 1.0
+    for _ in range(20):
+        begun_s = time.thread_time()
+        with suppress(ControlError):
+            parse_request(line)
+        best_s = min(best_s, time.thread_time() - begun_s)
+    assert best_s < 0.001

@@ -128,10 +128,13 @@ class Jobs:
         self._last += 1
         job = self._jobs[self._last] = Job(self._last, method, params, by)
         self._nursery.start_soon(job.run, work)
+        self._forget()
+        return job
+
+    def _forget(self) -> None:
         ended = [job.number for job in self._jobs.values() if job.state != "running"]
         for number in ended[:-ENDED_MAX]:
             del self._jobs[number]
-        return job
 
     def job(self, number: int) -> Job:
         """One that runs, or of the last that have ended. Raises ControlError."""
@@ -142,6 +145,7 @@ class Jobs:
 
     def describe(self) -> list[dict[str, Any]]:
         """All, the oldest first."""
+        self._forget()
         return [job.describe(whole=False) for job in self._jobs.values()]
 
 

@@ -46,11 +46,10 @@ class Pace:
         """When, of trio's clock, the next unit would be there if there were no burst."""
 
     async def take(self, units: float = 1.0) -> None:
-        """Take `units`, as soon as it is their turn; suspends only if that is later."""
+        """Take `units`, as soon as it is their turn."""
         now_s = trio.current_time()
         self._next_s = max(self._next_s, now_s - self._burst_s) + units * self._unit_s
-        if self._next_s > now_s:
-            await trio.sleep(self._next_s - now_s)
+        await trio.sleep(max(0.0, self._next_s - now_s))
 
 
 class Slots:

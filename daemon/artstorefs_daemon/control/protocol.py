@@ -17,13 +17,16 @@ API_VERSION: Final = 1
 """Grows when a client of before would misunderstand; new methods, keys and parameters do not
 count."""
 
-LINE_LIMIT_BYTES: Final = 1 << 16
+LINE_LIMIT_BYTES: Final = 1 << 15
 """Of a request. The largest that means anything has some hundred bytes; a line of 1 MiB that is
-made for it takes 200 ms to read, one of 64 KiB still 13 ms, if it were not for `MARKS_LIMIT`."""
+made for it takes 200 ms to read, and 32 KiB still 6 ms, if it were not for the next two limits."""
 
 MARKS_LIMIT: Final = 1000
 """Brackets, commas, colons and quotes in a line, wherever they stand. They make the values, which
-are what takes time: with so many at most, 64 KiB are read in half a millisecond."""
+are what takes time: with so many at most, 32 KiB are read in half a millisecond."""
+
+OPENED_LIMIT: Final = 64
+"""Objects and lists in a line; so none of them can nest deep."""
 
 ANSWER_LIMIT_BYTES: Final = 1 << 20
 """Of a line to a client, which has to hold it."""
@@ -78,8 +81,12 @@ def parse_request(line: bytes) -> dict[str, Any]:
     """The object in a line, whose `method` is text. Raises ControlError."""
     if len(line) - len(line.translate(None, _MARKS)) > MARKS_LIMIT:
         raise ControlError(PARSE_ERROR, f"more than {MARKS_LIMIT} brackets, commas, colons, quotes")
+    if line.count(b"[") + line.count(b"{") > OPENED_LIMIT:
+        raise ControlError(PARSE_ERROR, f"more than {OPENED_LIMIT} objects and lists")
     try:
-        request = parse_strict(line)  # what it does not take could not stand in an answer's id
+        request = parse_strict(
+            line, OPENED_LIMIT
+        )  # what it does not take could not stand in an answer's id
     except (ValueError, RecursionError):
         raise ControlError(PARSE_ERROR, "not a JSON text") from None
     if not isinstance(request, dict) or not isinstance(request.get("method"), str):

@@ -52,10 +52,10 @@ class SharedAnswer:
         now_s = trio.current_time()
         if self._counted_s >= 0:
             self._credit_s += (now_s - self._counted_s) * PART
-        self._credit_s = min(CREDIT_S, self._credit_s)
-        self._counted_s = now_s
+        self._credit_s, self._counted_s = min(CREDIT_S, self._credit_s), now_s
         if self._credit_s < 0:
             await trio.sleep(-self._credit_s / PART)
+            self._credit_s = 0.0
 
     async def _fill(self, mine: "_Round") -> None:
         """Make it. If whoever does is cancelled, the next of those who wait begins anew."""
@@ -65,7 +65,8 @@ class SharedAnswer:
         except Exception as exc:
             mine.failure = failure_of(exc, self._name)
         finally:
-            self._credit_s = max(-DEBT_S, self._credit_s - (trio.current_time() - begun_s))
+            self._counted_s = trio.current_time()
+            self._credit_s = max(-DEBT_S, self._credit_s - (self._counted_s - begun_s))
         mine.is_over = True
         self.made += 1
 

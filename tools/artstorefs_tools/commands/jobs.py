@@ -1,0 +1,99 @@
+"""`artstorefs jobs`: what a mounted archive does that takes long, and what came of it."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from artstorefs_tools import exit_codes
+from artstorefs_tools.commands.status import format_table
+from artstorefs_tools.configuration_files import locate_archive
+from artstorefs_tools.control_client import ControlClient, ControlProtocolError
+
+_COLUMNS = ("job", "what", "state", "since", "by", "how far, or what came of it")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Set up the arguments."""
+    parser.description = (
+        "Show the jobs of a mounted archive: what was started through the control socket and goes "
+        "on without its client, and the last fifty that have ended. With --wait the exit code is 1 "
+        "if the job has failed or was cancelled; Ctrl-C ends the waiting only."
+    )
+    parser.epilog = (
+        "examples:\n"
+        "  artstorefs jobs museum\n"
+        "  artstorefs jobs museum --wait 3\n"
+        "  artstorefs jobs museum --cancel 3"
+    )
+    parser.add_argument("name", metavar="NAME", help="archive, or path of its NAME.toml")
+    one = parser.add_mutually_exclusive_group()
+    one.add_argument("--wait", type=int, metavar="ID", help="wait for the end of a job")
+    one.add_argument("--cancel", type=int, metavar="ID", help="end a job; what it has done stays")
+    parser.add_argument("--json", action="store_true", help="everything, as one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Show, wait for or cancel jobs; the exit code."""
+    location = locate_archive(arguments.name)
+    with ControlClient(location.runtime_dir, location.argument) as client:
+        result = _ask(client, arguments.wait, arguments.cancel)
+    jobs = result.get("jobs", [result])
+    if arguments.json:
+        print(json.dumps(result, indent=2))
+    else:
+        try:
+            lines = list(describe(jobs))
+        except (KeyError, TypeError, ValueError) as exc:
+            reason = f"not understood ({exc!r}); is the daemon of another version? Try --json"
+            raise ControlProtocolError(location.argument, "jobs", reason) from None
+        print("\n".join(lines))
+    has_failed = arguments.wait is not None and result.get("state") != "done"
+    return exit_codes.FAILURE if has_failed else exit_codes.OK
+
+
+def _ask(client: ControlClient, wait: int | None, cancel: int | None) -> dict[str, Any]:
+    if cancel is not None:
+        return client.call_with_progress("job_cancel", lambda _: None, {"job": cancel})
+    if wait is None:
+        return client.call("jobs")
+    watched = sys.stderr.isatty()
+    result = client.call_with_progress("job", _show if watched else lambda _: None, {"job": wait})
+    if watched:
+        print("\r\033[K", end="", file=sys.stderr)
+    return result
+
+
+def describe(jobs: list[dict[str, Any]]) -> Iterator[str]:
+    """The lines of a list of jobs for a person."""
+    if not jobs:
+        yield "no job was started since the mount"
+        return
+    yield from format_table([list(_COLUMNS), *map(_row, jobs)])
+
+
+def _row(job: dict[str, Any]) -> list[str]:
+    since = job["started_at"] if job["state"] == "running" else job["ended_at"]
+    by = f"user {job['by']['uid']}"
+    return [str(job["job"]), _what(job), job["state"], since, by, _news(job)]
+
+
+def _what(job: dict[str, Any]) -> str:
+    return " ".join([job["method"], *(f"{key}={value}" for key, value in job["params"].items())])
+
+
+def _news(job: dict[str, Any]) -> str:
+    """What there is to tell in a few words: an error, or the numbers of a result or progress."""
+    if job["error"]:
+        return str(job["error"])
+    return _numbers(job["result"] or job["progress"] or {})
+
+
+def _numbers(values: dict[str, Any]) -> str:
+    counts = {key: value for key, value in values.items() if type(value) is int}
+    return ", ".join(f"{value:,} {key}" for key, value in counts.items())
+
+
+def _show(progress: dict[str, Any]) -> None:
+    print(f"\r\033[K{_numbers(progress)}", end="", file=sys.stderr, flush=True)
