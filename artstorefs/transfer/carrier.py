@@ -127,6 +127,11 @@ class Carrier:
         if remove:
             self._remover.remove(remove, result)
         crash_point("batch.carried")
+        log.debug(
+            "batch %d: %d stored, %d removed, %d failed, %d dropped",
+            *(number, len(result.stored), len(result.removed), len(result.failed)),
+            len(result.dropped),
+        )
         return result
 
     # ------------------------------------------------------------------------------- store

@@ -42,7 +42,7 @@ def report_message(report: Report) -> dict[str, Any]:
 
 
 class _Progress:
-    """Tells how far it is, now and then."""
+    """Tells how far it is: now and then, and at the end."""
 
     def __init__(self) -> None:
         self._done = {"objects": 0, "bytes": 0}
@@ -58,7 +58,10 @@ class _Progress:
         self._done["objects"] += objects
         self._done["bytes"] += size
         now_s = time.monotonic()
-        if now_s - self._told_s >= PROGRESS_S:
+        if (
+            now_s - self._told_s >= PROGRESS_S
+            or self._done["objects"] == self._total["objects_total"]
+        ):
             self._told_s = now_s
             _say({"progress": {**self._done, **self._total}})
 

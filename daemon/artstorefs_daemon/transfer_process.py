@@ -43,7 +43,7 @@ from artstorefs_daemon.accounts import account
 from artstorefs_daemon.introductions import Introductions
 from artstorefs_daemon.log_levels import LogLevels
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("artstorefs_daemon.transfer_process")  # also where this is the program
 
 WORKERS = 2
 """Threads: one may hash a large file while the other goes on with small ones."""

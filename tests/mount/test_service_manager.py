@@ -164,7 +164,9 @@ def test_units_are_what_systemd_accepts(installed: Path) -> None:
     text = (units / "artstorefs@.service").read_text()
     assert "@PROGRAM@" not in text
     (start,) = (line for line in text.splitlines() if line.startswith("ExecStart="))
-    assert Path(start.removeprefix("ExecStart=").split()[0]).exists()
+    program = start.removeprefix("ExecStart=").split()[0]
+    assert Path(program).exists()
+    assert f"\nExecReload={program} reload %i\n" in text
     done = subprocess.run(
         ["systemd-analyze", "verify", str(units / "artstorefs@museum.service")],
         capture_output=True,

@@ -226,7 +226,7 @@ def take_in_pieces(lines: Lines, data: bytes, size: int) -> None:
 SIZE = LINE_LIMIT_BYTES
 HOSTILE = {
     "objects": b"[" + b"{}," * (SIZE // 3 - 1) + b"1]",
-    "numbers": b"[" + b"1," * (SIZE // 2 - 1) + b"1]",
+    "numbers": b"[" + b"1," * (SIZE // 2 - 2) + b"1]",
     "keys": b"{" + b",".join(b'"%d":1' % n for n in range(SIZE // 10)) + b"}",
     "most keys": b"{" + b",".join(b'"%d":1' % n for n in range(MARKS_LIMIT // 5)) + b"}",
     "most objects": b"[" + b"{}," * (OPENED_LIMIT - 1) + b"1]" + b" " * (SIZE - 1000),

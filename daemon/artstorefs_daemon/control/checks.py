@@ -15,7 +15,7 @@ from artstorefs.core.configuration import ArchiveConfiguration
 from artstorefs_daemon.control.jobs import Notify
 from artstorefs_daemon.control.protocol import FAILED, ControlError
 
-END_S = 10.0
+END_S = 5.0
 """A check that is cancelled remembers how far it has come; it has so long for that."""
 
 LINE_LIMIT_BYTES = 1 << 20

@@ -84,9 +84,8 @@ def parse_request(line: bytes) -> dict[str, Any]:
     if line.count(b"[") + line.count(b"{") > OPENED_LIMIT:
         raise ControlError(PARSE_ERROR, f"more than {OPENED_LIMIT} objects and lists")
     try:
-        request = parse_strict(
-            line, OPENED_LIMIT
-        )  # what it does not take could not stand in an answer's id
+        # what it does not take could not stand in the id of an answer
+        request = parse_strict(line, OPENED_LIMIT)
     except (ValueError, RecursionError):
         raise ControlError(PARSE_ERROR, "not a JSON text") from None
     if not isinstance(request, dict) or not isinstance(request.get("method"), str):

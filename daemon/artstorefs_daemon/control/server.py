@@ -18,6 +18,7 @@ from artstorefs_daemon.control.jobs import Notify
 from artstorefs_daemon.control.limits import Limits, Pace, Slots
 from artstorefs_daemon.control.methods import METHODS, Call, Method, Methods
 from artstorefs_daemon.control.protocol import (
+    LINE_LIMIT_BYTES,
     METHOD_NOT_FOUND,
     REFUSED,
     TOO_MANY,
@@ -45,7 +46,7 @@ LISTEN_PAUSE_S = 1.0
 BACKLOG = 64
 """Clients that wait for accept(2); the next one waits in its connect(2)."""
 
-RECEIVE_BYTES = 1 << 16
+RECEIVE_BYTES = LINE_LIMIT_BYTES
 
 GONE = (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError)
 
