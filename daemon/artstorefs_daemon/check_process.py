@@ -58,10 +58,8 @@ class _Progress:
         self._done["objects"] += objects
         self._done["bytes"] += size
         now_s = time.monotonic()
-        if (
-            now_s - self._told_s >= PROGRESS_S
-            or self._done["objects"] == self._total["objects_total"]
-        ):
+        is_last = self._done["objects"] == self._total["objects_total"]
+        if now_s - self._told_s >= PROGRESS_S or is_last:
             self._told_s = now_s
             _say({"progress": {**self._done, **self._total}})
 

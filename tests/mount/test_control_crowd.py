@@ -2,14 +2,19 @@
 less than a tenth of the speed of file operations on the mount.
 
 What else the machine does comes and goes in seconds, so short phases with and without the crowd
-alternate, and each phase is compared with those beside it: the median of these ratios is what the
-crowd costs. The crowd is in processes of its own, stopped in the phases without it; so that only
-what the daemon does for it is measured and not what the crowd itself takes of two cores, it runs
-at the lowest priority there is (SCHED_IDLE). The daemon wakes up for it all the same.
+alternate, and each phase with it is compared with those beside it; the median counts.
 
-Who is in the crowd: 50 that ask as tools do, and 10 each that are half open, that never read, that
-flood, that send garbage, and that send lines without an end; who is thrown out comes again.
-ASFS_CROWD_S is how long the phases are together; without it some seconds.
+By the clock, which is what people see, operations are held to a tenth in a long run, on a machine
+with nothing else to do. A short run between other tests, which leave the daemon a tenth of its
+processor, could not be: there it is only seen that the loop does not stand still. What holds on
+every machine is what the daemon uses of a processor for the crowd: its time in a phase, less what
+the operations of that phase take in the phases without the crowd. If that is less than a tenth, the
+loop has nine tenths for the operations.
+
+The crowd is one process at the lowest priority (SCHED_IDLE), stopped in the phases without it: what
+it takes of two processors itself is not what the daemon does for it. 50 of it ask as tools do, and
+10 each are half open, never read, flood, send garbage, and send lines without an end; who is thrown
+out comes again. ASFS_CROWD_S is how long the phases are together; without it some seconds.
 """
 
 import os
@@ -22,6 +27,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -30,7 +36,11 @@ from ..harness import MountedArchive
 CLIENTS = 100
 CROWD_S = float(os.environ.get("ASFS_CROWD_S", "6"))
 PHASE_S = 0.25
-SLOWDOWN_MAX = 0.10
+WARM_UP_S = 2.0
+"""All are connected by then, and have used what is free at the beginning."""
+
+SLOWDOWN_MAX, STANDSTILL = 0.10, 0.85
+LONG_S = 60.0
 
 CROWD = r'''
 import json, os, random, select, socket, sys, time
@@ -139,9 +149,28 @@ class Crowd:
         self._log.close()
 
 
-def operations_per_s(directory: Path, duration_s: float) -> float:
+class Phase(NamedTuple):
+    """Rounds of operations, how long they took, and what the daemon used for all that it did."""
+
+    rounds: int
+    duration_s: float
+    processor_s: float
+
+    @property
+    def rate(self) -> float:
+        """Rounds in a second."""
+        return self.rounds / self.duration_s
+
+
+def processor_s(pid: int) -> float:
+    """What the threads of a process that live have used."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
+
+
+def work(directory: Path, daemon: int, duration_s: float = PHASE_S) -> Phase:
     """What programs do with small files: make, write, look, read, rename, remove."""
-    done, begun_s = 0, time.perf_counter()
+    done, begun_s, used_s = 0, time.perf_counter(), processor_s(daemon)
     while (now_s := time.perf_counter()) < begun_s + duration_s:
         path, other = directory / f"f{done % 50}", directory / "other"
         path.write_bytes(b"x" * 500)
@@ -150,7 +179,18 @@ def operations_per_s(directory: Path, duration_s: float) -> float:
         path.rename(other)
         other.unlink()
         done += 1
-    return done / (now_s - begun_s)
+    return Phase(done, now_s - begun_s, processor_s(daemon) - used_s)
+
+
+def slowdown(before: Phase, beside: Phase, after: Phase) -> float:
+    """By how much operations are slower with the crowd."""
+    return 1 - 2 * beside.rate / (before.rate + after.rate)
+
+
+def used_for_crowd(before: Phase, beside: Phase, after: Phase) -> float:
+    """The part of a processor that the daemon uses for the crowd."""
+    round_s = (before.processor_s + after.processor_s) / (before.rounds + after.rounds)
+    return (beside.processor_s - beside.rounds * round_s) / beside.duration_s
 
 
 @pytest.mark.slow
@@ -160,33 +200,32 @@ def test_hundred_clients_of_which_half_are_hostile_slow_down_nothing(
 ) -> None:
     seed = random.SystemRandom().randrange(2**32)
     print("seed", seed)
-    directory = fresh_archive.mount / "work"
+    directory, daemon = fresh_archive.mount / "work", fresh_archive.pid
     directory.mkdir()
     socket_path = str(fresh_archive.base / "runtime" / "control.sock")
     crowd = Crowd(socket_path, seed, tmp_path / "crowd.log")
     try:
         crowd.wait_ready()
         with crowd.running():
-            operations_per_s(directory, 1.0)  # all of them are connected by now
-        rates = []
+            time.sleep(WARM_UP_S)
+        alone, beside = [work(directory, daemon)], []
         for _ in range(max(2, round(CROWD_S / PHASE_S / 2))):
-            rates.append(operations_per_s(directory, PHASE_S))
             with crowd.running():
-                rates.append(operations_per_s(directory, PHASE_S))
-        rates.append(operations_per_s(directory, PHASE_S))
+                beside.append(work(directory, daemon))
+            alone.append(work(directory, daemon))
         said = crowd.said()
     finally:
         crowd.end()
-    ratios = [
-        2 * beside / (before + after)
-        for before, beside, after in zip(rates[::2], rates[1::2], rates[2::2], strict=False)
-    ]
-    slowdown = 1 - statistics.median(ratios)
+    neighbours = list(zip(alone, beside, alone[1:], strict=False))
+    slower = statistics.median(slowdown(*three) for three in neighbours)
+    used = statistics.median(used_for_crowd(*three) for three in neighbours)
     print(
-        f"{statistics.median(rates[::2]):.0f} rounds/s alone, slowdown {slowdown:.1%}, of", ratios
+        f"{statistics.median(phase.rate for phase in alone):.0f} rounds/s alone, with the crowd"
+        f" {slower:.1%} slower; the daemon uses {used:.1%} of a processor for the crowd"
     )
     answers, connected = map(int, said.split()[-2:])
     assert answers > 0, "nobody of those that behave got an answer"
     assert connected > CLIENTS * 0.8
-    assert slowdown < SLOWDOWN_MAX
+    assert used < SLOWDOWN_MAX
+    assert slower < (SLOWDOWN_MAX if CROWD_S >= LONG_S else STANDSTILL)
     assert fresh_archive.ask("status")["archive"] == "test"

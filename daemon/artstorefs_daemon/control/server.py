@@ -139,7 +139,7 @@ class ControlSocket:
         try:
             while data := await self._receive(client):
                 client.lines.add(data)
-                await self._take_units(client, len(data) / self._limits.unit_bytes)
+                await self._take_units(client, 1 + len(data) / self._limits.unit_bytes)
                 await self._answer_lines(client)
         except ControlError as exc:  # of a line without an end
             await self._send(stream, error_line(None, exc))
@@ -151,22 +151,20 @@ class ControlSocket:
         return b""
 
     async def _take_units(self, client: Client, units: float) -> None:
-        """Have it wait until it is its turn: first among its own requests, so that it takes no
-        others' turn while it waits."""
-        await client.pace.take(units)
-        await self._shares[client.peer.is_ours].take(units)
+        """Have it wait until it is its turn, among its own requests and those of others."""
+        share = self._shares[client.peer.is_ours]
+        await trio.sleep(max(client.pace.reserve_s(units), share.reserve_s(units)))
 
     # ---------------------------------------------------------------------------------- answers
 
     async def _answer_lines(self, client: Client) -> None:
-        """Those that are whole; receiving without one costs as much as a line."""
+        """Those that are whole. The first is paid for by its receipt, as is a part of a line."""
         line = client.lines.next()
-        if line is None:
-            await self._take_units(client, 1)
         while line is not None:
-            await self._take_units(client, 1)
             await self._send(client.stream, await self._answer(client, line))
             line = client.lines.next()
+            if line is not None:
+                await self._take_units(client, 1)
 
     async def _answer(self, client: Client, line: bytes) -> bytes:
         identifier, name = None, "?"

@@ -11,13 +11,13 @@ import trio
 
 from artstorefs_daemon.control.protocol import ControlError, failure_of
 
-PART = 0.05
+PART = 0.02
 """Of the time at most."""
 
 CREDIT_S = 0.5
 """So much work is free; it comes back with the time."""
 
-DEBT_S = 0.5
+DEBT_S = 0.2
 """However long an answer took, the next one is begun after ten seconds."""
 
 
