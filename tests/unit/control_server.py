@@ -111,9 +111,6 @@ class StubService:
             raise self.failure
         return dict(STATUS)
 
-    async def elements(self) -> list[dict[str, Any]]:
-        return [ELEMENT]
-
     async def flush(self) -> AsyncIterator[dict[str, int]]:
         self.flushes += 1
         for pending in (2, 1, 0):

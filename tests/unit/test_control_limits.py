@@ -170,7 +170,7 @@ async def test_line_that_does_not_end_in_time_is_dropped(slow: Server) -> None:
 
 async def test_client_that_does_not_read_is_dropped(slow: Server) -> None:
     errors = [{"path": "x" * 300_000, "file_id": "", "error": "e", "since": None}]
-    slow.service.errors = lambda: errors
+    slow.service.errors = errors
     client = await slow.connect()
     await slow.clients_are(1)
     await client.stream.send_all(b'{"id":1,"method":"flush"}\n' * 3)

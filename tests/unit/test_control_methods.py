@@ -171,8 +171,11 @@ async def test_modes_and_elements(server: Server) -> None:
 async def test_result_that_is_not_as_the_model_says_is_a_bug(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server.service.archive.configuration = configured()
-    server.service.elements = server.service.status  # an object instead of a list
+
+    async def status() -> dict[str, Any]:
+        return {"elements": [{**STATUS["elements"][0], "more": 1}]}
+
+    server.service.status = status
     client = await server.connect()
     assert (await client.error("elements"))[0] == protocol.INTERNAL_ERROR
     assert "ValidationError" in caplog.text
@@ -280,7 +283,7 @@ async def test_number_of_jobs_is_limited_and_the_last_ended_are_kept(
 
 async def test_list_of_jobs_stays_short(server: Server) -> None:
     errors = [{"path": str(n), "file_id": "", "error": "e", "since": None} for n in range(100)]
-    server.service.errors = lambda: errors
+    server.service.errors = errors
     client = await server.connect()
     await client.call("flush", detach=True)
     assert len((await client.call("job", job=1))["result"]["errors"]) == 100
@@ -290,7 +293,7 @@ async def test_list_of_jobs_stays_short(server: Server) -> None:
 
 async def test_answer_that_no_line_holds_is_an_error(server: Server) -> None:
     error = {"path": "x" * 600_000, "file_id": "", "error": "e", "since": None}
-    server.service.errors = lambda: [error, error]
+    server.service.errors = [error, error]
     client = await server.connect()
     code, message = await client.error("flush")
     assert (code, "1048576 bytes" in message) == (protocol.FAILED, True)
