@@ -124,6 +124,23 @@ async def test_evicted_block_is_not_kept_open(bench: FarBench) -> None:
     assert not deleted_files_that_are_open(bench.base / "cache")
 
 
+async def test_limit_that_changes_counts_at_once(bench: FarBench) -> None:
+    node = await store(bench, DATA)
+    await read_all(bench, node)
+    await bench.settled()
+    room = bench.cache.room
+    lower = BLOCK_BYTES + 100_000
+    assert room.used_bytes > lower
+    await bench.cache.change_limit(lower)
+    assert room.used_bytes <= lower
+    assert disk_bytes(bench.base / "cache") <= lower
+    assert not deleted_files_that_are_open(bench.base / "cache")
+    await bench.cache.change_limit(2 * SIZE)
+    await read_all(bench, node)
+    await bench.settled()
+    assert room.used_bytes > SIZE
+
+
 def deleted_files_that_are_open(directory: Path) -> list[str]:
     paths = []
     for descriptor in os.listdir("/proc/self/fd"):

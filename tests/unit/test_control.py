@@ -127,6 +127,7 @@ async def test_random_input_split_anywhere(server: Server) -> None:
     print("seed", seed)
     choose = random.Random(seed)
     pieces = [b'{"id":1,"method":"status"}', b"{", b'"', b"\\", b"\0", b"[1,", b"\xc3", b"9" * 50]
+    pieces += [b"[" * 70, b"\x80\xff", b'{"a":', b"}" * 5, b'"\\ud800"', b"x" * 5000]
     for _ in range(30):
         lines = [
             b"".join(choose.choice(pieces) for _ in range(choose.randrange(4))) for _ in range(9)
