@@ -69,7 +69,7 @@ TABLE_COMMENTS: Final[dict[str, dict[str, str]]] = {
 }
 """Of each further table, such as `[metrics]`: what its keys are for; under "" what it is for."""
 
-EXAMPLES: Final[dict[str, object]] = {
+_EXAMPLES: Final[dict[str, object]] = {
     "mountpoint": "/srv/museum",
     "control_change_group": "archivists",
     "control_admin_group": "adm",
@@ -162,6 +162,11 @@ def example_configuration() -> str:
     return "\n".join(lines) + "\n"
 
 
+def example_of(key: str) -> object:
+    """A value for a key of which nothing is said."""
+    return _EXAMPLES[key]
+
+
 def literal(key: str, value: object) -> str:
     """`value` in TOML: a size with its unit where that is exact, a path as text. TOML's basic
     strings are those of JSON but for DEL."""
@@ -183,7 +188,7 @@ def _keys(
             default = None
         else:
             default = "" if value in (None, "") else literal(name, value)
-        example = literal(name, EXAMPLES.get(name, value))
+        example = literal(name, _EXAMPLES.get(name, value))
         yield Key(name, comment, field.description or "", default, example)
 
 

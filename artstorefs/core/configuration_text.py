@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from artstorefs.core.configuration import S3_KEYS, ArchiveConfiguration, ElementConfiguration
 from artstorefs.core.configuration_keys import (
     COMMENTS,
-    EXAMPLES,
     TABLE_COMMENTS,
+    example_of,
     literal,
     table_keys,
     tables,
@@ -34,7 +34,7 @@ def render_configuration(configuration: ArchiveConfiguration, defaults: Director
     for key, preset in presets.items():
         value = getattr(configuration, key)
         mark = "# " if value == preset else ""
-        shown = literal(key, EXAMPLES[key] if value is None else value)
+        shown = literal(key, example_of(key) if value is None else value)
         lines += ["", f"# {COMMENTS[key]}", f"{mark}{key} = {shown}"]
     for element in configuration.elements:
         lines += ["", *_element_lines(element)]

@@ -51,6 +51,7 @@ STATUS: dict[str, Any] = {
     "started_at": "2026-01-02T03:04:05Z",
     "durability": "log",
     "copies": 1,
+    "read_only": False,
     "nodes": 12345,
     "pending": {"intents": 0, "bytes": 0, "oldest_age_s": None, "failed": 0},
     "errors": [],

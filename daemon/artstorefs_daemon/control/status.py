@@ -124,6 +124,7 @@ class Status(_Part):
     started_at: str
     durability: Literal["log", "element"]
     copies: int
+    read_only: bool
     nodes: int
     pending: Pending
     errors: list[FileError]

@@ -2,14 +2,15 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from artstorefs_tools import exit_codes
-from artstorefs_tools.commands.status import format_table
 from artstorefs_tools.configuration_files import locate_archive
 from artstorefs_tools.control_client import ControlClient, ControlProtocolError
+from artstorefs_tools.progress import ProgressBar
+from artstorefs_tools.terminal import format_table
 
 _COLUMNS = ("job", "what", "state", "since", "by", "how far, or what came of it")
 
@@ -58,11 +59,8 @@ def _ask(client: ControlClient, wait: int | None, cancel: int | None) -> dict[st
         return client.call_with_progress("job_cancel", lambda _: None, {"job": cancel})
     if wait is None:
         return client.call("jobs")
-    watched = sys.stderr.isatty()
-    result = client.call_with_progress("job", _show if watched else lambda _: None, {"job": wait})
-    if watched:
-        print("\r\033[K", end="", file=sys.stderr)
-    return result
+    with ProgressBar(f"job {wait}") as bar:
+        return client.call_with_progress("job", partial(_show, bar), {"job": wait})
 
 
 def describe(jobs: list[dict[str, Any]]) -> Iterator[str]:
@@ -95,5 +93,6 @@ def _numbers(values: dict[str, Any]) -> str:
     return ", ".join(f"{value:,} {key}" for key, value in counts.items())
 
 
-def _show(progress: dict[str, Any]) -> None:
-    print(f"\r\033[K{_numbers(progress)}", end="", file=sys.stderr, flush=True)
+def _show(bar: ProgressBar, progress: dict[str, Any]) -> None:
+    done, total = progress.get("bytes") or 0, progress.get("bytes_total")
+    bar.show(done, total, _numbers(progress))

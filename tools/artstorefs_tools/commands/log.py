@@ -5,10 +5,10 @@ import json
 from typing import Any
 
 from artstorefs_tools import exit_codes
-from artstorefs_tools.commands.status import format_table
 from artstorefs_tools.configuration_files import locate_archive
 from artstorefs_tools.control_client import ControlClient, ControlProtocolError
 from artstorefs_tools.errors import UsageError
+from artstorefs_tools.terminal import format_table
 
 LEVELS = ("debug", "info", "warning", "error", "critical", "default")
 """The last one takes back what was changed."""
