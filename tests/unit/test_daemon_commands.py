@@ -12,6 +12,8 @@ import pytest
 from artstorefs_tools import exit_codes
 from artstorefs_tools.command_line import main
 
+from .json_document import check
+
 JOB = {
     "job": 3,
     "method": "fsck",
@@ -112,9 +114,29 @@ def test_no_jobs(serve: Serve, archive: str, capsys: pytest.CaptureFixture[str])
 
 
 def test_jobs_as_json(serve: Serve, archive: str, capsys: pytest.CaptureFixture[str]) -> None:
-    serve({"result": {"jobs": [JOB]}})
+    serve({"result": {"jobs": [JOB, FAILED]}})
     assert main(["jobs", archive, "--json"]) == exit_codes.OK
-    assert json.loads(capsys.readouterr().out) == {"jobs": [JOB]}
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == {"jobs": [JOB, FAILED]}
+    assert check("jobs", printed) >= {"jobs[].job", "jobs[].by.uid", "jobs[].progress.*"}
+
+
+@pytest.mark.parametrize(
+    ("command", "answer"),
+    [("reload", {"changed": ["settle_s"]}), ("log", {"levels": {"root": "INFO"}})],
+)
+def test_answers_as_json(
+    command: str,
+    answer: dict[str, Any],
+    serve: Serve,
+    archive: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    serve({"result": answer})
+    assert main([command, archive, "--json"]) == exit_codes.OK
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == answer
+    assert check(command, printed)
 
 
 @pytest.mark.parametrize(

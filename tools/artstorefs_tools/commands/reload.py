@@ -15,7 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "`systemctl reload` do. Limits, times and groups change at once. If anything else has "
         "changed, nothing is taken over, and a line says which keys need a restart."
     )
-    parser.epilog = "example:\n  artstorefs reload museum"
+    parser.epilog = "examples:\n  artstorefs reload museum\n  artstorefs reload museum --json"
     parser.add_argument("name", metavar="NAME", help="archive, or path of its NAME.toml")
     parser.add_argument("--json", action="store_true", help="the answer, as one JSON object")
 
