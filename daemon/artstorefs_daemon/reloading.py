@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import trio
+from pydantic import BaseModel
 
 from artstorefs.core.configuration import ArchiveConfiguration, ElementConfiguration
 from artstorefs.core.errors import ArtStoreFSError, ConfigurationError
@@ -115,8 +116,15 @@ def _changed_keys(old: ArchiveConfiguration, new: ArchiveConfiguration) -> list[
 
 def _told(key: str, old: ArchiveConfiguration, new: ArchiveConfiguration) -> list[str]:
     """The change of a key, with both values; of `element` the keys that differ."""
+    before, after = getattr(old, key), getattr(new, key)
+    if isinstance(before, BaseModel):
+        return [
+            _change(f"{key}.{name}", value, getattr(after, name))
+            for name, value in before
+            if value != getattr(after, name)
+        ]
     if key != "elements":
-        return [_change(key, getattr(old, key), getattr(new, key))]
+        return [_change(key, before, after)]
     ids = [[one.id for one in configuration.elements] for configuration in (old, new)]
     if ids[0] != ids[1]:
         return [_change("element", *ids)]

@@ -52,6 +52,9 @@ STATUS: dict[str, Any] = {
     "durability": "log",
     "copies": 1,
     "read_only": False,
+    "recovery_s": 0.5,
+    "index_error": None,
+    "backup": {"age_s": None, "interval_s": 3600.0, "is_current": False},
     "nodes": 12345,
     "pending": {"intents": 0, "bytes": 0, "oldest_age_s": None, "failed": 0},
     "errors": [],
@@ -61,6 +64,13 @@ STATUS: dict[str, Any] = {
     "cache": {"bytes": 0, "limit_bytes": 50 << 30},
     "survey": {"seen": 0},
     "elements": [ELEMENT],
+    "operations": {
+        "lookup": {"count": 1, "errors": {}, "total_s": 0.5, "max_s": 0.5, "latency": [1, 0]}
+    },
+    "latency_bounds_s": [0.5],
+    "slowest": [
+        {"kind": "lookup", "took_ms": 2.5, "ended_at": "T", "inode": None, "path": None},
+    ],
 }
 
 

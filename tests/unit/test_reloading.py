@@ -76,6 +76,7 @@ async def test_what_can_change_changes_at_once(key: str, server: Server) -> None
 REFUSED = {
     'durability = "element"': 'durability: "log" → "element"',
     "name = 'other'\nstate_dir = '/s'": 'name: "museum" → "other"; state_dir: "/var/lib/',
+    "[metrics]\nlisten = '127.0.0.1:9464'": 'metrics.listen: null → "127.0.0.1:9464"',
     'mountpoint = "/m"': 'mountpoint: null → "/m"',
     'settle_s = 9\ncache_dir = "/c"': 'cache_dir: "/var/cache/artstorefs/museum" → "/c"',
 }

@@ -112,6 +112,34 @@ class Elements(_Part):
     elements: list[Element]
 
 
+class Backup(_Part):
+    """Of the index."""
+
+    age_s: float | None
+    interval_s: float
+    is_current: bool
+
+
+class Operations(_Part):
+    """Requests of the kernel, of one kind."""
+
+    count: int
+    errors: dict[str, int]
+    total_s: float
+    max_s: float
+    latency: list[int]
+
+
+class SlowRequest(_Part):
+    """One of the slowest of the last minutes."""
+
+    kind: str
+    took_ms: float
+    ended_at: str
+    inode: int | None
+    path: str | None
+
+
 class Status(_Part):
     """The whole mount."""
 
@@ -125,6 +153,9 @@ class Status(_Part):
     durability: Literal["log", "element"]
     copies: int
     read_only: bool
+    recovery_s: float
+    index_error: str | None
+    backup: Backup
     nodes: int
     pending: Pending
     errors: list[FileError]
@@ -134,3 +165,6 @@ class Status(_Part):
     cache: Use
     survey: Survey
     elements: list[Element]
+    operations: dict[str, Operations]
+    latency_bounds_s: list[float]
+    slowest: list[SlowRequest]
