@@ -4,12 +4,14 @@ Passed to the parts of the filesystem instead of a handful of arguments; owns no
 references and the few rules that all parts need.
 """
 
+import sqlite3
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from artstorefs.core.configuration import ArchiveConfiguration
+from artstorefs.core.log_fields import about
 from artstorefs.core.modes import ElementMode, Operation, refusal
 from artstorefs.elements.counters import Counters
 from artstorefs.elements.interface import Element
@@ -59,6 +61,21 @@ class Archive:
         self.modes = {
             element.id: ElementMode(element.mode) for element in self.configuration.elements
         }
+
+    def about(
+        self,
+        node: Node,
+        exc: BaseException | None = None,
+        *,
+        element: str | None = None,
+        key: str | None = None,
+    ) -> dict[str, dict[str, str]]:
+        """`log_fields.about` for what concerns a file."""
+        try:
+            path = self.index.path(node.ino)
+        except sqlite3.Error:  # what is wrong with the index has a line of its own
+            path = None
+        return about(exc, file_id=node.file_id, path=path, element=element, key=key)
 
     def require(self, operation: Operation, node: Node) -> None:
         """Raise ForbiddenByMode unless the element that holds `node` allows `operation`.

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Callable
 
 from artstorefs.core.errors import StateError
+from artstorefs.core.log_fields import about
 from artstorefs.core.modes import Operation
 from artstorefs.filesystem import acl
 from artstorefs.filesystem.archive import Archive, Caller, now_ns
@@ -103,7 +104,7 @@ class Tree:
             try:
                 self._changes.access_time(node, now_ns())
             except StateError as exc:
-                log.debug("a time of access is not kept: %s", exc)
+                log.debug("a time of access is not kept: %s", exc, extra=about(exc))
 
     # ---------------------------------------------------------------------------- creation
 

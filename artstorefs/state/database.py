@@ -25,6 +25,7 @@ from typing import Any, Protocol
 
 from artstorefs.core.crash_points import crash_point
 from artstorefs.core.errors import StateError, StateFull
+from artstorefs.core.log_fields import about
 from artstorefs.elements import durable
 from artstorefs.state.reserve import Reserve
 from artstorefs.state.schema import SCHEMA_VERSION, bring_up_to_date, create_tables
@@ -109,7 +110,8 @@ class Database:
             try:
                 self.execute("ROLLBACK")
             except sqlite3.Error as exc:
-                log.error("%s: a transaction could not be rolled back: %s", self.path, exc)
+                told = ("%s: a transaction could not be rolled back: %s", self.path, exc)
+                log.error(*told, extra=about(exc, path=self.path))
 
     def require_room(self) -> None:
         """Raise StateFull while what room there is belongs to changes that make some."""

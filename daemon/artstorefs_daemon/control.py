@@ -19,6 +19,7 @@ import trio
 
 from artstorefs.core.errors import ArtStoreFSError
 from artstorefs.core.json_text import parse_strict
+from artstorefs.core.log_fields import about
 from artstorefs.filesystem.cache_orders import Outcome
 from artstorefs_daemon.service import Service
 
@@ -80,7 +81,8 @@ class ControlSocket:
                     await _listen(listener, path)
                 except OSError as exc:
                     if not told:
-                        log.warning("there is no control socket: %s: %s", path, exc)
+                        line = ("there is no control socket: %s: %s", path, exc)
+                        log.warning(*line, extra=about(exc, path=path))
                     told = True
                 else:
                     await self._accept_clients(listener)
@@ -92,7 +94,7 @@ class ControlSocket:
                 try:
                     connection, _ = await listener.accept()
                 except OSError as exc:  # no descriptors left, or the client went away again
-                    log.warning("a control client was not accepted: %s", exc)
+                    log.warning("a control client was not accepted: %s", exc, extra=about(exc))
                     await trio.sleep(ACCEPT_PAUSE_S)
                     continue
                 nursery.start_soon(self._serve_client, trio.SocketStream(connection))

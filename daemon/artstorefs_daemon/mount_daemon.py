@@ -32,6 +32,7 @@ from artstorefs.core.errors import (
     ElementError,
     ElementOfAnother,
 )
+from artstorefs.core.log_fields import about
 from artstorefs.core.mount_options import MountOptions
 from artstorefs.elements.durable import make_directories_durably
 from artstorefs.elements.gauges import Gauges
@@ -52,6 +53,7 @@ from artstorefs.state.log import Log
 from artstorefs.state.outcomes import Outcomes
 from artstorefs.state.reserve import Reserve
 from artstorefs.state.spool import Spool
+from artstorefs_daemon import logs
 from artstorefs_daemon.accounts import account
 from artstorefs_daemon.control import ControlSocket
 from artstorefs_daemon.fuse_library import keep_buffers, pyfuse3
@@ -105,7 +107,7 @@ def serve(
     lock = StateLock(str(configuration.state_dir), configuration.name)
     _acquire(lock)
     if foreground:
-        _log_to_stderr()
+        logs.begin("mount", configuration.name)
         faulthandler.enable()  # a watchdog ends us with SIGABRT, and wants to know where we hung
         return _run(configuration, mountpoint, options, lock, ServiceManager.of_environment())
     reading, writing = os.pipe()
@@ -187,7 +189,7 @@ def _serve_in_background(
         code = _run(configuration, mountpoint, options, lock, parent)
     except BaseException as exc:
         if isinstance(exc, ArtStoreFSError):
-            log.error("%s", exc)
+            log.error("%s", exc, extra=about(exc))
         else:
             log.exception("the daemon ended because of this")
         parent.failed(exc)
@@ -215,22 +217,13 @@ class _WaitingParent(ServiceManager):
             os.write(self._writing, str(exc).encode()[:4000] or repr(exc).encode())
 
 
-def _log_to_stderr() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-
-
 def _log_to_file(configuration: ArchiveConfiguration) -> None:
     """A daemon without a terminal logs to `daemon.log` in the state directory; so does what it
     starts, and what writes to standard error."""
-    path = os.path.join(str(configuration.state_dir), "daemon.log")
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
+    path = os.path.join(str(configuration.state_dir), logs.FILE_NAME)
+    logs.begin("mount", configuration.name, file=path)
 
 
 # --------------------------------------------------------------------------------- the service
@@ -347,7 +340,7 @@ def _open_near(elements: dict[str, Element]) -> None:
         except ElementOfAnother as exc:
             mistaken.append(exc)
         except ElementError as exc:
-            log.warning("%s", exc)
+            log.warning("%s", exc, extra=about(exc))
 
     near = [element for element in elements.values() if element.capabilities.local_path]
     looks = [threading.Thread(target=look, args=(element,), daemon=True) for element in near]
@@ -402,6 +395,7 @@ async def _serve(
             tasks.start_soon(control.serve, socket_path)
             tasks.start_soon(keep_metrics, archive.configuration, socket_path)
             tasks.start_soon(_unmount_on_signal, mountpoint)
+            tasks.start_soon(_reopen_log_on_hangup)
             tasks.start_soon(_tell_ready, service, manager)
             tasks.start_soon(manager.keep_informed, service.summary)
             await pyfuse3.main(max_tasks=REQUESTS_MAX)
@@ -431,3 +425,10 @@ async def _unmount_on_signal(mountpoint: str) -> None:
         async for number in signals:
             log.info("unmounting because of signal %d", number)
             await trio.to_thread.run_sync(unmount, mountpoint)
+
+
+async def _reopen_log_on_hangup() -> None:
+    """SIGHUP: whoever rotates logs has moved ours away. Lines go to the new file without it."""
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        async for _ in signals:
+            logs.reopen()

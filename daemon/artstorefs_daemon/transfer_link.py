@@ -15,6 +15,7 @@ import trio
 
 from artstorefs.core.crash_points import crash_point
 from artstorefs.core.errors import StateError
+from artstorefs.core.log_fields import about
 from artstorefs.filesystem.archive import Archive
 from artstorefs.filesystem.spool_budget import SpoolBudget
 from artstorefs.state.log import Assignment, Removal
@@ -24,6 +25,7 @@ from artstorefs.state.spool import parse_spool_name
 from artstorefs.transfer.jobs import BatchResult, RemoveJob, StoreJob, batch_message, decode, encode
 from artstorefs.transfer.schedule import Schedule
 from artstorefs.transfer.targets import Targets
+from artstorefs_daemon import logs
 from artstorefs_daemon.accounts import account
 from artstorefs_daemon.element_reports import ElementReports
 from artstorefs_daemon.fetch_link import FetchLink
@@ -132,7 +134,8 @@ class TransferLink:
                 await trio.to_thread.run_sync(self._archive.database.sync_log)
                 child = self._start()
             except (StateError, OSError) as exc:  # or no memory, no processes, no descriptors
-                log.warning("the transfer process cannot be started now: %s", exc)
+                told = ("the transfer process cannot be started now: %s", exc)
+                log.warning(*told, extra=about(exc))
                 await trio.sleep(RESTART_PAUSE_S)
                 continue
             self.pid = child.process.pid
@@ -228,6 +231,12 @@ class TransferLink:
         crash_point("batch.sent")
         return True
 
+    async def tell_log_levels(self) -> None:
+        """They have changed. A process that begins later is told when it is introduced."""
+        if self._stream is not None:
+            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._tell({"log_levels": logs.levels()})
+
     async def _tell(self, message: dict[str, Any]) -> None:
         assert self._stream is not None
         async with self._sending:
@@ -249,7 +258,8 @@ class TransferLink:
 
     def _state_failed(self, exc: StateError) -> None:
         if not self.state_error:
-            log.warning("carrying waits for the state directory: %s", exc)
+            told = ("carrying waits for the state directory: %s", exc)
+            log.warning(*told, extra=about(exc))
         self.state_error = str(exc)
 
     def _assign(self, inos: list[int]) -> list[StoreJob]:
@@ -360,7 +370,7 @@ class TransferLink:
         }
         self.bad_documents = [reason for _, reason in found["unreadable"]]
         for key, reason in found["unreadable"]:
-            log.error("%s is not taken over: %s", key, reason)
+            log.error("%s is not taken over: %s", key, reason, extra=about(key=key))
         for error in found["errors"]:
             log.warning("an element could not be looked through: %s", error)
         self.surveys += 1

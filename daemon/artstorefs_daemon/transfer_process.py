@@ -1,9 +1,9 @@
 """The transfer process: everything that reads, writes or hashes objects in the background.
 
 Begun by `transfer_child`: forked, or as `python -m artstorefs_daemon.transfer_process SOCKET
-CONFIGURATION ro|rw`; SOCKET is the number of an inherited descriptor. It holds nothing that
-matters: killed at any moment, a new one is told the same again. It ends when the mount process's
-end of the socket does.
+CONFIGURATION ro|rw [LOG]`; SOCKET is the number of an inherited descriptor, LOG the path of the
+file that is standard error, if it is one. It holds nothing that matters: killed at any moment, a
+new one is told the same again. It ends when the mount process's end of the socket does.
 """
 
 import gc
@@ -22,6 +22,7 @@ from uuid import UUID
 
 from artstorefs.core.configuration import ArchiveConfiguration
 from artstorefs.core.errors import ElementError
+from artstorefs.core.log_fields import about
 from artstorefs.elements.interface import Element
 from artstorefs.elements.quarantine import Quarantine
 from artstorefs.recovery.survey import as_message, survey
@@ -39,6 +40,7 @@ from artstorefs.transfer.jobs import (
     encode,
     fetch_of,
 )
+from artstorefs_daemon import logs
 from artstorefs_daemon.accounts import account
 from artstorefs_daemon.introductions import Introductions
 
@@ -82,6 +84,9 @@ class TransferProcess:
             if "fetch" in message:
                 self._fetching.request(*fetch_of(message))
                 continue
+            if "log_levels" in message:
+                logs.set_levels(message["log_levels"])
+                continue
             if "capacity" in message:
                 if message["try_now"]:
                     self._introductions.try_now()
@@ -113,7 +118,8 @@ class TransferProcess:
             except ConnectionError:
                 os._exit(0)  # the mount process has ended, and nobody waits for an answer
             except OSError as exc:
-                log.error("the log cannot be flushed, and nothing is carried without: %s", exc)
+                told = ("the log cannot be flushed, and nothing is carried without: %s", exc)
+                log.error(*told, extra=about(exc))
                 os._exit(74)
             except Exception:
                 # what is not answered is told again to the next process
@@ -176,29 +182,39 @@ def _capacity(element: Element, limit_bytes: int | None, reader: Reader) -> dict
 
 
 def serve_transfer(
-    connection: socket.socket, configuration: ArchiveConfiguration, *, read_only: bool
+    connection: socket.socket,
+    configuration: ArchiveConfiguration,
+    *,
+    read_only: bool,
+    log_file: str | None,
 ) -> int:
-    """All that this process does; returns its exit code."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the mount process
-    logging.basicConfig(
-        level=logging.INFO, format="transfer: %(levelname)s: %(message)s", force=True
-    )
+    """All that this process does; returns its exit code. `log_file`: as `logs.begin` has it."""
+    for number in (signal.SIGINT, signal.SIGHUP):  # a terminal's are for the mount process
+        signal.signal(number, signal.SIG_IGN)
+    logs.begin("transfer", configuration.name, file=log_file)
     os.nice(NICENESS)
     gc.freeze()
     with connection.makefile("rb") as lines, suppress(ConnectionError):
         first = lines.readline()
         if first:
-            archive_id = UUID(decode(first)["archive"])
+            greeting = decode(first)
+            archive_id = UUID(greeting["archive"])
+            logs.set_levels(greeting["log_levels"])
             introductions = Introductions(configuration, archive_id, read_only=read_only)
             TransferProcess(connection, configuration, introductions).run(lines)
     return 0
 
 
 def main(arguments: list[str]) -> int:
-    descriptor, configuration, access = arguments
+    descriptor, configuration, access, *log_file = arguments
     connection = socket.socket(fileno=int(descriptor))
     parsed = ArchiveConfiguration.model_validate(json.loads(configuration))
-    return serve_transfer(connection, parsed, read_only=access == "ro")
+    return serve_transfer(
+        connection,
+        parsed,
+        read_only=access == "ro",
+        log_file=log_file[0] if log_file else None,
+    )
 
 
 if __name__ == "__main__":
