@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 from artstorefs.core.configuration import ArchiveConfiguration
@@ -76,6 +77,22 @@ class Archive:
         except sqlite3.Error:  # what is wrong with the index has a line of its own
             path = None
         return about(exc, file_id=node.file_id, path=path, element=element, key=key)
+
+    def acting(self, who: Caller) -> None:
+        """The next change of the tree is on behalf of `who`."""
+        if self.database.audit is not None:
+            self.database.audit.who = who
+
+    def writes(self, ino: int, who: Caller) -> None:
+        """`who` is about to change content."""
+        if self.database.audit is not None:
+            self.database.audit.writes(ino, who)
+
+    def note(self, operation: str, who: Caller | None = None, **details: Any) -> None:
+        """For the audit log, if there is one: what is no change of the tree, such as a mount.
+        Raises StateError where nothing may be done without a record."""
+        if self.database.audit is not None:
+            self.database.audit.note(operation, who, details)
 
     def require(self, operation: Operation, node: Node) -> None:
         """Raise ForbiddenByMode unless the element that holds `node` allows `operation`.

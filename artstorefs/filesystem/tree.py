@@ -119,6 +119,7 @@ class Tree:
         open_content: bool = False,
     ) -> Node:
         """A file, directory or special file: `mode` has its type and the bits asked for."""
+        self._archive.acting(caller)
         parent = self._parent_for_new(parent_ino, name)
         gid = caller.gid
         if parent.mode & stat.S_ISGID:
@@ -153,6 +154,7 @@ class Tree:
 
     def symlink(self, parent_ino: int, name: bytes, target: bytes, caller: Caller) -> Node:
         """symlink(2). The mode of a symlink is 0777 and means nothing."""
+        self._archive.acting(caller)
         parent = self._parent_for_new(parent_ino, name)
         self._require_free(parent_ino, name)
         if len(target) > 4095:  # PATH_MAX with its NUL
@@ -169,6 +171,7 @@ class Tree:
 
     def link(self, ino: int, parent_ino: int, name: bytes, caller: Caller) -> Node:
         """link(2)."""
+        self._archive.acting(caller)
         node = self.node(ino)
         if node.is_directory:
             raise LinkNotPermitted(name)
@@ -195,6 +198,7 @@ class Tree:
 
     def unlink(self, parent_ino: int, name: bytes, caller: Caller) -> None:
         """unlink(2); the content stays as long as somebody has it open."""
+        self._archive.acting(caller)
         parent, entry, node = self._entry(parent_ino, name)
         if node.is_directory:
             raise IsADirectory(name)
@@ -205,6 +209,7 @@ class Tree:
 
     def rmdir(self, parent_ino: int, name: bytes, caller: Caller) -> None:
         """rmdir(2)."""
+        self._archive.acting(caller)
         parent, entry, node = self._entry(parent_ino, name)
         if not node.is_directory:
             raise NotADirectory(name)
@@ -235,6 +240,7 @@ class Tree:
         caller: Caller,
     ) -> None:
         """renameat2(2) with RENAME_NOREPLACE and RENAME_EXCHANGE; other flags are EINVAL."""
+        self._archive.acting(caller)
         if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) or flags == 3:
             raise InvalidArgument(name)
         parent, entry, node = self._entry(parent_ino, name)

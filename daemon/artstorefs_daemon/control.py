@@ -20,6 +20,7 @@ import trio
 from artstorefs.core.errors import ArtStoreFSError
 from artstorefs.core.json_text import parse_strict
 from artstorefs.core.log_fields import about
+from artstorefs.filesystem.archive import Caller
 from artstorefs.filesystem.cache_orders import Outcome
 from artstorefs_daemon.service import Service
 
@@ -112,19 +113,20 @@ class ControlSocket:
 
     async def _answer_lines(self, stream: trio.SocketStream) -> None:
         credentials = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        _, uid, _ = struct.unpack("3i", credentials)
+        pid, uid, gid = struct.unpack("3i", credentials)
+        caller = Caller(uid, gid, pid, 0)
         unread = bytearray()
         while data := await stream.receive_some(65_536):
             unread += data
             while (end := unread.find(b"\n")) >= 0:
                 line = bytes(unread[:end])
                 del unread[: end + 1]
-                await self._answer(stream, line, uid)
+                await self._answer(stream, line, caller)
             if len(unread) > LINE_LIMIT_BYTES:
                 await _send(stream, _error(None, INVALID_REQUEST, "the line is too long"))
                 return
 
-    async def _answer(self, stream: trio.SocketStream, line: bytes, uid: int) -> None:
+    async def _answer(self, stream: trio.SocketStream, line: bytes, caller: Caller) -> None:
         identifier = None
 
         async def notify(params: dict[str, Any]) -> None:
@@ -133,9 +135,13 @@ class ControlSocket:
         try:
             request = _request(line)
             identifier = request.get("id")
-            method = self._method(request["method"], uid)
-            params = request.get("params")
-            result = await method(notify, params if isinstance(params, dict) else {})
+            name = request["method"]
+            method = self._method(name, caller.uid)
+            given = request.get("params")
+            params = given if isinstance(given, dict) else {}
+            if name in self._changing:
+                self._service.archive.note("control", caller, method=name, params=params)
+            result = await method(notify, params)
             answer = {"jsonrpc": "2.0", "id": identifier, "result": result}
         except ControlError as exc:
             answer = _error(identifier, exc.code, str(exc))

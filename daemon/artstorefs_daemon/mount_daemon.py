@@ -24,6 +24,7 @@ from uuid import UUID
 
 import trio
 
+from artstorefs import __version__
 from artstorefs.core.configuration import ArchiveConfiguration
 from artstorefs.core.errors import (
     ArchiveInUse,
@@ -55,6 +56,7 @@ from artstorefs.state.reserve import Reserve
 from artstorefs.state.spool import Spool
 from artstorefs_daemon import logs
 from artstorefs_daemon.accounts import account
+from artstorefs_daemon.auditing import note_anyway, open_audit
 from artstorefs_daemon.control import ControlSocket
 from artstorefs_daemon.fuse_library import keep_buffers, pyfuse3
 from artstorefs_daemon.metrics.supervision import keep_metrics
@@ -292,6 +294,7 @@ def open_archive(configuration: ArchiveConfiguration, *, read_only: bool) -> Arc
     _open_near(elements)
     database = Database(os.path.join(state, INDEX), reserve)
     index = Index(database)
+    database.audit = open_audit(configuration, index)
     intents = Log(database)
     policy = CopiesPolicy(configuration.copies, frozenset(one.id for one in configuration.elements))
     archive = Archive(
@@ -387,6 +390,8 @@ async def _serve(
         )
     except RuntimeError as exc:
         raise ConfigurationError(mountpoint, "mountpoint", f"cannot be mounted: {exc}") from exc
+    about_mount = {"mountpoint": mountpoint, "read_only": archive.read_only, "version": __version__}
+    note_anyway(archive.database.audit, "mount", about_mount)
     try:
         async with trio.open_nursery() as tasks:
             tasks.start_soon(service.run)
@@ -404,6 +409,7 @@ async def _serve(
             manager.stopping()
             tasks.start_soon(manager.ask_for_time)
             await service.drain()
+            note_anyway(archive.database.audit, "unmount", {"mountpoint": mountpoint})
             tasks.cancel_scope.cancel()
     finally:
         pyfuse3.close(unmount=True)

@@ -366,6 +366,8 @@ class Operations(pyfuse3.Operations):
 
     @answers
     async def open(self, inode: int, flags: int, context: Any) -> pyfuse3.FileInfo:
+        if flags & os.O_ACCMODE:
+            self._service.archive.writes(inode, _caller(context))
         handle = await self._contents.open(self._node(inode), flags, context.uid)
         return self._file_info(handle)
 

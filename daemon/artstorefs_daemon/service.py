@@ -172,6 +172,8 @@ class Service:
 
     async def _keep_state_once(self, interval_s: float) -> None:
         database = self.archive.database
+        if database.audit is not None:
+            await trio.to_thread.run_sync(database.audit.sync)
         try:
             self.contents.record_closed()  # first: a full disk may refuse everything else
         except StateFull:  # but what the log takes on the disk, of which this makes some use again

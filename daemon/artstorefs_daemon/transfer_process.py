@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from typing import Any
 from uuid import UUID
@@ -26,6 +26,7 @@ from artstorefs.core.log_fields import about
 from artstorefs.elements.interface import Element
 from artstorefs.elements.quarantine import Quarantine
 from artstorefs.recovery.survey import as_message, survey
+from artstorefs.state.audit_files import sync_newest
 from artstorefs.state.cache import CacheFiles
 from artstorefs.state.fetch import FetchAnswer
 from artstorefs.state.reader import Reader
@@ -42,6 +43,7 @@ from artstorefs.transfer.jobs import (
 )
 from artstorefs_daemon import logs
 from artstorefs_daemon.accounts import account
+from artstorefs_daemon.auditing import audit_directory
 from artstorefs_daemon.introductions import Introductions
 
 log = logging.getLogger(__name__)
@@ -106,7 +108,7 @@ class TransferProcess:
         elements = self._introductions.open_all()
         carrier = Carrier(
             self._reader(),
-            LogFile(self._database).sync,
+            self._sync(LogFile(self._database)),
             elements,
             Spool(os.path.join(str(self._configuration.state_dir), "spool")),
             account,
@@ -125,6 +127,18 @@ class TransferProcess:
                 # what is not answered is told again to the next process
                 log.exception("the transfer process ends because of this")
                 os._exit(70)
+
+    def _sync(self, log_file: LogFile) -> Callable[[], None]:
+        """What has to be on the disk before an element may be told of it."""
+        if not self._configuration.audit.enabled:
+            return log_file.sync
+        directory = audit_directory(self._configuration)
+
+        def sync() -> None:
+            sync_newest(directory)
+            log_file.sync()
+
+        return sync
 
     def _capacities(self, elements: dict[str, Element]) -> dict[str, Any]:
         with closing(self._reader()) as reader:

@@ -15,9 +15,7 @@ from artstorefs.core.redaction import CUT_OUT, keep_secret, redacted
 from artstorefs_daemon.log_format import JournalFormat, LineFormat
 
 FILE_ID = bytes(range(16))
-FORGED = (
-    "name\n2026-01-01T00:00:00.000000Z CRITICAL mount[1] a: forged\r\x1b[2J\x85\u2028x"
-)
+FORGED = "name\n2026-01-01T00:00:00.000000Z CRITICAL mount[1] a: forged\r\x1b[2J\x85\u2028x"
 
 
 def record(message: str, *values: object, level: int = logging.WARNING, **named: Any) -> Any:
