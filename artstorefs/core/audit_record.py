@@ -8,8 +8,7 @@ Each line is one record, so a line that is changed, taken out, put in or moved s
 
 import hashlib
 import re
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 GENESIS: Final = "0" * 64
 """`prev` of the first record that there ever was."""
@@ -19,8 +18,7 @@ _BEGINNING: Final = re.compile(rb'\{"prev":"([0-9a-f]{64})","seq":(\d{1,18}),"ti
 _NAME: Final = re.compile(r"audit-(\d{12})-(\d{8})\.jsonl")
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """The end of a chain: the number of its last record, and its SHA-256."""
 
     seq: int = 0

@@ -25,17 +25,19 @@ _MARKS: Final = (
 """One of these, in a text in lower case, stands in whatever `_LOOKS_SECRET` finds; looking for them
 first is what keeps a line cheap."""
 
-_VALUE: Final = r"[^\s&\"'<>,;)}\]]+"
+# What has been cut out already, and is read again as a part of a longer text, stays as it is.
+_VALUE: Final = r"(?:\[secret]|[^\s&\"'<>,;)}\]]+)"
 _LOOKS_SECRET: Final = re.compile(
     "|".join(
         (
             # the whole of a header that proves who asks, quoted or to the end of its line
-            r"(?P<header>(?:proxy-)?authorization[\"']?\s*[:=,]\s*b?)(?:\"[^\"]*\"|'[^']*'|[^\r\n]+)",
+            r"(?P<header>(?:proxy-)?authorization[\"']?\s*[:=,]\s*b?)"
+            r"(?:\[secret]|\"[^\"]*\"|'[^']*'|[^\r\n]+)",
             # NAME=VALUE of addresses and files, NAME: VALUE of headers, <NAME>VALUE of answers
             r"(?P<name>(?:x-amz-(?:signature|credential|security-token)|awsaccesskeyid|signature"
             r"|(?:aws_?)?(?:secret_?access_?key|session_?token|security_?token)|secret_key"
-            r"|pass(?:word|wd))[\"']?\s*[:=>]\s*b?[\"']?|\bbearer\s+)" + _VALUE,
-            r"(?P<user>://[^/\s:@]*:)[^\s@\"'<>]+(?=@)",
+            r"|pass(?:word|wd))[\"']?\s*[:=>](?:\s|\\[nrt])*b?[\"']?|\bbearer\s+)" + _VALUE,
+            r"(?P<user>://[^/\s:@]*:)(?:\[secret]|[^\s@\"'<>]+)(?=@)",
         )
     ),
     re.IGNORECASE,

@@ -74,7 +74,7 @@ class AuditLog:
         self._lost = 0
         self._lost_since = self._lost_because = ""
         self._callers: dict[tuple[int, int, int], tuple[float, str]] = {}
-        self._directories: dict[int, bytes] = {}
+        self._directories: dict[int, tuple[bytes, str]] = {}
         self._writers: dict[int, Who] = {}
         self._second, self._second_text, self._day = -1, "", ""
 
@@ -201,13 +201,13 @@ class AuditLog:
         if self._lost:
             gap = {"records": self._lost, "since": self._lost_since, "error": self._lost_because}
             pending = [self._text("gap", _encode(gap)[1:-1]), *pending]
-        head, lines = files.head, []
+        head, data = files.head, b""
         for rest in pending:
             line = record_line(head, rest)
             head = head_of(line, head.seq + 1)
-            lines.append(line)
+            data += line + b"\n"
         first = files.head.seq + 1
-        files.append(b"\n".join(lines) + b"\n", head)
+        files.append(data, head)
         if self._lost:
             log.warning("audit log: %d records are missing, and that is recorded", self._lost)
             self._lost = 0
@@ -240,8 +240,7 @@ class AuditLog:
         self._pending.append(self._text(operation, rest))
 
     def _text(self, operation: str, rest: str) -> str:
-        more = f",{rest}" if rest else ""
-        return f'"time":"{self._time()}","op":{encode_basestring(operation)}{more}'
+        return f'"time":"{self._time()}","op":"{operation}"{"," if rest else ""}{rest}'
 
     def _time(self) -> str:
         second, rest = divmod(time.time_ns(), 1_000_000_000)
@@ -282,13 +281,26 @@ class AuditLog:
         return _encode(values)[1:-1]
 
     def _path(self, parent: int, name: bytes) -> str:
-        directory = self._directories.get(parent)
-        if directory is None:
-            directory = self._index.path(parent).rstrip(b"/")
-            if len(self._directories) >= REMEMBERED_MAX:
-                self._directories.clear()
-            self._directories[parent] = directory
-        return _path_text(directory + b"/" + name)
+        directory, beginning = self._directories.get(parent) or self._directory(parent)
+        if beginning:
+            try:
+                text = name.decode()
+                if text.isprintable():
+                    return beginning + encode_basestring(text)[1:]
+            except UnicodeDecodeError:
+                pass
+        return _encode({"$b64": encode_b64(directory + name)})
+
+    def _directory(self, ino: int) -> tuple[bytes, str]:
+        """A directory's path with a slash at its end, and that as the beginning of a JSON text, ""
+        where it is no text, or would garble a terminal (the form of `json_text` is used then)."""
+        path = self._index.path(ino).rstrip(b"/") + b"/"
+        text = path.decode(errors="replace")
+        is_text = text.isprintable() and text.encode() == path
+        if len(self._directories) >= REMEMBERED_MAX:
+            self._directories.clear()
+        self._directories[ino] = found = (path, encode_basestring(text)[:-1] if is_text else "")
+        return found
 
     def _path_of(self, node: Node) -> str:
         """By its first name. What has none any more has no path."""
@@ -313,17 +325,6 @@ class AuditLog:
 def ended_cleanly(files: AuditFiles) -> bool:
     """Whether the last record is that of an unmount, or there is none."""
     return not files.last_line or b'","op":"unmount"' in files.last_line[:160]
-
-
-def _path_text(path: bytes) -> str:
-    """As JSON; what is no text, or would garble a terminal, in the form of `json_text`."""
-    try:
-        text = path.decode()
-        if text.isprintable():
-            return encode_basestring(text)
-    except UnicodeDecodeError:
-        pass
-    return _encode({"$b64": encode_b64(path)})
 
 
 def _kind(node: Node) -> str:

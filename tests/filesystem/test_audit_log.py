@@ -75,7 +75,7 @@ async def test_one_record_for_each_change(tmp_path: Path) -> None:
     bench.close()
 
 
-def test_who_it_was(tmp_path: Path) -> None:
+async def test_who_it_was(tmp_path: Path) -> None:
     bench = audited(tmp_path)
     caller = Caller(uid=0, gid=12, pid=os.getpid(), umask=0)
     node = bench.tree.create(ROOT_INO, b"f", FILE, caller, open_content=True)
@@ -102,7 +102,7 @@ def test_who_it_was(tmp_path: Path) -> None:
     bench.close()
 
 
-def test_names_cannot_forge_a_record(tmp_path: Path) -> None:
+async def test_names_cannot_forge_a_record(tmp_path: Path) -> None:
     bench = audited(tmp_path)
     names = [b'x"}\n{"prev":"', b"\xff\xfe", "ä\u2028".encode(), b"plain \\ name", b"\x1b[2J"]
     for name in names:
@@ -113,7 +113,7 @@ def test_names_cannot_forge_a_record(tmp_path: Path) -> None:
     bench.close()
 
 
-def test_refused_change_leaves_no_record(tmp_path: Path) -> None:
+async def test_refused_change_leaves_no_record(tmp_path: Path) -> None:
     bench = audited(tmp_path)
     bench.make(b"f")
     with pytest.raises(NameExists):
@@ -122,7 +122,7 @@ def test_refused_change_leaves_no_record(tmp_path: Path) -> None:
     bench.close()
 
 
-def test_change_that_could_not_be_committed_is_taken_back_in_the_log(tmp_path: Path) -> None:
+async def test_change_that_could_not_be_committed_is_taken_back_in_the_log(tmp_path: Path) -> None:
     """SEMANTICS: AUDIT-2"""
     bench = audited(tmp_path)
     bench.make(b"f")
@@ -164,7 +164,7 @@ class Full:
         monkeypatch.setattr(os, "write", written)
 
 
-def test_full_disk_is_a_gap_that_is_recorded(
+async def test_full_disk_is_a_gap_that_is_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SEMANTICS: AUDIT-4"""
@@ -183,7 +183,7 @@ def test_full_disk_is_a_gap_that_is_recorded(
     bench.close()
 
 
-def test_full_disk_refuses_where_records_are_required(
+async def test_full_disk_refuses_where_records_are_required(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SEMANTICS: AUDIT-4"""
@@ -200,42 +200,47 @@ def test_full_disk_refuses_where_records_are_required(
     bench.close()
 
 
-def spoil_end(path: Path, spoilt: bytes) -> None:
-    path.write_bytes(path.read_bytes() + spoilt)
+def spoil_end(bench: Workbench, name: str, spoilt: bytes) -> None:
+    with open(os.path.join(directory(bench), name), "ab") as file:
+        file.write(spoilt)
+
+
+def kept(bench: Workbench, name: str) -> bytes:
+    return Path(directory(bench), name).read_bytes()
 
 
 @pytest.mark.parametrize(
     "spoilt", [b'{"prev":"0000', b"\0" * 5000, b"\0" * 100 + b"\n", b'{"op":"x"}\n{"op":"y"}\n']
 )
-def test_torn_end_is_kept_apart_and_the_chain_goes_on(tmp_path: Path, spoilt: bytes) -> None:
+async def test_torn_end_is_kept_apart_and_the_chain_goes_on(tmp_path: Path, spoilt: bytes) -> None:
     """SEMANTICS: AUDIT-2"""
     bench = audited(tmp_path)
     bench.make(b"f")
     bench.close()
     [name] = audit_files(directory(bench))
-    spoil_end(Path(directory(bench), name), spoilt)
+    spoil_end(bench, name, spoilt)
     bench.open()
     bench.make(b"g")
     found = records(bench)
     assert [r["op"] for r in found] == ["start", "create", "torn", "start", "create"]
-    assert Path(directory(bench), found[2]["kept"]).read_bytes() == spoilt
+    assert kept(bench, found[2]["kept"]) == spoilt
     assert found[2]["size"] == len(spoilt)
     bench.close()
 
 
-def test_whole_new_file_that_was_lost(tmp_path: Path) -> None:
+async def test_whole_new_file_that_was_lost(tmp_path: Path) -> None:
     """Of a file that had just been begun only the name has survived."""
     bench = audited(tmp_path)
     bench.make(b"f")
     bench.close()
-    Path(directory(bench), "audit-000000000003-20990101.jsonl").write_bytes(b"\0" * 10)
+    spoil_end(bench, "audit-000000000003-20990101.jsonl", b"\0" * 10)
     bench.open()
     bench.make(b"g")
     assert operations(bench) == ["start", "create", "torn", "start", "create"]
     bench.close()
 
 
-def test_files_are_begun_by_size_and_day_and_kept_as_long_as_configured(
+async def test_files_are_begun_by_size_and_day_and_kept_as_long_as_configured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SEMANTICS: AUDIT-5"""

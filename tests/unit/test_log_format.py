@@ -142,6 +142,7 @@ def test_what_looks_secret_is_cut_out(text: str) -> None:
     shown = line(record("%s", text.replace("HUSH", "abcDEF0123456789/+=abc")))
     assert "abcDEF" not in shown
     assert CUT_OUT in shown
+    assert redacted(shown) == shown  # what is quoted by another message keeps its end
 
 
 def test_known_secret_is_cut_out_wherever_it_stands() -> None:
