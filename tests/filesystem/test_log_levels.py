@@ -45,7 +45,7 @@ async def test_running_process_is_told_and_sets_it(bench: Workbench) -> None:
     assert logger.isEnabledFor(logging.DEBUG)
 
 
-def test_new_process_is_told_when_it_is_introduced(bench: Workbench) -> None:
+async def test_new_process_is_told_when_it_is_introduced(bench: Workbench) -> None:
     logs.set_level("artstorefs.elements", "DEBUG")
     ours, theirs = socket.socketpair()
     with ours, theirs:

@@ -14,17 +14,31 @@ import pytest
 import trio
 import trio.testing
 
-from artstorefs.core.errors import ElementUnavailable
+from artstorefs.core.errors import ElementUnavailable, StateFull
 from artstorefs_daemon import control
 from artstorefs_daemon.control import CLIENT_LIMIT, LINE_LIMIT_BYTES, ControlSocket
 
 DOCUMENT = Path(control.__file__).parent.parent / "CONTROL.md"
 
 
+class StubArchive:
+    """What the control socket tells the audit log of the archive."""
+
+    def __init__(self) -> None:
+        self.notes: list[tuple[Any, ...]] = []
+        self.failure: Exception | None = None
+
+    def note(self, operation: str, who: Any, **details: Any) -> None:
+        if self.failure:
+            raise self.failure
+        self.notes.append((operation, who.uid, who.gid, who.pid, details))
+
+
 class StubService:
     """What the control socket asks of the service."""
 
     def __init__(self) -> None:
+        self.archive = StubArchive()
         self.flushes = 0
         self.failure: Exception | None = None
 
@@ -107,6 +121,24 @@ async def test_status(server: Server) -> None:
     for identifier in (1, "one", None, [1, {"a": 2}], 1.5):
         answer = await client.ask({"jsonrpc": "2.0", "id": identifier, "method": "status"})
         assert answer == {"jsonrpc": "2.0", "id": identifier, "result": {"archive": "test"}}
+
+
+async def test_what_may_change_something_is_recorded_before_and_nothing_else(
+    server: Server,
+) -> None:
+    client = await server.connect()
+    await client.ask({"id": 1, "method": "status"})
+    await client.ask({"id": 2, "method": "nonsense"})
+    assert server.service.archive.notes == []
+    await client.ask({"id": 3, "method": "flush", "params": {"a": 1}})
+    who = (os.geteuid(), os.getegid(), os.getpid())
+    details = {"method": "flush", "params": {"a": 1}}
+    assert server.service.archive.notes == [("control", *who, details)]
+    server.service.archive.failure = StateFull("/state/audit", "no change without a record")
+    client = await server.connect()
+    answer = await client.ask({"id": 4, "method": "flush"})
+    assert answer["error"]["code"] == -32000
+    assert server.service.flushes == 1
 
 
 async def test_flush_tells_its_progress(server: Server) -> None:
