@@ -15,7 +15,7 @@ from artstorefs.filesystem.archive import Caller
 from artstorefs.filesystem.attributes import AttributeChange
 from artstorefs.filesystem.errors import NameExists
 from artstorefs.state import audit_log
-from artstorefs.state.audit_files import AuditFiles, audit_files
+from artstorefs.state.audit_files import AuditFiles, audit_files, sync_newest
 from artstorefs.state.audit_reader import parse, read_lines, verify
 from artstorefs.state.index import ROOT_INO
 from artstorefs_daemon.auditing import LocalUsers, command_name
@@ -338,3 +338,33 @@ def test_names_of_users_are_those_of_passwd(tmp_path: Path) -> None:
 def test_records_are_json_that_anybody_reads(tmp_path: Path) -> None:
     _, lines = chain(tmp_path)
     assert [json.loads(line)["seq"] for line in lines] == list(range(1, 11))
+
+
+async def test_records_are_on_the_disk_before_the_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SEMANTICS: AUDIT-2"""
+    bench = audited(tmp_path, file_max=65_536)
+    synced: list[str] = []
+    fdatasync = os.fdatasync
+
+    def noted(descriptor: int) -> None:
+        synced.append(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
+        fdatasync(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", noted)
+    bench.make(b"f")
+    bench.archive.database.sync_log()
+    [name] = audit_files(directory(bench))
+    assert synced == [name, "state.db-wal"]
+    bench.archive.database.sync_log()
+    assert synced[2:] == ["state.db-wal"]  # nothing new is in the audit log
+    synced.clear()
+    for number in range(250):
+        bench.make(b"f%d" % number)
+    bench.archive.database.sync_log()
+    assert synced == [*audit_files(directory(bench)), "state.db-wal"]
+    synced.clear()
+    sync_newest(directory(bench))  # as the transfer process does
+    assert synced == audit_files(directory(bench))[-2:]
+    bench.close()

@@ -170,7 +170,11 @@ def path_text(value: Any) -> str:
 
 
 def _row(record: dict[str, Any]) -> list[Any]:
-    paths: dict[str, Any] = {key: path_text(record[key]) for key in _PATHS if key in record}
+    paths: dict[str, Any] = {
+        key: os.fsencode(path_text(record[key])).decode(errors="backslashreplace")
+        for key in _PATHS
+        if key in record
+    }
     known = record | paths
     hidden = {*COLUMNS, "prev"}
     rest = {key: value for key, value in record.items() if key not in hidden}
