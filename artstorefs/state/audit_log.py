@@ -104,8 +104,6 @@ class AuditLog:
     def removed(self, node: Node, place: Place) -> None:
         path = self._path(*place)
         self._add("remove", f'{self._who(self.who)},"path":{path},{self._gone(node)}')
-        if node.is_directory:
-            self._directories.clear()
 
     def renamed(self, node: Node, place: Place, to: Place, replaced: Node | None) -> None:
         over = "" if replaced is None else f',"replaced":{{{self._gone(replaced)}}}'

@@ -104,7 +104,9 @@ class FileHandler(LogHandler):
         locked = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(locked, fcntl.LOCK_EX)
-            if os.path.samestat(os.fstat(locked), os.stat(self.path)):
+            status = os.fstat(locked)
+            is_ours = os.path.samestat(status, os.stat(self.path))
+            if is_ours and status.st_size >= self._limit_bytes:
                 for number in range(FILES_KEPT - 1, 0, -1):
                     with contextlib.suppress(FileNotFoundError):
                         rename_over(f"{self.path}.{number}", f"{self.path}.{number + 1}")

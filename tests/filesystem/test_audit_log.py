@@ -210,7 +210,14 @@ def kept(bench: Workbench, name: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "spoilt", [b'{"prev":"0000', b"\0" * 5000, b"\0" * 100 + b"\n", b'{"op":"x"}\n{"op":"y"}\n']
+    "spoilt",
+    [
+        b'{"prev":"0000',
+        b"\0" * 5000,
+        b"\0" * 100 + b"\n",
+        b'{"op":"x"}\n{"op":"y"}\n',
+        b'{"prev":"' + b"0" * 64 + b'","seq":3,"time":""}\n',
+    ],
 )
 async def test_torn_end_is_kept_apart_and_the_chain_goes_on(tmp_path: Path, spoilt: bytes) -> None:
     """SEMANTICS: AUDIT-2"""

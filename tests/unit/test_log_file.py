@@ -1,8 +1,11 @@
 """daemon.log: two processes and whatever they start write it, and somebody rotates it."""
 
+import fcntl
 import logging
 import os
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,6 +83,26 @@ def test_a_few_files_are_kept_and_their_size_is_limited(tmp_path: Path) -> None:
     assert all(found.stat().st_size < 1200 for found in tmp_path.iterdir())
     assert messages(path)[-1] == "199"
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_who_gets_the_lock_second_does_not_rotate_again(tmp_path: Path) -> None:
+    path = tmp_path / "daemon.log"
+    second = handler(path, limit_bytes=100)
+    path.write_bytes(b"x" * 200)
+    with path.open("rb") as locked:
+        fcntl.flock(locked, fcntl.LOCK_EX)
+        waiting = threading.Thread(target=emit, args=(second, "a line"))
+        waiting.start()
+        time.sleep(0.05)
+        path.rename(tmp_path / "daemon.log.1")
+        path.write_bytes(b"y" * 200 + b"\n")
+    waiting.join(10)
+    assert path.read_bytes().startswith(b"y" * 200)
+    second._rotate()
+    assert not (tmp_path / "daemon.log.3").exists()
+    path.write_bytes(b"small")
+    second._rotate()
+    assert path.read_bytes() == b"small"
 
 
 def test_file_that_was_moved_away_is_opened_anew_with_the_next_line(tmp_path: Path) -> None:
