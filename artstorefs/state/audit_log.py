@@ -75,13 +75,14 @@ class AuditLog:
         self._lost_since = self._lost_because = ""
         self._callers: dict[tuple[int, int, int], tuple[float, str]] = {}
         self._directories: dict[int, tuple[bytes, str]] = {}
-        self._writers: dict[int, Who] = {}
+        self._writers: dict[int, tuple[int, str]] = {}
+        """By inode number: user id, and who it was. When the content is sealed it may be over."""
         self._second, self._second_text, self._day = -1, "", ""
 
     # ------------------------------------------------------------------------------ changes
 
     def writes(self, ino: int, who: Who) -> None:
-        self._writers[ino] = who
+        self._writers[ino] = (who.uid, self._who(who))
         if len(self._writers) > REMEMBERED_MAX:
             del self._writers[next(iter(self._writers))]
 
@@ -264,10 +265,10 @@ class AuditLog:
 
     def _by(self, uid: int, ino: int) -> str:
         """Who it is that is known to have this user id: who asks now, or who writes the file."""
-        for who in (self.who, self._writers.get(ino)):
-            if who is not None and who.uid == uid:
-                return self._who(who)
-        return f'"uid":{uid}'
+        if self.who is not None and self.who.uid == uid:
+            return self._who(self.who)
+        writer, text = self._writers.get(ino, (None, ""))
+        return text if writer == uid else f'"uid":{uid}'
 
     def _describe(self, who: Who) -> str:
         user, command = self._user_name(who.uid), self._command_name(who.pid)

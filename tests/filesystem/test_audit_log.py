@@ -147,6 +147,19 @@ async def test_change_that_could_not_be_committed_is_taken_back_in_the_log(tmp_p
     bench.close()
 
 
+async def test_who_sealed_it_is_known_also_when_the_process_has_ended(tmp_path: Path) -> None:
+    bench = audited(tmp_path)
+    names = iter(["cp", None, None, None])
+    bench.archive.database.audit._command_name = lambda pid: next(names)  # type: ignore[union-attr]
+    caller = Caller(uid=0, gid=0, pid=4_000_000, umask=0)
+    node = bench.tree.create(ROOT_INO, b"f", FILE, caller, open_content=True)
+    handle = bench.contents.created(node, os.O_WRONLY, 0)
+    bench.archive.database.audit._callers.clear()  # type: ignore[union-attr]  # a second later
+    bench.contents.release(handle)
+    assert [record.get("command") for record in records(bench)[1:]] == ["cp", "cp"]
+    bench.close()
+
+
 class Full:
     """A disk without room for the audit log, as long as `is_full`; some bytes still go."""
 
