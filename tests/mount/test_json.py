@@ -55,6 +55,10 @@ def test_output_of_every_command_is_as_documented(
     see("doctor", printed(archive, "doctor", name, check=False))
     archive.flush()
     archive.stop()
+    archive.toml.write_text(archive.toml.read_text() + "\n[audit]\nenabled = true\n")
+    archive.start()
+    archive.stop()
+    see("audit", printed(archive, "audit", name, "--verify"))
     assert printed(archive, "status", name, check=False) == {"archive": "test", "mounted": False}
     see("rebuild", printed(archive, "rebuild", name))
     element = f"main=local:{tmp_path}/objects"
@@ -63,7 +67,7 @@ def test_output_of_every_command_is_as_documented(
     see("install-units", printed(archive, "install-units", "--root", str(tmp_path)))
     assert set(seen) == commands()
     # what only a failure has, or only one element
-    rare = re.compile(r"(errors|damaged)\[\]|incomplete|problems")
+    rare = re.compile(r"(errors|damaged)\[\]|incomplete|problems|faults|notices")
     for command, keys in seen.items():
         missing = {key for key in keys_of(command) if not rare.match(key)} - keys
         assert missing == set(), command

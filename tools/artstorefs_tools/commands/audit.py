@@ -40,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "examples:\n"
         "  artstorefs audit museum --since 12h --path /loans\n"
-        "  artstorefs audit museum --since 2026-11-01 --until 2026-12-01 --csv > november.csv\n"
+        "  artstorefs audit museum --since 2026-11-01 --csv > november.csv\n"
         "  artstorefs audit museum --json | jq 'select(.op == \"remove\")'\n"
         "  artstorefs audit museum --verify    whether a record was changed or is missing"
     )
