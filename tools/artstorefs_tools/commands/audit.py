@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "  artstorefs audit museum --since 12h --path /loans\n"
         "  artstorefs audit museum --since 2026-11-01 --csv > november.csv\n"
         "  artstorefs audit museum --json | jq 'select(.op == \"remove\")'\n"
-        "  artstorefs audit museum --verify    whether a record was changed or is missing"
+        "  artstorefs audit museum --verify   whether a record was changed or is gone"
     )
     parser.add_argument("name", metavar="NAME", help="archive, or path of its NAME.toml")
     parser.add_argument("--since", metavar="TIME", help="nothing before it")
