@@ -66,6 +66,13 @@ TABLE_COMMENTS: Final[dict[str, dict[str, str]]] = {
         "allow_remote": "Whether that may be an address that others can reach.",
         "textfile": "A file that has them, anew every 15 s, for node_exporter.",
     },
+    "audit": {
+        "": "A record of who changes what, in state_dir/audit.",
+        "enabled": "Whether it is kept.",
+        "required": "Whether a change that cannot be recorded is refused.",
+        "file_max": "From which size on a new file is begun; each day begins one too.",
+        "keep_days": "For how many days files are kept; 0: for ever.",
+    },
 }
 """Of each further table, such as `[metrics]`: what its keys are for; under "" what it is for."""
 
@@ -92,7 +99,10 @@ _EXAMPLES: Final[dict[str, object]] = {
 }
 """For keys whose default is that nothing is said."""
 
-SIZES: Final = ("spool_max", "cache_max", "capacity", "multipart_threshold", "part_size")
+SIZES: Final = (
+    *("spool_max", "cache_max", "file_max"),
+    *("capacity", "multipart_threshold", "part_size"),
+)
 _NAME: Final = "museum"
 
 

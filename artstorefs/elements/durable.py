@@ -166,6 +166,12 @@ def rename_durably(source: str | os.PathLike[str], target: str | os.PathLike[str
         fsync_directory(Path(source).parent)
 
 
+def rename_over(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Rename a file over `target`, atomically, without waiting for a disk: for what may have either
+    name after a power cut."""
+    os.rename(source, target)
+
+
 def make_directories_durably(path: str | os.PathLike[str], mode: int = 0o700) -> None:
     """Make a directory and its missing parents, each with exactly `mode`, and make them durable.
 

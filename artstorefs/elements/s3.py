@@ -43,6 +43,7 @@ from artstorefs.core.errors import (
     ObjectDamaged,
     ObjectExists,
 )
+from artstorefs.core.log_fields import about
 from artstorefs.elements import s3_multipart
 from artstorefs.elements.breaker import Breaker
 from artstorefs.elements.interface import (
@@ -373,7 +374,10 @@ class S3Element:
         try:
             s3_multipart.abort(self._connection, name, upload_id)
         except S3Trouble as exc:
-            log.warning("element %s: %s: parts stay there for now: %s", self.id, name, exc.reason)
+            log.warning(
+                *("element %s: %s: parts stay there for now: %s", self.id, name, exc.reason),
+                extra=about(exc, element=self.id, key=name),
+            )
 
     # ------------------------------------------------------------------ what lies under a key
 

@@ -18,6 +18,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.loaders import create_loader
 
+from artstorefs.core.redaction import keep_secret
 from artstorefs.elements.breaker import Breaker, CallRefused
 from artstorefs.elements.s3_errors import (
     EXPECTED,
@@ -31,6 +32,7 @@ from artstorefs.elements.s3_quick import NotThisWay, QuickWay
 from artstorefs.elements.s3_settings import S3Settings
 
 if TYPE_CHECKING:
+    from botocore.credentials import Credentials
     from mypy_boto3_s3.client import S3Client
 
 _Answer = TypeVar("_Answer")
@@ -59,6 +61,7 @@ class S3Connection:
         self._lock = threading.Lock()
         self._client: S3Client | None = None
         self._quick: QuickWay | None = None
+        self._credentials: Credentials | None = None
         self._pid = 0
         self._random = random.Random()
 
@@ -147,6 +150,12 @@ class S3Connection:
         if self._requested is not None:
             self._requested(event_name.rpartition(".")[2])
 
+    def _keep_secrets(self, **_: Any) -> None:
+        """Before each request is signed: they may have been renewed."""
+        if self._credentials is not None:
+            frozen = self._credentials.get_frozen_credentials()
+            keep_secret(frozen.access_key, frozen.secret_key, frozen.token)
+
     def _forget_client(self) -> None:
         # Not closed: other threads may be using it.
         with self._lock:
@@ -156,8 +165,10 @@ class S3Connection:
         with self._lock:
             if self._client is None or self._pid != os.getpid():
                 session, self._client = _make_client(self.settings)
+                self._credentials = session.get_credentials()
+                self._client.meta.events.register("choose-signer.s3", self._keep_secrets)
                 self._client.meta.events.register("before-send.s3", self._tell_request)
-                self._quick = self._open_quick_way(session, self._client)
+                self._quick = self._open_quick_way(self._client)
                 self._pid = os.getpid()
             return self._client
 
@@ -169,10 +180,8 @@ class S3Connection:
         way = self._quick
         return None if way is None or way.is_tired else way
 
-    def _open_quick_way(
-        self, session: "botocore.session.Session", client: "S3Client"
-    ) -> QuickWay | None:
-        credentials = session.get_credentials()
+    def _open_quick_way(self, client: "S3Client") -> QuickWay | None:
+        credentials = self._credentials
         if credentials is None or not QuickWay.is_open():
             return None
         try:

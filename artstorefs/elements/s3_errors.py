@@ -34,6 +34,7 @@ from artstorefs.core.errors import (
     ObjectDamaged,
     ObjectExists,
 )
+from artstorefs.core.redaction import redacted
 
 
 class Trouble(enum.Enum):
@@ -124,9 +125,9 @@ class S3Trouble(Exception):
     """A failed request: `trouble`, one line, and how long the server wants to be left alone."""
 
     def __init__(self, trouble: Trouble, reason: str, retry_after_s: float = 0.0) -> None:
-        super().__init__(reason)
+        self.reason = redacted(reason)  # a server says what it likes, also what we have sent it
+        super().__init__(self.reason)
         self.trouble = trouble
-        self.reason = reason
         self.retry_after_s = retry_after_s
 
 

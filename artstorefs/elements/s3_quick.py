@@ -25,6 +25,9 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, InvalidPathError
 from obstore.store import S3Store
 
+from artstorefs.core.log_fields import about
+from artstorefs.core.redaction import keep_secret
+
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
     from mypy_boto3_s3.client import S3Client
@@ -104,6 +107,7 @@ class QuickWay:
 
         def provide() -> Any:
             frozen = credentials.get_frozen_credentials()
+            keep_secret(frozen.access_key, frozen.secret_key, frozen.token)
             return {
                 "access_key_id": frozen.access_key,
                 "secret_access_key": frozen.secret_key,
@@ -130,7 +134,7 @@ class QuickWay:
                 },
             )
         except _FAILURES as exc:
-            log.debug("boto3 is asked alone: %s", exc)
+            log.debug("boto3 is asked alone: %s", exc, extra=about(exc))
             raise NotThisWay(tried=False) from exc
 
     @classmethod
@@ -189,7 +193,7 @@ class QuickWay:
             raise NotThisWay(tried=False) from exc
         except _FAILURES as exc:
             self._tired_until_s = time.monotonic() + REST_S
-            log.debug("boto3 is asked instead: %s", exc)
+            log.debug("boto3 is asked instead: %s", exc, extra=about(exc))
             pause_s = BUSY_S if _BUSY.search(str(exc)) else 0.0
             raise NotThisWay(tried=True, pause_s=pause_s) from exc
 

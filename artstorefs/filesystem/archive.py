@@ -4,12 +4,15 @@ Passed to the parts of the filesystem instead of a handful of arguments; owns no
 references and the few rules that all parts need.
 """
 
+import sqlite3
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 from artstorefs.core.configuration import ArchiveConfiguration
+from artstorefs.core.log_fields import about
 from artstorefs.core.modes import ElementMode, Operation, refusal
 from artstorefs.elements.counters import Counters
 from artstorefs.elements.interface import Element
@@ -59,6 +62,37 @@ class Archive:
         self.modes = {
             element.id: ElementMode(element.mode) for element in self.configuration.elements
         }
+
+    def about(
+        self,
+        node: Node,
+        exc: BaseException | None = None,
+        *,
+        element: str | None = None,
+        key: str | None = None,
+    ) -> dict[str, dict[str, str]]:
+        """`log_fields.about` for what concerns a file."""
+        try:
+            path = self.index.path(node.ino)
+        except sqlite3.Error:  # what is wrong with the index has a line of its own
+            path = None
+        return about(exc, file_id=node.file_id, path=path, element=element, key=key)
+
+    def acting(self, who: Caller) -> None:
+        """The next change of the tree is on behalf of `who`."""
+        if self.database.audit is not None:
+            self.database.audit.who = who
+
+    def writes(self, ino: int, who: Caller) -> None:
+        """`who` is about to change content."""
+        if self.database.audit is not None:
+            self.database.audit.writes(ino, who)
+
+    def note(self, operation: str, who: Caller | None = None, **details: Any) -> None:
+        """For the audit log, if there is one: what is no change of the tree, such as a mount.
+        Raises StateError where nothing may be done without a record."""
+        if self.database.audit is not None:
+            self.database.audit.note(operation, who, details)
 
     def require(self, operation: Operation, node: Node) -> None:
         """Raise ForbiddenByMode unless the element that holds `node` allows `operation`.

@@ -68,12 +68,14 @@ class Attributes:
     async def change(self, node: Node, change: AttributeChange, caller: Caller) -> None:
         """All of `change`; the size first, because a full spool may refuse it."""
         if change.size is not None:
+            self._archive.writes(node.ino, caller)
             await self._contents.truncate(node, change.size, caller.uid)
         if change.has_metadata:
             self._change_metadata(node, change, caller)
 
     def _change_metadata(self, node: Node, change: AttributeChange, caller: Caller) -> None:
         self._archive.require(Operation.CHANGE_METADATA, node)
+        self._archive.acting(caller)
         with self._archive.changes.attributes(node, now_ns(), caller.uid):
             if change.mode is not None:
                 node.mode = stat.S_IFMT(node.mode) | change.mode & 0o7777

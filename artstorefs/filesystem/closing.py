@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from artstorefs.core.errors import StateError
+from artstorefs.core.log_fields import about
 from artstorefs.filesystem.archive import Archive
 from artstorefs.filesystem.open_file import OpenFile
 from artstorefs.filesystem.spool_budget import SpoolBudget
@@ -75,7 +76,8 @@ class Closing:
                 if file.handles == 0 and file.node.nlink == 0 and self._is_indexed(file.node):
                     self._archive.changes.purge(file.node, uid)
         except StateError as exc:
-            log.warning("what is closed is recorded later, %d files: %s", len(files), exc)
+            told = ("what is closed is recorded later, %d files: %s", len(files), exc)
+            log.warning(*told, extra=about(exc))
             for file, uid in files:
                 self._unrecorded[file.node.ino] = (file.node, uid)
         finally:

@@ -143,7 +143,10 @@ class Contents:
             if self._make_writable_now(handle.file, truncate=False):
                 self._passthrough.bind(handle.file)
         except OSError as exc:  # a full disk, which the first write will speak of
-            log.info("inode %d is not bound: %s", handle.file.node.ino, exc)
+            node = handle.file.node
+            log.info(
+                "inode %d is not bound: %s", node.ino, exc, extra=self._archive.about(node, exc)
+            )
 
     def _handle(self, node: Node, flags: int, uid: int) -> Handle:
         file = self._files.get(node.ino)
@@ -195,7 +198,8 @@ class Contents:
                 os.close(reading)
                 self._make_writable_now(file, truncate=False)
         except OSError as exc:
-            log.warning("inode %d is sealed later: %s", file.node.ino, exc)
+            told = self._archive.about(file.node, exc)
+            log.warning("inode %d is sealed later: %s", file.node.ino, exc, extra=told)
             return True
 
     def hold_written(self, node: Node) -> None:

@@ -8,6 +8,7 @@ import logging
 import time
 from dataclasses import dataclass
 
+from artstorefs.core.log_fields import about
 from artstorefs.state.node import Node
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,12 @@ class Damage:
 
     def found(self, node: Node, error: str, place: tuple[str, str]) -> None:
         """Log what is wrong (element, key and part) with the content of `node`, and mark it."""
-        log.error("damaged: %s", error)
+        element, key = place
+        if element:
+            told = about(file_id=node.file_id, element=element, key=key)
+        else:
+            told = about(file_id=node.file_id, path=key)
+        log.error("damaged: %s", error, extra=told)
         if self.error(node) is None:
             self._marks.pop(node.ino, None)
             if len(self._marks) >= MARKS_MAX:

@@ -24,6 +24,7 @@ from typing import Protocol
 
 import trio
 
+from artstorefs.core.log_fields import about
 from artstorefs.filesystem.errors import SpoolFull
 from artstorefs.filesystem.open_file import OpenFile, allocated_bytes
 from artstorefs.filesystem.spool_budget import SpoolBudget
@@ -141,7 +142,8 @@ class Passthrough:
             try:
                 await self._budget.wait(grant, file.node.ino)
             except SpoolFull as exc:
-                log.error("%s", exc)
+                told = about(exc, file_id=file.node.file_id)
+                log.error("%s", exc, extra=told)
                 return False
         if not file.backing:  # closed while we waited
             self._budget.release(grant)
@@ -167,7 +169,10 @@ async def _set_room_aside(file: OpenFile, size_bytes: int) -> None:
     try:
         await trio.to_thread.run_sync(set_aside, descriptor, size_bytes)
     except OSError as exc:
-        log.warning("inode %d is written without room set aside: %s", file.node.ino, exc)
+        log.warning(
+            *("inode %d is written without room set aside: %s", file.node.ino, exc),
+            extra=about(exc, file_id=file.node.file_id),
+        )
     finally:
         os.close(descriptor)
 

@@ -26,6 +26,7 @@ import trio
 
 from artstorefs.core.block_list import BlockList
 from artstorefs.core.errors import ElementError, ElementUnavailable, ObjectAbsent
+from artstorefs.core.log_fields import about
 from artstorefs.filesystem.errors import CacheFull, CopyDamaged
 from artstorefs.filesystem.pages import PageReader
 from artstorefs.filesystem.verified import QUICK_BYTES, read_verified
@@ -226,7 +227,9 @@ class ReadCache:
         except (CopyDamaged, OSError) as exc:
             os.close(descriptor)
             reason = exc.subject if isinstance(exc, CopyDamaged) else exc.strerror
-            log.warning("cache: %s %s; it is fetched again", self.files.path(place), reason)
+            path = self.files.path(place)
+            told = ("cache: %s %s; it is fetched again", path, reason)
+            log.warning(*told, extra=about(exc, path=path))
             self.forget(place)
             return None
         except BaseException:
@@ -413,7 +416,8 @@ class ReadCache:
             self._damaged.add((copy.element, copy.key))
             self._report(copy, str(exc.subject))
         except ElementError:
-            log.debug("%s: is hashed whole another time", copy.key)
+            told = about(element=copy.element, key=copy.key)
+            log.debug("%s: is hashed whole another time", copy.key, extra=told)
 
     def _require_whole(self, copy: Copy) -> None:
         if (copy.element, copy.key) in self._damaged:
@@ -424,12 +428,13 @@ class ReadCache:
     def _tell(self, element: str, reason: str) -> None:
         """One line for an element that does not answer, and not one for each read."""
         if element not in self._told:
-            log.warning("%s; reading from it fails until it answers", reason)
+            told = about(element=element)
+            log.warning("%s; reading from it fails until it answers", reason, extra=told)
         self._told[element] = reason
 
     def _works_again(self, element: str) -> None:
         if self._told.pop(element, None) is not None:
-            log.info("element %s answers again", element)
+            log.info("element %s answers again", element, extra=about(element=element))
 
 
 def _needs_room(job: FetchJob) -> bool:

@@ -35,6 +35,7 @@ from artstorefs.core.block_list import (
 )
 from artstorefs.core.crash_points import crash_point
 from artstorefs.core.errors import DocumentInvalid, ElementError, ObjectAbsent, StateError
+from artstorefs.core.log_fields import about
 from artstorefs.elements.hashing import hash_blocks
 from artstorefs.filesystem.archive import Archive
 from artstorefs.filesystem.errors import ContentDamaged, ContentUnreachable, CopyDamaged
@@ -102,7 +103,7 @@ class ContentSource:
                 damaged = True
                 self._report(node, copies[0], str(exc.subject))
             except ElementError as exc:
-                log.warning("%s", exc)
+                log.warning("%s", exc, extra=self._archive.about(node, exc))
                 if isinstance(exc, ObjectAbsent):
                     self._make_again(node, copies[0], "is not there")
             del copies[0]
@@ -137,7 +138,10 @@ class ContentSource:
             if copy.content != node.content or copy.is_record or copy.sha256 is None:
                 continue
             if copy.element not in self._archive.elements:
-                log.warning("%s: element %s is not in the configuration", copy.key, copy.element)
+                log.warning(
+                    *("%s: element %s is not in the configuration", copy.key, copy.element),
+                    extra=self._archive.about(node, element=copy.element, key=copy.key),
+                )
             elif not copies or (copy.size, copy.sha256) == (copies[0].size, copies[0].sha256):
                 copies.append(copy)
         return sorted(copies, key=self._is_far)  # near ones first
@@ -169,9 +173,11 @@ class ContentSource:
             return
         try:
             if archive.outcomes.copy_lost(node, copy, reason):
-                log.warning("%s: is made again from another element", copy.key)
+                told = archive.about(node, element=copy.element, key=copy.key)
+                log.warning("%s: is made again from another element", copy.key, extra=told)
         except StateError as exc:  # the next reader finds it again
-            log.warning("%s: is not made again yet: %s", copy.key, exc)
+            told = archive.about(node, exc, element=copy.element, key=copy.key)
+            log.warning("%s: is not made again yet: %s", copy.key, exc, extra=told)
 
     def _report_copy(self, copy: Copy, reason: str) -> None:
         node = self._archive.index.node(copy.ino)
@@ -218,7 +224,7 @@ class ContentSource:
             self._report(node, copy, f"block list: {reason}")
         except ElementError as exc:
             if not self._is_far(copy):  # else the cache has told
-                log.warning("%s", exc)
+                log.warning("%s", exc, extra=about(exc))
         return None
 
     def _read_list(self, copy: Copy) -> BlockList:
@@ -238,7 +244,7 @@ class ContentSource:
                 sha256, blocks = await self._hash_copy(copy)
             except ElementError as exc:
                 if not self._is_far(copy):
-                    log.warning("%s", exc)
+                    log.warning("%s", exc, extra=self._archive.about(node, exc))
                 continue
             except (CopyDamaged, OSError) as exc:
                 damaged = True

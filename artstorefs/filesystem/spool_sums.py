@@ -22,6 +22,7 @@ import trio
 from artstorefs.core.block_list import BLOCK_BYTES
 from artstorefs.core.crash_points import crash_point
 from artstorefs.core.errors import ArtStoreFSError
+from artstorefs.core.log_fields import about
 from artstorefs.elements.hashing import BlockHasher
 from artstorefs.filesystem.archive import Archive
 from artstorefs.filesystem.source import ContentSource
@@ -197,7 +198,7 @@ class SpoolSums:
             found = await self._hash(node, path)
         except OSError as exc:
             if exc.errno in _BUSY:
-                log.warning("%s is summed later: %s", path, exc)
+                log.warning("%s is summed later: %s", path, exc, extra=about(exc, path=path))
                 self.sealed(node)
             elif self._is_under_way(node, version):
                 self._archive.damage.found(
@@ -243,7 +244,8 @@ class SpoolSums:
         try:
             await trio.to_thread.run_sync(self._archive.spool.sync_content, os.dup(descriptor))
         except OSError as exc:
-            log.error("spool file of inode %d: a flush failed: %s", node.ino, exc)
+            told = ("spool file of inode %d: a flush failed: %s", node.ino, exc)
+            log.error(*told, extra=self._archive.about(node, exc))
             if self._is_under_way(node, version):
                 self._archive.outcomes.refuse(node.ino, f"a flush of its content failed: {exc}")
             return False
@@ -271,4 +273,5 @@ class SpoolSums:
             try:
                 self._summed(node, one)
             except (ArtStoreFSError, OSError) as exc:  # its next read meets it again
-                log.error("spool file of inode %d: %s", node.ino, exc)
+                told = self._archive.about(node, exc)
+                log.error("spool file of inode %d: %s", node.ino, exc, extra=told)

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Callable
 
 from artstorefs.core.errors import StateError
+from artstorefs.core.log_fields import about
 from artstorefs.core.modes import Operation
 from artstorefs.filesystem import acl
 from artstorefs.filesystem.archive import Archive, Caller, now_ns
@@ -103,7 +104,7 @@ class Tree:
             try:
                 self._changes.access_time(node, now_ns())
             except StateError as exc:
-                log.debug("a time of access is not kept: %s", exc)
+                log.debug("a time of access is not kept: %s", exc, extra=about(exc))
 
     # ---------------------------------------------------------------------------- creation
 
@@ -118,6 +119,7 @@ class Tree:
         open_content: bool = False,
     ) -> Node:
         """A file, directory or special file: `mode` has its type and the bits asked for."""
+        self._archive.acting(caller)
         parent = self._parent_for_new(parent_ino, name)
         gid = caller.gid
         if parent.mode & stat.S_ISGID:
@@ -152,6 +154,7 @@ class Tree:
 
     def symlink(self, parent_ino: int, name: bytes, target: bytes, caller: Caller) -> Node:
         """symlink(2). The mode of a symlink is 0777 and means nothing."""
+        self._archive.acting(caller)
         parent = self._parent_for_new(parent_ino, name)
         self._require_free(parent_ino, name)
         if len(target) > 4095:  # PATH_MAX with its NUL
@@ -168,6 +171,7 @@ class Tree:
 
     def link(self, ino: int, parent_ino: int, name: bytes, caller: Caller) -> Node:
         """link(2)."""
+        self._archive.acting(caller)
         node = self.node(ino)
         if node.is_directory:
             raise LinkNotPermitted(name)
@@ -194,6 +198,7 @@ class Tree:
 
     def unlink(self, parent_ino: int, name: bytes, caller: Caller) -> None:
         """unlink(2); the content stays as long as somebody has it open."""
+        self._archive.acting(caller)
         parent, entry, node = self._entry(parent_ino, name)
         if node.is_directory:
             raise IsADirectory(name)
@@ -204,6 +209,7 @@ class Tree:
 
     def rmdir(self, parent_ino: int, name: bytes, caller: Caller) -> None:
         """rmdir(2)."""
+        self._archive.acting(caller)
         parent, entry, node = self._entry(parent_ino, name)
         if not node.is_directory:
             raise NotADirectory(name)
@@ -234,6 +240,7 @@ class Tree:
         caller: Caller,
     ) -> None:
         """renameat2(2) with RENAME_NOREPLACE and RENAME_EXCHANGE; other flags are EINVAL."""
+        self._archive.acting(caller)
         if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) or flags == 3:
             raise InvalidArgument(name)
         parent, entry, node = self._entry(parent_ino, name)

@@ -29,6 +29,7 @@ import trio
 
 from artstorefs.core.block_list import BlockList
 from artstorefs.core.errors import ElementError
+from artstorefs.core.log_fields import about
 from artstorefs.filesystem.errors import ContentDamaged, ContentUnreachable, CopyDamaged
 from artstorefs.filesystem.pages import PageReader
 from artstorefs.filesystem.read_ahead import ReadAhead
@@ -216,7 +217,7 @@ class VerifiedContent:
                 self._report_once(position, index, exc.strerror or str(exc))
             except ElementError as exc:
                 if not self._is_far(position):  # else the cache has told
-                    log.warning("%s", exc)
+                    log.warning("%s", exc, extra=about(exc))
         raise ContentDamaged(self._ino) if damaged else ContentUnreachable(self._ino)
 
     # ------------------------------------------------------------------------------- parts

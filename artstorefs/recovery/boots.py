@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from artstorefs.core.errors import StateError
+from artstorefs.core.log_fields import about
 from artstorefs.elements.durable import syncfs
 from artstorefs.filesystem.archive import Archive
 
@@ -25,7 +26,7 @@ def boot_id() -> str:
     try:
         return _BOOT_ID.read_text().strip()
     except OSError as exc:
-        log.warning("it is not known whether the power was cut: %s", exc)
+        log.warning("it is not known whether the power was cut: %s", exc, extra=about(exc))
         return ""
 
 
@@ -55,7 +56,8 @@ def note_rest(archive: Archive) -> None:
             os.close(descriptor)
         archive.database.sync_log()
     except OSError as exc:
-        log.warning("what waits for the elements is not on the disk for certain: %s", exc)
+        told = ("what waits for the elements is not on the disk for certain: %s", exc)
+        log.warning(*told, extra=about(exc))
         return
     _note(archive, AT_REST)
 
@@ -67,4 +69,5 @@ def _note(archive: Archive, value: str) -> None:
         with archive.database.transaction():
             archive.database.set_setting(BOOT, value)
     except StateError as exc:
-        log.warning("the next start takes it that the power was cut: %s", exc)
+        told = ("the next start takes it that the power was cut: %s", exc)
+        log.warning(*told, extra=about(exc))

@@ -25,6 +25,7 @@ from artstorefs.core import naming
 from artstorefs.core.attributes import FileAttributesV2
 from artstorefs.core.errors import DocumentError, ElementError, ObjectAbsent
 from artstorefs.core.json_text import cut_utf8
+from artstorefs.core.log_fields import about
 from artstorefs.core.node_record import LinkRecord, NodeRecord
 from artstorefs.core.posix_section import PosixSection
 from artstorefs.core.timestamps import timestamp_ns
@@ -253,7 +254,7 @@ def _read(element: Element, listed: Listed, origin: Origin) -> Found:
     except DocumentError as exc:
         return str(exc)
     except ObjectAbsent as exc:
-        log.warning("removed while it was looked at: %s", exc)
+        log.warning("removed while it was looked at: %s", exc, extra=about(exc))
         return None
     except ElementError as exc:
         if _is_readable_element(element):

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from artstorefs.core.crash_points import crash_point
 from artstorefs.core.errors import ElementError
+from artstorefs.core.log_fields import about
 from artstorefs.elements.interface import Element
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,6 @@ def remove_leftovers(elements: Iterable[Element]) -> int:
                 removed += 1
             element.barrier()
         except ElementError as exc:
-            log.warning("temporaries of an earlier process stay: %s", exc)
+            log.warning("temporaries of an earlier process stay: %s", exc, extra=about(exc))
     crash_point("start.leftovers_gone")
     return removed

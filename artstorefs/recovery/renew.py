@@ -25,6 +25,7 @@ from uuid import UUID
 
 from artstorefs.core.crash_points import crash_point
 from artstorefs.core.errors import ArtStoreFSError
+from artstorefs.core.log_fields import about
 from artstorefs.elements.interface import Element
 from artstorefs.recovery.gather import OnProgress, Progress
 from artstorefs.recovery.rebuild import Rebuild, Report
@@ -183,7 +184,7 @@ def _newest_good(sources: list[str], root_id: UUID) -> EarlierIndex | None:
     for path in sources:
         problem = files.problem_of(path, files.Look.PAGES)
         if problem:
-            log.warning("%s cannot be used: %s", path, problem)
+            log.warning("%s cannot be used: %s", path, problem, extra=about(path=str(path)))
             continue
         earlier = EarlierIndex(path)
         if earlier.root_id() == root_id.bytes:

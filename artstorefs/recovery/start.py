@@ -84,19 +84,22 @@ def _recover_node(archive: Archive, node: Node, unsynced_may_be_lost: bool) -> N
         _keep_earlier(archive, node, earlier)
     stored = [copy for copy in earlier if copy.content == node.content]
     if stored and action in (NodeAction.REVERT, NodeAction.SHORTEN):
-        log.info("%s: element %s has its content", _path(archive, node), stored[0].element)
+        told = archive.about(node, element=stored[0].element)
+        name = _path(archive, node)
+        log.info("%s: element %s has its content", name, stored[0].element, extra=told)
         archive.changes.content_found(node, stored[0])
     elif action is NodeAction.PURGE:
         archive.changes.purge(node, node.uid)
     elif action is NodeAction.REVERT:
         reason = "its last content did not survive; the one before it is back"
-        log.error("%s: %s", _path(archive, node), reason)
+        log.error("%s: %s", _path(archive, node), reason, extra=archive.about(node))
         newest = max(copies, key=lambda copy: copy.content)
         archive.changes.content_reverted(node, newest, time.time_ns())
     elif action is not NodeAction.KEEP:
         if action is NodeAction.SHORTEN:
             path = _path(archive, node)
-            log.error("%s: %d bytes survived, %d were recorded", path, size, node.size)
+            line = ("%s: %d bytes survived, %d were recorded", path, size, node.size)
+            log.error(*line, extra=archive.about(node))
         elif stat is not None:
             node.mtime_ns = stat.st_mtime_ns
             node.ctime_ns = max(node.ctime_ns, stat.st_ctime_ns)
@@ -115,6 +118,7 @@ def _keep_earlier(archive: Archive, node: Node, copies: list[Copy]) -> None:
         "%s: a power cut may have taken a part of its last content; the one before it will be in"
         " the quarantine of element %s",
         *(_path(archive, node), names),
+        extra=archive.about(node),
     )
     keep_earlier(archive.database, node.ino, earlier, _MAY_BE_A_PART, time.time_ns())
 

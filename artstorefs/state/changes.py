@@ -97,6 +97,8 @@ class Changes:
             else:
                 self._touch_directory(parent, now_ns, 1 if stat.S_ISDIR(mode) else 0, uid)
             self._log.node_changed(node.ino, node.file_id, created=True, uid=uid)
+            if self._database.audit is not None:
+                self._database.audit.created(node, (parent.ino, name))
         if touches_later:
             self.touches.add(parent, uid)
         crash_point("create.committed")
@@ -131,6 +133,8 @@ class Changes:
             node.nlink += 1
             self._changed(node, now_ns, uid)
             self._touch_directory(parent, now_ns, 0, uid)
+            if self._database.audit is not None:
+                self._database.audit.linked(node, (parent.ino, name))
         crash_point("link.committed")
         self._last_name_id = identifier
 
@@ -143,6 +147,8 @@ class Changes:
         """Take a name away: unlink(2), rmdir(2). `held`: somebody still has the node open, so
         that its row and content stay until `purge`."""
         with self._change(parent, node):
+            if self._database.audit is not None:
+                self._database.audit.removed(node, (parent.ino, entry.name))
             self._touch_directory(parent, now_ns, -1 if node.is_directory else 0, uid)
             self._drop_name(entry, node, now_ns, uid, held=held, after=None)
         crash_point("remove.committed")
@@ -244,6 +250,10 @@ class Changes:
         self._database.require_room()
         touched = [parent, new_parent, node] + ([replaced[1]] if replaced else [])
         with self._change(*touched):
+            if self._database.audit is not None:
+                places = ((parent.ino, entry.name), (new_parent.ino, new_name))
+                over = replaced[1] if replaced else None
+                self._database.audit.renamed(node, *places, over)
             self._changed(node, now_ns, uid)
             moved = 1 if node.is_directory else 0
             gone = 0
@@ -277,6 +287,9 @@ class Changes:
         """renameat2(2) with RENAME_EXCHANGE."""
         self._database.require_room()
         with self._change(parent, other_parent, node, other):
+            if self._database.audit is not None:
+                place, other_place = ((one.parent, one.name) for one in (entry, other_entry))
+                self._database.audit.exchanged(node, place, other, other_place)
             self._changed(node, now_ns, uid)
             self._changed(other, now_ns, uid)
             move = "UPDATE names SET parent = ?, name = ?, stored = 0 WHERE id = ?"
@@ -299,7 +312,10 @@ class Changes:
         self._database.require_room()
         with self._change(node):
             custom = node.custom
+            owner = (node.mode, node.uid, node.gid)
             yield node
+            if self._database.audit is not None:
+                self._database.audit.owner_changed(node, uid, owner)
             if node.custom != custom:
                 self._log.attributes_changed(node.ino, _changed_keys(custom, node.custom))
             self._changed(node, now_ns, uid)
@@ -349,6 +365,8 @@ class Changes:
                     spool = [spool_name(node.ino, node.content)]
                     self._log.removal(node.file_id, Removal(ino=node.ino, spool=spool), uid)
                 self._changed(node, node.ctime_ns, uid)
+                if self._database.audit is not None:
+                    self._database.audit.sealed(node, uid)
         crash_point("content_sealed.committed")
 
     def contents_summed(self, sums: Sequence[SpoolSum]) -> None:

@@ -25,7 +25,9 @@ from typing import Any, Protocol
 
 from artstorefs.core.crash_points import crash_point
 from artstorefs.core.errors import StateError, StateFull
+from artstorefs.core.log_fields import about
 from artstorefs.elements import durable
+from artstorefs.state.audit import Audit
 from artstorefs.state.reserve import Reserve
 from artstorefs.state.schema import SCHEMA_VERSION, bring_up_to_date, create_tables
 from artstorefs.state.sqlite_log import gathering_vfs
@@ -76,6 +78,7 @@ class Database:
         self._transaction = Transaction(self)
         self._lone_transaction = Transaction(self, is_lone=True)
         self.deferred: Deferred | None = None
+        self.audit: Audit | None = None
         with translated(path):
             self._open(path)
 
@@ -109,7 +112,8 @@ class Database:
             try:
                 self.execute("ROLLBACK")
             except sqlite3.Error as exc:
-                log.error("%s: a transaction could not be rolled back: %s", self.path, exc)
+                told = ("%s: a transaction could not be rolled back: %s", self.path, exc)
+                log.error(*told, extra=about(exc, path=self.path))
 
     def require_room(self) -> None:
         """Raise StateFull while what room there is belongs to changes that make some."""
@@ -117,11 +121,14 @@ class Database:
             raise StateFull(self.path, "its disk is full")
 
     def sync_log(self) -> None:
-        """Make every committed transaction survive a power cut. Blocks; any thread may call it.
+        """Make every committed transaction survive a power cut, its records in the audit log
+        before it. Blocks; any thread may call it.
 
         After a failure the log's pages pass for clean and may be on no disk, so everything in it
         is carried into the database file, durably, before the next success.
         """
+        if self.audit is not None:
+            self.audit.sync()
         if self._flush_failed:
             self._carry_log_over()
         try:
@@ -169,6 +176,8 @@ class Database:
 
     def close(self) -> None:
         """A clean end. The file that says otherwise goes first: without it a log is fine."""
+        if self.audit is not None:
+            self.audit.close()
         os.close(self._log_fd)
         with suppress(FileNotFoundError):
             os.unlink(self.path + RUNNING_SUFFIX)
@@ -225,16 +234,22 @@ class Transaction:
             return
         try:
             crash_point("transaction.written")
+            if self._database.audit is not None:
+                self._database.audit.write()
             self._database.execute("COMMIT")
         except BaseException as failure:
             self._roll_back(failure)
             raise
+        if self._database.audit is not None:
+            self._database.audit.committed()
         if not self._is_lone and self._database.deferred is not None:
             self._database.deferred.committed()
 
     def _roll_back(self, cause: BaseException) -> None:
         """Raises the StateError for `cause`, if it is one of SQLite's."""
         self._database.roll_back()
+        if self._database.audit is not None:
+            self._database.audit.rolled_back()
         if self._database.deferred is not None:
             self._database.deferred.rolled_back()
         if isinstance(cause, sqlite3.Error):

@@ -25,6 +25,7 @@ from contextlib import closing, suppress
 from enum import Enum
 
 from artstorefs.core.crash_points import crash_point
+from artstorefs.core.log_fields import about
 from artstorefs.elements import durable
 from artstorefs.state.database import DAMAGED_SUFFIX, RUNNING_SUFFIX, connect_read_only
 from artstorefs.state.index import ROOT_INO
@@ -65,7 +66,8 @@ def examine(directory: str) -> str | None:
     if os.path.exists(path + DAMAGED_SUFFIX):
         problem = problem_of(path, Look.EVERYTHING)
         if problem is None:
-            log.warning("%s: damage was met in use, but all of it reads well now: it is used", path)
+            told = ("%s: damage was met in use, but all of it reads well now: it is used", path)
+            log.warning(*told, extra=about(path=str(path)))
             os.unlink(path + DAMAGED_SUFFIX)
         return problem
     return problem_of(path, Look.ENDS if ended_cleanly else Look.PAGES)

@@ -287,6 +287,10 @@ class Outcomes:
             if old.element == copy.element and old.key != copy.key
         ]
         self._execute(_PUT_COPY, _values(copy))
+        if self._database.audit is not None and is_new_content(copy, before):
+            self._database.audit.stored(
+                *(node, copy.element, copy.key, copy.content, copy.size, copy.sha256)
+            )
         copies = [copy, *(old for old in before if old.element != copy.element)]
         is_complete = self._policy.is_complete(node, copies)
         if is_complete:  # or a name may have moved since it was written, or lack on an element
@@ -314,6 +318,12 @@ class Outcomes:
         else:
             self._log.reopen(node.ino)
         return is_complete
+
+
+def is_new_content(copy: Copy, before: Sequence[Copy]) -> bool:
+    """Whether an element has content that it did not have before, and not only a new attr.json."""
+    had = {old.content for old in before if old.element == copy.element and not old.is_record}
+    return not copy.is_record and copy.content not in had
 
 
 def _text(document: dict[str, Any]) -> str | None:

@@ -12,6 +12,7 @@ import logging
 import os
 from typing import Final
 
+from artstorefs.core.log_fields import about
 from artstorefs.elements.durable import write_file_durably
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,8 @@ class Pins:
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError) as exc:
-            log.error("%s cannot be read, nothing is pinned: %s", self.path, exc)
+            told = ("%s cannot be read, nothing is pinned: %s", self.path, exc)
+            log.error(*told, extra=about(exc, path=self.path))
 
     def save(self) -> None:
         """Keep them, durably. Raises OSError."""

@@ -25,6 +25,7 @@ from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 from artstorefs.core.errors import StateFull
+from artstorefs.core.log_fields import about
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,8 @@ class Reserve:
             if exc.errno in _FULL:
                 self._cut_off(held)
                 return False
-            log.warning("no room is kept in reserve on the state directory's disk: %s", exc)
+            told = ("no room is kept in reserve on the state directory's disk: %s", exc)
+            log.warning(*told, extra=about(exc))
             self.state = ReserveState.IMPOSSIBLE
             return True
         self.state = ReserveState.HELD
@@ -116,7 +118,7 @@ class Reserve:
             if held > size_bytes:
                 os.truncate(self._path, size_bytes)
         except OSError as exc:
-            log.warning("the reserve cannot be given up: %s", exc)
+            log.warning("the reserve cannot be given up: %s", exc, extra=about(exc))
             return False
         return held > self._held_bytes()
 

@@ -14,6 +14,7 @@ import errno
 import logging
 import os
 
+from artstorefs.core.log_fields import about
 from artstorefs.elements.durable import fallocate
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ def set_aside(descriptor: int, size_bytes: int) -> bool:
     except OSError as exc:
         if exc.errno not in _NOT_NOW:
             raise
-        log.info("no room is set aside for what is written: %s", exc)
+        log.info("no room is set aside for what is written: %s", exc, extra=about(exc))
         return os.fstat(descriptor).st_blocks > status.st_blocks
     return True
 
@@ -68,5 +69,6 @@ def give_back(path: str) -> int:
         finally:
             os.close(descriptor)
     except OSError as exc:
-        log.warning("%s keeps the room that was set aside for it: %s", path, exc)
+        told = ("%s keeps the room that was set aside for it: %s", path, exc)
+        log.warning(*told, extra=about(exc, path=path))
         return 0

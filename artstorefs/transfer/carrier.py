@@ -42,6 +42,7 @@ from artstorefs.core.errors import (
     ObjectAbsent,
     ObjectDamaged,
 )
+from artstorefs.core.log_fields import about
 from artstorefs.core.node_record import LinkRecord
 from artstorefs.elements.hashing import hash_blocks
 from artstorefs.elements.interface import Element
@@ -422,7 +423,8 @@ def _failure(job: StoreJob, exc: BaseException) -> Failed:
         text = f"{exc.strerror or exc}: {exc.filename}" if exc.filename else str(exc)
     else:
         text = str(exc)
-    log.warning("inode %d is not stored yet: %s", job.ino, text)
+    told = about(exc, element=job.element, key=job.key)
+    log.warning("inode %d is not stored yet: %s", job.ino, text, extra=told)
     refused = not isinstance(exc, ElementError) or isinstance(
         exc, ElementDenied | ElementFull | ObjectDamaged
     )

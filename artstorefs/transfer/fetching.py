@@ -34,6 +34,7 @@ from artstorefs.core.errors import (
     ObjectAbsent,
     ObjectDamaged,
 )
+from artstorefs.core.log_fields import about
 from artstorefs.elements.interface import Element
 from artstorefs.state.cache import WHOLE, CacheFiles, Place, charged_bytes, encode_list
 from artstorefs.state.fetch import Failure, FetchAnswer, FetchJob, FetchKind
@@ -103,7 +104,8 @@ class Fetching:
             try:
                 answer = fetch(element, job, self._files)
             except Exception:  # the other readers go on
-                log.exception("a fetch of %s failed", job.key)
+                told = about(element=job.element, key=job.key)
+                log.exception("a fetch of %s failed", job.key, extra=told)
                 reason = "internal error, see the daemon's log"
                 answer = FetchAnswer(failure=Failure.UNAVAILABLE, reason=reason)
             self._answered(number, answer)
@@ -239,7 +241,9 @@ def _stored(files: CacheFiles, job: FetchJob, place: Place, data: bytes) -> Fetc
         files.store(place, data)
     except OSError as exc:
         if exc.errno not in _FULL:
-            log.warning("the cache takes nothing: %s: %s", files.path(place), exc.strerror)
+            path = files.path(place)
+            told = ("the cache takes nothing: %s: %s", path, exc.strerror)
+            log.warning(*told, extra=about(exc, path=path))
         return FetchAnswer(data=data, is_full=exc.errno in _FULL)
     return FetchAnswer(stored=charged_bytes(len(data)))
 

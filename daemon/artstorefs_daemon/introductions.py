@@ -17,6 +17,7 @@ from uuid import UUID
 
 from artstorefs.core.configuration import ArchiveConfiguration, ElementConfiguration
 from artstorefs.core.errors import ElementError, ElementUnavailable
+from artstorefs.core.log_fields import about
 from artstorefs.core.modes import ElementMode, Operation, refusal
 from artstorefs.elements.gauges import Gauges
 from artstorefs.elements.identified import check_identity
@@ -140,9 +141,9 @@ class Introduction:
         if failure is None:
             remove_leftovers([element])
         if failure is None and self._failure is not None:
-            log.info("element %s is there", element.id)
+            log.info("element %s is there", element.id, extra=about(element=element.id))
         elif str(failure) != str(self._failure):
-            log.warning("%s", failure)
+            log.warning("%s", failure, extra=about(failure, element=element.id))
         with self._changed:
             self._is_asked, self._since = False, time.monotonic()
             self._failure = failure
@@ -169,7 +170,7 @@ class Introduction:
         try:
             refresh_guides(element)
         except ElementError as exc:
-            log.warning("README.txt and restore.py are not written: %s", exc)
+            log.warning("README.txt and restore.py are not written: %s", exc, extra=about(exc))
 
 
 class Introductions:

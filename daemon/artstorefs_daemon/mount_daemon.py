@@ -24,6 +24,7 @@ from uuid import UUID
 
 import trio
 
+from artstorefs import __version__
 from artstorefs.core.configuration import ArchiveConfiguration
 from artstorefs.core.errors import (
     ArchiveInUse,
@@ -32,6 +33,7 @@ from artstorefs.core.errors import (
     ElementError,
     ElementOfAnother,
 )
+from artstorefs.core.log_fields import about
 from artstorefs.core.mount_options import MountOptions
 from artstorefs.elements.durable import make_directories_durably
 from artstorefs.elements.gauges import Gauges
@@ -52,7 +54,9 @@ from artstorefs.state.log import Log
 from artstorefs.state.outcomes import Outcomes
 from artstorefs.state.reserve import Reserve
 from artstorefs.state.spool import Spool
+from artstorefs_daemon import logs
 from artstorefs_daemon.accounts import account
+from artstorefs_daemon.auditing import note_anyway, open_audit
 from artstorefs_daemon.control.server import ControlSocket
 from artstorefs_daemon.fuse_library import keep_buffers, pyfuse3
 from artstorefs_daemon.metrics.supervision import keep_metrics
@@ -111,7 +115,7 @@ def serve(
     lock = StateLock(str(configuration.state_dir), configuration.name)
     _acquire(lock)
     if foreground:
-        _log_to_stderr()
+        logs.begin("mount", configuration.name)
         faulthandler.enable()  # a watchdog ends us with SIGABRT, and wants to know where we hung
         manager = ServiceManager.of_environment()
         return _run(configuration, mountpoint, options, lock, manager, reread)
@@ -195,7 +199,7 @@ def _serve_in_background(
         code = _run(configuration, mountpoint, options, lock, parent, reread)
     except BaseException as exc:
         if isinstance(exc, ArtStoreFSError):
-            log.error("%s", exc)
+            log.error("%s", exc, extra=about(exc))
         else:
             log.exception("the daemon ended because of this")
         parent.failed(exc)
@@ -223,22 +227,13 @@ class _WaitingParent(ServiceManager):
             os.write(self._writing, str(exc).encode()[:4000] or repr(exc).encode())
 
 
-def _log_to_stderr() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-
-
 def _log_to_file(configuration: ArchiveConfiguration) -> None:
     """A daemon without a terminal logs to `daemon.log` in the state directory; so does what it
     starts, and what writes to standard error."""
-    path = os.path.join(str(configuration.state_dir), "daemon.log")
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
+    path = os.path.join(str(configuration.state_dir), logs.FILE_NAME)
+    logs.begin("mount", configuration.name, file=path)
 
 
 # --------------------------------------------------------------------------------- the service
@@ -309,6 +304,7 @@ def open_archive(configuration: ArchiveConfiguration, *, read_only: bool) -> Arc
     _open_near(elements)
     database = Database(os.path.join(state, INDEX), reserve)
     index = Index(database)
+    database.audit = open_audit(configuration, index)
     intents = Log(database)
     policy = CopiesPolicy(configuration.copies, frozenset(one.id for one in configuration.elements))
     archive = Archive(
@@ -357,7 +353,7 @@ def _open_near(elements: dict[str, Element]) -> None:
         except ElementOfAnother as exc:
             mistaken.append(exc)
         except ElementError as exc:
-            log.warning("%s", exc)
+            log.warning("%s", exc, extra=about(exc))
 
     near = [element for element in elements.values() if element.capabilities.local_path]
     looks = [threading.Thread(target=look, args=(element,), daemon=True) for element in near]
@@ -405,6 +401,8 @@ async def _serve(
         )
     except RuntimeError as exc:
         raise ConfigurationError(mountpoint, "mountpoint", f"cannot be mounted: {exc}") from exc
+    about_mount = {"mountpoint": mountpoint, "read_only": archive.read_only, "version": __version__}
+    note_anyway(archive.database.audit, "mount", about_mount)
     try:
         async with trio.open_nursery() as tasks:
             tasks.start_soon(service.run)
@@ -423,6 +421,7 @@ async def _serve(
             manager.stopping()
             tasks.start_soon(manager.ask_for_time)
             await service.drain()
+            note_anyway(archive.database.audit, "unmount", {"mountpoint": mountpoint})
             tasks.cancel_scope.cancel()
     finally:
         pyfuse3.close(unmount=True)
@@ -447,9 +446,11 @@ async def _unmount_on_signal(mountpoint: str) -> None:
 
 
 async def _reload_on_signal(reloading: Reloading) -> None:
-    """SIGHUP reads the configuration again, as `reload` does; the log says what came of it."""
+    """SIGHUP reads the configuration again, as `reload` does; the log says what came of it. And
+    whoever rotates logs may have moved ours away: lines go to the new file without it, too."""
     with trio.open_signal_receiver(signal.SIGHUP) as signals:
         async for _ in signals:
+            logs.reopen()
             try:
                 changed = await reloading.reload()
                 log.info("reloaded: %s", ", ".join(changed) or "nothing has changed")

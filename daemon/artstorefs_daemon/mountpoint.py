@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from artstorefs.core.log_fields import about
 from artstorefs.core.mount_options import MountOptions
 from artstorefs_daemon.mount_table import FILESYSTEM_TYPE, MOUNTINFO, parse_mountinfo
 
@@ -74,7 +75,7 @@ def raise_read_ahead(mountpoint: str) -> None:
         finally:
             os.close(setting)
     except OSError as exc:  # a container whose /sys is read-only
-        log.info("reading ahead stays as it is: %s", exc)
+        log.info("reading ahead stays as it is: %s", exc, extra=about(exc))
 
 
 def unmount(mountpoint: str) -> None:

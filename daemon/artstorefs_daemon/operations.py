@@ -18,6 +18,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from artstorefs.core.errors import ArtStoreFSError, errno_of, one_line
+from artstorefs.core.log_fields import about
 from artstorefs.filesystem.archive import Caller
 from artstorefs.filesystem.attributes import AttributeChange, stat_blocks, stat_size
 from artstorefs.filesystem.errors import ContentUnreachable
@@ -90,7 +91,7 @@ def answers(
             code = errno_of(exc)
             failed(code, began_s, arguments)
             if code == errno.EIO and not isinstance(exc, ContentUnreachable):  # told, and once
-                log.error("%s: %s", kind, exc)
+                log.error("%s: %s", kind, exc, extra=about(exc))
             raise pyfuse3.FUSEError(code) from None
         except Exception as exc:
             failed(errno.EIO, began_s, arguments)
@@ -365,6 +366,8 @@ class Operations(pyfuse3.Operations):
 
     @answers
     async def open(self, inode: int, flags: int, context: Any) -> pyfuse3.FileInfo:
+        if flags & os.O_ACCMODE:
+            self._service.archive.writes(inode, _caller(context))
         handle = await self._contents.open(self._node(inode), flags, context.uid)
         return self._file_info(handle)
 

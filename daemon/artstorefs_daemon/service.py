@@ -13,6 +13,7 @@ import trio
 
 from artstorefs import __version__
 from artstorefs.core.errors import StateError, StateFull, one_line
+from artstorefs.core.log_fields import about
 from artstorefs.filesystem.archive import Archive
 from artstorefs.filesystem.attributes import Attributes, FilesystemSize
 from artstorefs.filesystem.cache_orders import CacheOrders, Outcome
@@ -162,7 +163,7 @@ class Service:
                 await self._keep_state_once()
             except (StateError, OSError) as exc:
                 if str(exc) != self.state_error:
-                    log.warning("the state directory: %s", exc)
+                    log.warning("the state directory: %s", exc, extra=about(exc))
                 self.state_error = str(exc)
             else:
                 if self.state_error:
@@ -172,6 +173,8 @@ class Service:
     async def _keep_state_once(self) -> None:
         database = self.archive.database
         interval_s = self.archive.configuration.index_backup_interval_s
+        if database.audit is not None:
+            await trio.to_thread.run_sync(database.audit.sync)
         try:
             self.contents.record_closed()  # first: a full disk may refuse everything else
         except StateFull:  # but what the log takes on the disk, of which this makes some use again
@@ -201,9 +204,10 @@ class Service:
             started = time.monotonic()
             path = make_backup(self.archive.database.path, state)
             self._backed_up = changes
-            log.info("backup %s made in %.1f s", path, time.monotonic() - started)
+            told = ("backup %s made in %.1f s", path, time.monotonic() - started)
+            log.info(*told, extra=about(path=str(path)))
         except BackupFailed as exc:
-            log.warning("no backup of the index could be made: %s", exc)
+            log.warning("no backup of the index could be made: %s", exc, extra=about(exc))
 
     def note_damage(self, exc: BaseException) -> bool:
         """Whether `exc` says that the index is damaged: told once, and mended by the next start."""
@@ -249,7 +253,7 @@ class Service:
                 told = ""
             except StateError as exc:
                 if str(exc) != told:
-                    log.warning("content that waits is summed later: %s", exc)
+                    log.warning("content that waits is summed later: %s", exc, extra=about(exc))
                 told = str(exc)
             except Exception as exc:  # the mount goes on
                 if not self.note_damage(exc):
@@ -271,6 +275,7 @@ class Service:
                     log.warning(
                         "%d files that are pinned are not in the cache now, among them %s: %s",
                         *(outcome.failed, error["path"], error["error"]),
+                        extra=about(path=error["path"]),
                     )
             await trio.sleep(PIN_INTERVAL_S)
 

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from artstorefs.core.configuration import ArchiveConfiguration
 from artstorefs.transfer.jobs import encode
+from artstorefs_daemon import logs
 from artstorefs_daemon.transfer_process import serve_transfer
 
 log = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ def _serve_forked(
         kept = sorted({0, 1, 2, connection.fileno(), inherited})
         for before, after in zip(kept, [*kept[1:], _DESCRIPTORS_MAX], strict=True):
             os.closerange(before + 1, after)
-        code = serve_transfer(connection, configuration, read_only=read_only)
+        code = serve_transfer(connection, configuration, read_only=read_only, log_file=logs.file())
     except Exception:
         log.exception("the transfer process ends because of this")
     finally:
@@ -122,6 +123,7 @@ def spawn_transfer(
     configuration: ArchiveConfiguration, *, read_only: bool, inherited: list[int]
 ) -> TransferChild:
     """One that follows another. Raises OSError."""
+    log_file = logs.file()
     ours, theirs = socket.socketpair()
     try:
         with theirs:
@@ -131,6 +133,7 @@ def spawn_transfer(
                     str(theirs.fileno()),
                     configuration.model_dump_json(),
                     "ro" if read_only else "rw",
+                    *([log_file] if log_file else []),
                 ],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno(), *inherited],

@@ -15,6 +15,7 @@ import trio
 
 from artstorefs.core.crash_points import crash_point
 from artstorefs.core.errors import StateError
+from artstorefs.core.log_fields import about
 from artstorefs.filesystem.archive import Archive
 from artstorefs.filesystem.spool_budget import SpoolBudget
 from artstorefs.state.log import Assignment, Removal
@@ -134,7 +135,8 @@ class TransferLink:
                 await trio.to_thread.run_sync(self._archive.database.sync_log)
                 child = self._start()
             except (StateError, OSError) as exc:  # or no memory, no processes, no descriptors
-                log.warning("the transfer process cannot be started now: %s", exc)
+                told = ("the transfer process cannot be started now: %s", exc)
+                log.warning(*told, extra=about(exc))
                 await trio.sleep(RESTART_PAUSE_S)
                 continue
             self.pid = child.process.pid
@@ -253,7 +255,8 @@ class TransferLink:
 
     def _state_failed(self, exc: StateError) -> None:
         if not self.state_error:
-            log.warning("carrying waits for the state directory: %s", exc)
+            told = ("carrying waits for the state directory: %s", exc)
+            log.warning(*told, extra=about(exc))
         self.state_error = str(exc)
 
     def _assign(self, inos: list[int]) -> list[StoreJob]:
@@ -364,7 +367,7 @@ class TransferLink:
         }
         self.bad_documents = [reason for _, reason in found["unreadable"]]
         for key, reason in found["unreadable"]:
-            log.error("%s is not taken over: %s", key, reason)
+            log.error("%s is not taken over: %s", key, reason, extra=about(key=key))
         for error in found["errors"]:
             log.warning("an element could not be looked through: %s", error)
         self.surveys += 1

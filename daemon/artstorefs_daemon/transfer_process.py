@@ -1,9 +1,9 @@
 """The transfer process: everything that reads, writes or hashes objects in the background.
 
 Begun by `transfer_child`: forked, or as `python -m artstorefs_daemon.transfer_process SOCKET
-CONFIGURATION ro|rw`; SOCKET is the number of an inherited descriptor. It holds nothing that
-matters: killed at any moment, a new one is told the same again. It ends when the mount process's
-end of the socket does.
+CONFIGURATION ro|rw [LOG]`; SOCKET is the number of an inherited descriptor, LOG the path of the
+file that is standard error, if it is one. It holds nothing that matters: killed at any moment, a
+new one is told the same again. It ends when the mount process's end of the socket does.
 """
 
 import gc
@@ -15,16 +15,18 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from typing import Any
 from uuid import UUID
 
 from artstorefs.core.configuration import ArchiveConfiguration
 from artstorefs.core.errors import ElementError
+from artstorefs.core.log_fields import about
 from artstorefs.elements.interface import Element
 from artstorefs.elements.quarantine import Quarantine
 from artstorefs.recovery.survey import as_message, survey
+from artstorefs.state.audit_files import sync_newest
 from artstorefs.state.cache import CacheFiles
 from artstorefs.state.fetch import FetchAnswer
 from artstorefs.state.reader import Reader
@@ -39,7 +41,9 @@ from artstorefs.transfer.jobs import (
     encode,
     fetch_of,
 )
+from artstorefs_daemon import logs
 from artstorefs_daemon.accounts import account
+from artstorefs_daemon.auditing import audit_directory
 from artstorefs_daemon.introductions import Introductions
 from artstorefs_daemon.log_levels import LogLevels
 
@@ -106,7 +110,7 @@ class TransferProcess:
         elements = self._introductions.open_all()
         carrier = Carrier(
             self._reader(),
-            LogFile(self._database).sync,
+            self._sync(LogFile(self._database)),
             elements,
             Spool(os.path.join(str(self._configuration.state_dir), "spool")),
             account,
@@ -118,12 +122,25 @@ class TransferProcess:
             except ConnectionError:
                 os._exit(0)  # the mount process has ended, and nobody waits for an answer
             except OSError as exc:
-                log.error("the log cannot be flushed, and nothing is carried without: %s", exc)
+                told = ("the log cannot be flushed, and nothing is carried without: %s", exc)
+                log.error(*told, extra=about(exc))
                 os._exit(74)
             except Exception:
                 # what is not answered is told again to the next process
                 log.exception("the transfer process ends because of this")
                 os._exit(70)
+
+    def _sync(self, log_file: LogFile) -> Callable[[], None]:
+        """What has to be on the disk before an element may be told of it."""
+        if not self._configuration.audit.enabled:
+            return log_file.sync
+        directory = audit_directory(self._configuration)
+
+        def sync() -> None:
+            sync_newest(directory)
+            log_file.sync()
+
+        return sync
 
     def _capacities(self, elements: dict[str, Element]) -> dict[str, Any]:
         with closing(self._reader()) as reader:
@@ -181,13 +198,16 @@ def _capacity(element: Element, limit_bytes: int | None, reader: Reader) -> dict
 
 
 def serve_transfer(
-    connection: socket.socket, configuration: ArchiveConfiguration, *, read_only: bool
+    connection: socket.socket,
+    configuration: ArchiveConfiguration,
+    *,
+    read_only: bool,
+    log_file: str | None,
 ) -> int:
-    """All that this process does; returns its exit code."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the mount process
-    logging.basicConfig(
-        level=logging.INFO, format="transfer: %(levelname)s: %(message)s", force=True
-    )
+    """All that this process does; returns its exit code. `log_file`: as `logs.begin` has it."""
+    for number in (signal.SIGINT, signal.SIGHUP):  # a terminal's are for the mount process
+        signal.signal(number, signal.SIG_IGN)
+    logs.begin("transfer", configuration.name, file=log_file)
     os.nice(NICENESS)
     gc.freeze()
     with connection.makefile("rb") as lines, suppress(ConnectionError):
@@ -200,10 +220,15 @@ def serve_transfer(
 
 
 def main(arguments: list[str]) -> int:
-    descriptor, configuration, access = arguments
+    descriptor, configuration, access, *log_file = arguments
     connection = socket.socket(fileno=int(descriptor))
     parsed = ArchiveConfiguration.model_validate(json.loads(configuration))
-    return serve_transfer(connection, parsed, read_only=access == "ro")
+    return serve_transfer(
+        connection,
+        parsed,
+        read_only=access == "ro",
+        log_file=log_file[0] if log_file else None,
+    )
 
 
 if __name__ == "__main__":

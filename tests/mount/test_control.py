@@ -3,6 +3,7 @@
 import grp
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -195,7 +196,7 @@ def test_log_level_reaches_the_transfer_process_and_the_one_after_it(
     fresh_archive: MountedArchive,
 ) -> None:
     def carried() -> int:
-        return fresh_archive.log().count("transfer: DEBUG: batch")
+        return len(re.findall(r" DEBUG transfer\S* .*: batch ", fresh_archive.log()))
 
     def write_and_flush(name: str) -> None:
         (fresh_archive.mount / name).write_bytes(b"x")

@@ -2,12 +2,14 @@
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from artstorefs_tools.command_line import COMMANDS, build_parser, subparsers
+from artstorefs_tools.control_client import ControlClient
 
 from ..harness import REPOSITORY, MountedArchive
 from ..unit.json_document import check, commands, keys_of
@@ -49,12 +51,29 @@ def test_output_of_every_command_is_as_documented(
     assert all(f"`{key}`" in CONTROL for key in printed(archive, "cache", name))
     see("cache", printed(archive, "cache", name, "--warm", str(path)))
     see("rescan", printed(archive, "rescan", name))
+    archive.toml.write_text('spool_max = "40GiB"\n' + archive.toml.read_text())
+    see("reload", printed(archive, "reload", name))
+    see("log", printed(archive, "log", name, "artstorefs.transfer", "debug"))
+    with ControlClient(archive.base / "runtime", "test") as client:
+        job = client.call("fsck", {"deep": True, "detach": True})["job"]
+    archive.run("jobs", name, "--wait", str(job))
+    see("jobs", printed(archive, "jobs", name))
+    with ThreadPoolExecutor(1) as others:
+        top = others.submit(printed, archive, "top", name, "--once", "--interval", "1")
+        while not top.done():
+            (archive.mount / "g").write_bytes(b"")
+            (archive.mount / "g").unlink()
+        see("top", top.result())
     (orphan,) = archive.objects()[:1]
     orphan.with_name("foreign").write_bytes(b"")
     see("fsck", printed(archive, "fsck", name, "--deep", check=False))
     see("doctor", printed(archive, "doctor", name, check=False))
     archive.flush()
     archive.stop()
+    archive.toml.write_text(archive.toml.read_text() + "\n[audit]\nenabled = true\n")
+    archive.start()
+    archive.stop()
+    see("audit", printed(archive, "audit", name, "--verify"))
     assert printed(archive, "status", name, check=False) == {"archive": "test", "mounted": False}
     see("rebuild", printed(archive, "rebuild", name))
     element = f"main=local:{tmp_path}/objects"
@@ -63,7 +82,10 @@ def test_output_of_every_command_is_as_documented(
     see("install-units", printed(archive, "install-units", "--root", str(tmp_path)))
     assert set(seen) == commands()
     # what only a failure has, or only one element
-    rare = re.compile(r"(errors|damaged)\[\]|incomplete|problems")
+    rare = re.compile(
+        r"(errors|damaged|slowest)\[\]|incomplete|problems|faults|notices"
+        r"|jobs\[\]\.(progress|result)$"
+    )
     for command, keys in seen.items():
         missing = {key for key in keys_of(command) if not rare.match(key)} - keys
         assert missing == set(), command

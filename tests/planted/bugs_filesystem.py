@@ -180,8 +180,8 @@ BUGS = [
         what="A file that the kernel writes by itself is never told that the spool is full.",
         breaks="lesson 8: hard budgets, wait, then ENOSPC",
         path="artstorefs/filesystem/passthrough.py",
-        old='                log.error("%s", exc)\n                return False\n',
-        new='                log.error("%s", exc)\n                grant = 0\n',
+        old='                log.error("%s", exc, extra=told)\n                return False\n',
+        new='                log.error("%s", exc, extra=told)\n                grant = 0\n',
         caught_by=(
             "tests/limits/test_spool_full.py::test_lesson_08_full_spool_fail_is_refused_at_once",
         ),

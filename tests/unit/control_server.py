@@ -97,8 +97,17 @@ class StubLink:
 
 
 class StubArchive:
+    """`notes` is what the audit log of the archive is told."""
+
     def __init__(self) -> None:
         self.configuration = configured()
+        self.notes: list[tuple[Any, ...]] = []
+        self.failure: Exception | None = None
+
+    def note(self, operation: str, who: Any, **details: Any) -> None:
+        if self.failure:
+            raise self.failure
+        self.notes.append((operation, who.uid, who.gid, who.pid, details))
 
 
 class StubService:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 
-from artstorefs.core.errors import ElementUnavailable
+from artstorefs.core.errors import ElementUnavailable, StateFull
 from artstorefs_daemon.control import server as control
 from artstorefs_daemon.control.protocol import (
     LINE_LIMIT_BYTES,
@@ -38,6 +38,26 @@ async def test_status(server: Server) -> None:
         answer = await client.ask({"jsonrpc": "2.0", "id": identifier, "method": "status"})
         result = {"api_version": 1, **STATUS}
         assert answer == {"jsonrpc": "2.0", "id": identifier, "result": result}
+
+
+async def test_what_may_change_something_is_recorded_before_and_nothing_else(
+    server: Server,
+) -> None:
+    client = await server.connect()
+    await client.ask({"id": 1, "method": "status"})
+    await client.ask({"id": 2, "method": "nonsense"})
+    assert server.service.archive.notes == []
+    await client.ask({"id": 3, "method": "flush", "params": {"a": 1}})  # refused
+    assert server.service.archive.notes == []
+    await client.ask({"id": 4, "method": "flush", "params": {"detach": False}})
+    who = (os.geteuid(), os.getegid(), os.getpid())
+    details = {"method": "flush", "params": {"detach": False}}
+    assert server.service.archive.notes == [("control", *who, details)]
+    server.service.archive.failure = StateFull("/state/audit", "no change without a record")
+    client = await server.connect()
+    answer = await client.ask({"id": 5, "method": "flush"})
+    assert answer["error"]["code"] == -32000
+    assert server.service.flushes == 1
 
 
 async def test_flush_tells_its_progress(server: Server) -> None:

@@ -35,6 +35,7 @@ COMMANDS: Final[dict[str, str]] = {
     "config": "show what a configuration means, and check it",
     "cache": "show what the read cache holds, and say what shall be in it",
     "fsck": "check an archive, and repair it where that is safe",
+    "audit": "show who changed what, and check that record",
     "rescan": "take in what others changed on the elements",
     "reload": "have a mounted archive read its configuration again",
     "jobs": "show what takes long, wait for it, or cancel it",

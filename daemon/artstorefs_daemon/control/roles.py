@@ -52,6 +52,8 @@ class Peer:
     pid: int
     uid: int
     groups: frozenset[int]
+    gid: int = -1
+    """The main one of `groups`."""
 
     @classmethod
     def of(cls, connection: "_Connection") -> Self:
@@ -63,7 +65,7 @@ class Peer:
         except OSError:  # ERANGE; less is granted then, never more
             further = b""
         groups = struct.unpack(f"{len(further) // 4}I", further)
-        return cls(pid, uid, frozenset({gid, *groups}))
+        return cls(pid, uid, frozenset({gid, *groups}), gid)
 
     @property
     def is_ours(self) -> bool:

@@ -14,6 +14,8 @@ from typing import Any
 
 import trio
 
+from artstorefs.core.log_fields import about
+from artstorefs.filesystem.archive import Caller
 from artstorefs_daemon.control.jobs import Notify
 from artstorefs_daemon.control.limits import Limits, Pace, Slots
 from artstorefs_daemon.control.methods import METHODS, Call, Method, Methods
@@ -30,7 +32,7 @@ from artstorefs_daemon.control.protocol import (
     progress_line,
     result_line,
 )
-from artstorefs_daemon.control.roles import Peer
+from artstorefs_daemon.control.roles import Peer, Role
 from artstorefs_daemon.control.shared import SharedAnswer
 from artstorefs_daemon.reloading import Reloading
 from artstorefs_daemon.service import Service
@@ -71,6 +73,7 @@ class ControlSocket:
         reloading: Reloading,
         limits: Limits | None = None,
     ) -> None:
+        self._service = service
         self._reloading = reloading
         self._limits = limits = limits or Limits()
         self._methods = Methods(service, shut_down, reloading)
@@ -98,7 +101,8 @@ class ControlSocket:
                         await _listen(listener, path)
                     except OSError as exc:
                         if not told:
-                            log.warning("there is no control socket: %s: %s", path, exc)
+                            line = ("there is no control socket: %s: %s", path, exc)
+                            log.warning(*line, extra=about(exc, path=path))
                         told = True
                     else:
                         await self._accept_clients(listener)
@@ -113,7 +117,7 @@ class ControlSocket:
                 try:
                     connection, _ = await listener.accept()
                 except OSError as exc:  # no descriptors left, or the client went away again
-                    log.warning("a control client was not accepted: %s", exc)
+                    log.warning("a control client was not accepted: %s", exc, extra=about(exc))
                     await trio.sleep(ACCEPT_PAUSE_S)
                     continue
                 nursery.start_soon(self._serve_client, trio.SocketStream(connection))
@@ -172,11 +176,20 @@ class ControlSocket:
             request = parse_request(line)
             identifier, name = request.get("id"), request["method"]
             method = self._method(name, client.peer)
+            if method.role is not Role.READ:
+                self._record(method, client.peer, request.get("params"))
             return result_line(identifier, await self._result(method, client, request))
         except GONE:
             raise
         except Exception as exc:
             return error_line(identifier, failure_of(exc, name))
+
+    def _record(self, method: Method, peer: Peer, params: Any) -> None:
+        """In the audit log, before it is carried out. Raises StateError where the archive wants no
+        change without a record, and there is no room for one."""
+        given = method.checked(params).model_dump(mode="json", exclude_unset=True)
+        caller = Caller(peer.uid, peer.gid, peer.pid, 0)
+        self._service.archive.note("control", caller, method=method.name, params=given)
 
     async def _result(self, method: Method, client: Client, request: dict[str, Any]) -> bytes:
         if method.is_shared:
