@@ -1,18 +1,19 @@
 """The mount daemon from start to end.
 
 The order matters:
-    1. clear a dead mount, take the archive's lock, open the state, recover; no element is waited
-       for, unless there is no index
+    1. take the archive's lock, open the state, recover; no element is waited for, unless there is
+       no index
     2. fork, unless in the foreground, and fork the transfer process: before trio and any thread
-    3. the child mounts, then calls setsid (setsid before would deadlock an automount), and tells
-       the waiting parent over a pipe when the mount is there
-    4. unmounted or told to end: drain up to a limit, end the transfer process, close the state
+    3. the child mounts, in the place of a dead mount if there is one, then calls setsid (setsid
+       before would deadlock an automount), and tells the waiting parent over a pipe when the mount
+       is there
+    4. unmounted or told to end (ending.py): drain up to a limit, end the transfer process, close
+       the state
 """
 
 import faulthandler
 import logging
 import os
-import signal
 import sqlite3
 import sys
 import threading
@@ -54,12 +55,13 @@ from artstorefs.state.reserve import Reserve
 from artstorefs.state.spool import Spool
 from artstorefs_daemon.accounts import account
 from artstorefs_daemon.control import ControlSocket
+from artstorefs_daemon.ending import Ending
 from artstorefs_daemon.fuse_library import keep_buffers, pyfuse3
 from artstorefs_daemon.metrics.supervision import keep_metrics
 from artstorefs_daemon.mountpoint import (
-    clear_dead_mount,
     fuse_options,
     is_mounted,
+    place_to_mount,
     raise_read_ahead,
     unmount,
 )
@@ -100,7 +102,6 @@ def serve(
 ) -> int:
     """Mount and serve. Returns in the parent when the mount is there, in the foreground when it
     has ended; the value is the exit code. Raises ArtStoreFSError before anything is mounted."""
-    clear_dead_mount(mountpoint)
     _make_directories(configuration)
     lock = StateLock(str(configuration.state_dir), configuration.name)
     _acquire(lock)
@@ -388,10 +389,11 @@ async def _serve(
     keep_buffers()
     service = make_service()
     archive, mountpoint = service.archive, service.mountpoint
+    ending = Ending(mountpoint)
+    options_of_mount = fuse_options(archive.configuration.name, options)
     try:
-        pyfuse3.init(
-            Operations(service), mountpoint, fuse_options(archive.configuration.name, options)
-        )
+        with place_to_mount(mountpoint, str(archive.configuration.runtime_dir)) as place:
+            pyfuse3.init(Operations(service), place, options_of_mount)
     except RuntimeError as exc:
         raise ConfigurationError(mountpoint, "mountpoint", f"cannot be mounted: {exc}") from exc
     try:
@@ -401,18 +403,19 @@ async def _serve(
             socket_path = os.path.join(str(archive.configuration.runtime_dir), "control.sock")
             tasks.start_soon(control.serve, socket_path)
             tasks.start_soon(keep_metrics, archive.configuration, socket_path)
-            tasks.start_soon(_unmount_on_signal, mountpoint)
+            tasks.start_soon(ending.on_signal)
             tasks.start_soon(_tell_ready, service, manager)
             tasks.start_soon(manager.keep_informed, service.summary)
-            await pyfuse3.main(max_tasks=REQUESTS_MAX)
-            log.info("%s is unmounted", mountpoint)
+            await ending.serve(REQUESTS_MAX)
             lock.note_drain()
             manager.stopping()
-            tasks.start_soon(manager.ask_for_time)
-            await service.drain()
+            if not ending.for_successor:
+                log.info("%s is unmounted", mountpoint)
+                tasks.start_soon(manager.ask_for_time)
+                await service.drain()
             tasks.cancel_scope.cancel()
     finally:
-        pyfuse3.close(unmount=True)
+        pyfuse3.close(unmount=not (ending.for_successor or ending.is_unmounted))
 
 
 async def _tell_ready(service: Service, manager: ServiceManager) -> None:
@@ -422,12 +425,3 @@ async def _tell_ready(service: Service, manager: ServiceManager) -> None:
     with trio.move_on_after(SURVEY_WAIT_S):
         await service.link.wait_surveyed()
     manager.ready()
-
-
-async def _unmount_on_signal(mountpoint: str) -> None:
-    """SIGTERM and SIGINT unmount; lazily, because programs may sit in the mount, and what they
-    still write is in the spool and the log."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for number in signals:
-            log.info("unmounting because of signal %d", number)
-            await trio.to_thread.run_sync(unmount, mountpoint)

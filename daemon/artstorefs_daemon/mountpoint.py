@@ -5,9 +5,11 @@ import logging
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from artstorefs.core.mount_options import MountOptions
+from artstorefs_daemon.mount_replacement import replaced_mount
 from artstorefs_daemon.mount_table import FILESYSTEM_TYPE, MOUNTINFO, parse_mountinfo
 
 log = logging.getLogger(__name__)
@@ -45,16 +47,29 @@ def _fuse_devices(pid: int) -> Iterator[str]:
         yield f"0:{told[0]}" if told else ANY
 
 
-def clear_dead_mount(mountpoint: str) -> None:
-    """Take away a mount whose daemon has died ("Transport endpoint is not connected").
+@contextmanager
+def place_to_mount(mountpoint: str, runtime_dir: str) -> Iterator[str]:
+    """Yields where to mount what shall be on `mountpoint` in the end. A dead mount there
+    ("Transport endpoint is not connected") is replaced, by root with no moment at which nothing is
+    mounted."""
+    if not is_dead(mountpoint):
+        yield mountpoint
+    elif os.geteuid() == 0 and os.path.isdir(runtime_dir):
+        with replaced_mount(mountpoint, os.path.join(runtime_dir, "aside")) as aside:
+            yield aside
+    else:
+        unmount(mountpoint)
+        yield mountpoint
 
-    statvfs(2), because the kernel may answer stat(2) from its cache long after the death.
-    """
+
+def is_dead(mountpoint: str) -> bool:
+    """Whether the daemon of a mount has died; statvfs(2), because the kernel may answer stat(2)
+    from its cache long after the death."""
     try:
         os.statvfs(mountpoint)
     except OSError as exc:
-        if exc.errno in (errno.ENOTCONN, errno.ECONNABORTED):
-            unmount(mountpoint)
+        return exc.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+    return False
 
 
 def raise_read_ahead(mountpoint: str) -> None:
