@@ -158,6 +158,8 @@ def installed(tmp_path: Path) -> Path:
 def test_units_are_what_systemd_accepts(installed: Path) -> None:
     units = installed / "etc/systemd/system"
     assert sorted(unit.name for unit in units.iterdir()) == [
+        "artstorefs-fsck@.service",
+        "artstorefs-fsck@.timer",
         "artstorefs.target",
         "artstorefs@.service",
     ]
@@ -188,7 +190,39 @@ def test_units_of_a_user_are_in_their_home(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "artstorefs_tools.command_line", "install-units", "--user"]
     environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path)}
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
-    assert [path.name for path in (tmp_path / "systemd/user").iterdir()] == ["artstorefs@.service"]
+    assert sorted(path.name for path in (tmp_path / "systemd/user").iterdir()) == [
+        "artstorefs-fsck@.service",
+        "artstorefs-fsck@.timer",
+        "artstorefs@.service",
+    ]
+
+
+def files(root: Path) -> dict[str, str]:
+    """Every file below, with what is in it or where it leads."""
+    return {
+        str(path.relative_to(root)): str(path.readlink()) if path.is_symlink() else path.read_text()
+        for path in root.rglob("*")
+        if path.is_symlink() or path.is_file()
+    }
+
+
+def test_removal_leaves_what_was_there_before(tmp_path: Path) -> None:
+    (tmp_path / "etc/systemd/system/artstorefs@museum.service.d").mkdir(parents=True)
+    (tmp_path / "etc/systemd/system/artstorefs@museum.service.d/own.conf").write_text("[Service]\n")
+    (tmp_path / "etc/updatedb.conf").write_text('PRUNEFS = "NFS proc"\n')
+    before = files(tmp_path)
+    command = [sys.executable, "-m", "artstorefs_tools.command_line", "install-units"]
+    command += ["--root", str(tmp_path)]
+    for _ in range(2):  # a second time changes nothing
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        assert files(tmp_path)["etc/updatedb.conf"] == 'PRUNEFS = "NFS proc fuse.artstorefs"\n'
+    assert len(files(tmp_path)) >= len(before) + 8
+    units = ["artstorefs@museum", "artstorefs-fsck@museum.timer"]
+    enable = ["systemctl", f"--root={tmp_path}", "enable", *units]
+    subprocess.run(enable, check=True, capture_output=True)
+    for _ in range(2):
+        subprocess.run([*command, "--remove"], check=True, stdout=subprocess.DEVNULL)
+        assert files(tmp_path) == before
 
 
 @pytest.fixture
