@@ -160,6 +160,8 @@ def test_units_are_what_systemd_accepts(installed: Path) -> None:
     assert sorted(unit.name for unit in units.iterdir()) == [
         "artstorefs-fsck@.service",
         "artstorefs-fsck@.timer",
+        "artstorefs-mount@.service",
+        "artstorefs-root@.service",
         "artstorefs.target",
         "artstorefs@.service",
     ]
