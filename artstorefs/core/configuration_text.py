@@ -12,6 +12,9 @@ from artstorefs.core.configuration import S3_KEYS, ArchiveConfiguration, Element
 from artstorefs.core.configuration_keys import COMMENTS, TABLE_COMMENTS, literal, table_keys, tables
 from artstorefs.core.directories import Directories
 
+_EXAMPLES = {"mountpoint": "/srv/NAME", "user": "artstorefs"}
+"""Of keys that have no default."""
+
 
 def render_configuration(configuration: ArchiveConfiguration, defaults: Directories) -> str:
     """`configuration` as the text of a file for people to read and change.
@@ -27,7 +30,7 @@ def render_configuration(configuration: ArchiveConfiguration, defaults: Director
     for key, preset in presets.items():
         value = getattr(configuration, key)
         mark = "# " if value == preset else ""
-        shown = literal(key, "/srv/NAME" if value is None else value)
+        shown = literal(key, _EXAMPLES[key] if value is None else value)
         lines += ["", f"# {COMMENTS[key]}", f"{mark}{key} = {shown}"]
     for element in configuration.elements:
         lines += ["", *_element_lines(element)]

@@ -95,6 +95,9 @@ class Contents:
         """The handle of a file that `Tree.create` has just made with `open_content`."""
         handle = self._handle(node, flags, uid)
         handle.file.version = node.content
+        if not handle.needs_us:  # else, or where none is at hand, it is bound as others are
+            path = self._archive.spool.path(node.ino, node.content)
+            self._passthrough.make_bound(handle.file, path, self._replace_descriptor)
         self._choose_way(handle)
         return handle
 

@@ -7,6 +7,8 @@ SIGUSR1           make way for a successor, which is about to start (UPGRADE.md)
                   place: with nothing mounted programs would see an empty directory, and write
                   into it, or delete their copies of what is not there. The log is not drained:
                   the successor goes on with it.
+
+Who shuts down by the control socket has `unmount`, and may wait for the last file.
 """
 
 import logging
@@ -15,7 +17,7 @@ import signal
 import trio
 
 from artstorefs_daemon.fuse_library import pyfuse3
-from artstorefs_daemon.mountpoint import unmount
+from artstorefs_daemon.mounting import Mounting
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +33,8 @@ a minute and a half."""
 class Ending:
     """Serves the mount until it is gone or a signal ends it."""
 
-    def __init__(self, mountpoint: str) -> None:
-        self._mountpoint = mountpoint
+    def __init__(self, mounting: Mounting) -> None:
+        self._mounting = mounting
         self._serving = trio.CancelScope()
         self.for_successor = False
         self.is_unmounted = False
@@ -51,18 +53,26 @@ class Ending:
                     if number == signal.SIGUSR1:
                         log.info("making way for a successor")
                         self.for_successor = True
-                        tasks.start_soon(self._cut_off, 0.0)
+                        tasks.start_soon(self._cut_off)
                     else:
                         log.info("unmounting because of signal %d", number)
-                        await trio.to_thread.run_sync(unmount, self._mountpoint)
-                        self.is_unmounted = True
-                        tasks.start_soon(self._cut_off, OPEN_FILES_LIMIT_S)
+                        await trio.to_thread.run_sync(self.unmount)
+                        tasks.start_soon(self._cut_off_late)
 
-    async def _cut_off(self, limit_s: float) -> None:
-        """Read no more requests after so long; whoever still has a file open gets an error."""
-        await trio.sleep(limit_s)
-        if not self.for_successor:
-            log.warning("files are still open after %.0f s: they are cut off", limit_s)
+    def unmount(self) -> None:
+        """From any thread. What cannot be unmounted is served no more all the same: somebody wants
+        us to end."""
+        self.is_unmounted = self._mounting.detach()
+        if not self.is_unmounted:
+            pyfuse3.terminate()
+
+    async def _cut_off_late(self) -> None:
+        await trio.sleep(OPEN_FILES_LIMIT_S)
+        log.warning("files are still open after %.0f s: they are cut off", OPEN_FILES_LIMIT_S)
+        await self._cut_off()
+
+    async def _cut_off(self) -> None:
+        """Read no more requests; whoever still has a file open gets an error."""
         pyfuse3.terminate()
         await trio.sleep(REQUESTS_LIMIT_S)
         self._serving.cancel()

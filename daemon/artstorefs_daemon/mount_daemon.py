@@ -33,7 +33,6 @@ from artstorefs.core.errors import (
     ElementError,
     ElementOfAnother,
 )
-from artstorefs.core.mount_options import MountOptions
 from artstorefs.elements.durable import make_directories_durably
 from artstorefs.elements.gauges import Gauges
 from artstorefs.elements.identified import read_layout
@@ -58,13 +57,8 @@ from artstorefs_daemon.control import ControlSocket
 from artstorefs_daemon.ending import Ending
 from artstorefs_daemon.fuse_library import keep_buffers, pyfuse3
 from artstorefs_daemon.metrics.supervision import keep_metrics
-from artstorefs_daemon.mountpoint import (
-    fuse_options,
-    is_mounted,
-    place_to_mount,
-    raise_read_ahead,
-    unmount,
-)
+from artstorefs_daemon.mounting import Mounting
+from artstorefs_daemon.mountpoint import is_mounted
 from artstorefs_daemon.operations import Operations
 from artstorefs_daemon.service import Service
 from artstorefs_daemon.service_manager import ServiceManager
@@ -97,9 +91,7 @@ EXIT_MOUNT_FAILURE = 32
 """mount(8): "mount failure"."""
 
 
-def serve(
-    configuration: ArchiveConfiguration, mountpoint: str, options: MountOptions, foreground: bool
-) -> int:
+def serve(configuration: ArchiveConfiguration, mounting: Mounting, foreground: bool) -> int:
     """Mount and serve. Returns in the parent when the mount is there, in the foreground when it
     has ended; the value is the exit code. Raises ArtStoreFSError before anything is mounted."""
     _make_directories(configuration)
@@ -108,12 +100,12 @@ def serve(
     if foreground:
         _log_to_stderr()
         faulthandler.enable()  # a watchdog ends us with SIGABRT, and wants to know where we hung
-        return _run(configuration, mountpoint, options, lock, ServiceManager.of_environment())
+        return _run(configuration, mounting, lock, ServiceManager.of_environment())
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
-        _serve_in_background(configuration, mountpoint, options, lock, writing)
+        _serve_in_background(configuration, mounting, lock, writing)
     os.close(writing)
     return _wait_for_child(reading, child)
 
@@ -173,8 +165,7 @@ def _wait_for_child(reading: int, child: int) -> int:
 
 def _serve_in_background(
     configuration: ArchiveConfiguration,
-    mountpoint: str,
-    options: MountOptions,
+    mounting: Mounting,
     lock: StateLock,
     writing: int,
 ) -> NoReturn:
@@ -185,7 +176,7 @@ def _serve_in_background(
         lock.write_holder()
         os.chdir("/")
         _log_to_file(configuration)
-        code = _run(configuration, mountpoint, options, lock, parent)
+        code = _run(configuration, mounting, lock, parent)
     except BaseException as exc:
         if isinstance(exc, ArtStoreFSError):
             log.error("%s", exc)
@@ -239,14 +230,14 @@ def _log_to_file(configuration: ArchiveConfiguration) -> None:
 
 def _run(
     configuration: ArchiveConfiguration,
-    mountpoint: str,
-    options: MountOptions,
+    mounting: Mounting,
     lock: StateLock,
     manager: ServiceManager,
 ) -> int:
-    transfer = fork_transfer(configuration, read_only=options.read_only, inherited=lock.descriptor)
+    read_only = mounting.options.read_only
+    transfer = fork_transfer(configuration, read_only=read_only, inherited=lock.descriptor)
     try:
-        return _run_with(transfer, configuration, mountpoint, options, lock, manager)
+        return _run_with(transfer, configuration, mounting, lock, manager)
     finally:
         transfer.dismiss()
 
@@ -254,18 +245,18 @@ def _run(
 def _run_with(
     transfer: TransferChild,
     configuration: ArchiveConfiguration,
-    mountpoint: str,
-    options: MountOptions,
+    mounting: Mounting,
     lock: StateLock,
     manager: ServiceManager,
 ) -> int:
     begun_s = time.monotonic()
-    archive = open_archive(configuration, read_only=options.read_only)
+    read_only = mounting.options.read_only
+    archive = open_archive(configuration, read_only=read_only, owner=mounting.owner)
     try:
         spool_used = recover(archive)
         recovery_s = time.monotonic() - begun_s
-        parts = (archive, mountpoint, spool_used, transfer, lock.descriptor, recovery_s)
-        trio.run(_serve, lambda: Service(*parts), options, lock, manager)
+        parts = (archive, mounting.mountpoint, spool_used, transfer, lock.descriptor, recovery_s)
+        trio.run(_serve, lambda: Service(*parts, mounting.backing), mounting, lock, manager)
         note_rest(archive)
     except* sqlite3.DatabaseError as group:
         for exc in group.exceptions:
@@ -282,8 +273,11 @@ def _run_with(
     return 0
 
 
-def open_archive(configuration: ArchiveConfiguration, *, read_only: bool) -> Archive:
-    """Open the state directory. A new archive gets its root directory.
+def open_archive(
+    configuration: ArchiveConfiguration, *, read_only: bool, owner: tuple[int, int] | None = None
+) -> Archive:
+    """Open the state directory. A new archive gets its root directory, which belongs to `owner`,
+    else to us.
 
     With an index no element is waited for: each is opened when it can be, and checked then. Only
     a wrong one that says so at once is refused.
@@ -317,7 +311,8 @@ def open_archive(configuration: ArchiveConfiguration, *, read_only: bool) -> Arc
         read_only=read_only,
     )
     if index.node(ROOT_INO) is None:
-        archive.changes.create_root(root_id.bytes, 0o755, os.geteuid(), os.getegid(), now_ns())
+        uid, gid = owner or (os.geteuid(), os.getegid())
+        archive.changes.create_root(root_id.bytes, 0o755, uid, gid, now_ns())
     return archive
 
 
@@ -382,29 +377,29 @@ def archive_id(configuration: ArchiveConfiguration, elements: dict[str, Element]
 
 async def _serve(
     make_service: Callable[[], Service],
-    options: MountOptions,
+    mounting: Mounting,
     lock: StateLock,
     manager: ServiceManager,
 ) -> None:
     keep_buffers()
     service = make_service()
     archive, mountpoint = service.archive, service.mountpoint
-    ending = Ending(mountpoint)
-    options_of_mount = fuse_options(archive.configuration.name, options)
+    ending = Ending(mounting)
     try:
-        with place_to_mount(mountpoint, str(archive.configuration.runtime_dir)) as place:
-            pyfuse3.init(Operations(service), place, options_of_mount)
+        with mounting.place() as (place, options):
+            pyfuse3.init(Operations(service), place, options)
     except RuntimeError as exc:
         raise ConfigurationError(mountpoint, "mountpoint", f"cannot be mounted: {exc}") from exc
     try:
         async with trio.open_nursery() as tasks:
             tasks.start_soon(service.run)
-            control = ControlSocket(service, lambda: unmount(mountpoint))
+            tasks.start_soon(mounting.keep)
+            control = ControlSocket(service, ending.unmount)
             socket_path = os.path.join(str(archive.configuration.runtime_dir), "control.sock")
             tasks.start_soon(control.serve, socket_path)
             tasks.start_soon(keep_metrics, archive.configuration, socket_path)
             tasks.start_soon(ending.on_signal)
-            tasks.start_soon(_tell_ready, service, manager)
+            tasks.start_soon(_tell_ready, service, mounting, manager)
             tasks.start_soon(manager.keep_informed, service.summary)
             await ending.serve(REQUESTS_MAX)
             lock.note_drain()
@@ -418,10 +413,11 @@ async def _serve(
         pyfuse3.close(unmount=not (ending.for_successor or ending.is_unmounted))
 
 
-async def _tell_ready(service: Service, manager: ServiceManager) -> None:
+async def _tell_ready(service: Service, mounting: Mounting, manager: ServiceManager) -> None:
     """mount(2) has returned, so the mount is in the table; tell whoever waits for it, a little
     later if that is all it takes to have seen what others did on the elements meanwhile."""
-    raise_read_ahead(service.mountpoint)
+    await service.begun.wait()  # which sets back how far the kernel reads ahead
+    mounting.settle()
     with trio.move_on_after(SURVEY_WAIT_S):
         await service.link.wait_surveyed()
     manager.ready()

@@ -11,6 +11,7 @@ from pathlib import Path
 from artstorefs.core.mount_options import MountOptions
 from artstorefs_daemon.mount_replacement import replaced_mount
 from artstorefs_daemon.mount_table import FILESYSTEM_TYPE, MOUNTINFO, parse_mountinfo
+from artstorefs_daemon.stub_system import FUSE_DEVICE
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +39,8 @@ def _fuse_devices(pid: int) -> Iterator[str]:
     which the kernel does not tell (before Linux 6.17)."""
     for descriptor in os.listdir(f"/proc/{pid}/fd"):
         try:
-            if os.readlink(f"/proc/{pid}/fd/{descriptor}") != "/dev/fuse":
-                continue
+            if os.stat(f"/proc/{pid}/fd/{descriptor}").st_rdev != FUSE_DEVICE:
+                continue  # by its number: a daemon without a /dev of its own has no such path
             lines = Path(f"/proc/{pid}/fdinfo/{descriptor}").read_text().splitlines()
         except OSError:
             continue
@@ -95,7 +96,9 @@ def raise_read_ahead(mountpoint: str) -> None:
 def unmount(mountpoint: str) -> None:
     """Detach the mount now; open files stay until they are closed."""
     command = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
-    subprocess.run([*command, mountpoint], check=False, stdin=subprocess.DEVNULL)
+    environment = {"PATH": os.environ.get("PATH", os.defpath)}  # not what is secret in ours
+    words = [*command, mountpoint]
+    subprocess.run(words, check=False, stdin=subprocess.DEVNULL, env=environment)
 
 
 def fuse_options(archive: str, options: MountOptions) -> set[str]:

@@ -69,7 +69,7 @@ def test_example_without_comment_marks_has_every_key() -> None:
     keys = {*ArchiveConfiguration.model_fields, *ElementConfiguration.model_fields}
     assert said == keys  # those of further tables are examples: what they mean is their own test
     defaults = parse('[[element]]\nid = "main"\npath = "/srv/objects"\n')
-    changed = {"mountpoint", "elements", *tables()}
+    changed = {"mountpoint", "user", "elements", *tables()}
     assert configuration.model_dump(exclude=changed) == defaults.model_dump(exclude=changed)
 
 
