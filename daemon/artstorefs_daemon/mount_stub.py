@@ -8,9 +8,9 @@ is good for.
 
 One daemon at a time, one question at a time, no threads. When a daemon has ended, however it did,
 our duplicate of its /dev/fuse is closed: as long as anybody has that open the kernel lets programs
-wait for answers, after it they get ENOTCONN. So it stays until the next daemon mounts: an empty
-directory in its place would be taken for the archive (libfuse needs an INIT of its own, so it is a
-new mount).
+wait for answers, after it they get ENOTCONN. So it stays until the mount of the next daemon takes
+its place: an empty directory there would be taken for the archive (libfuse needs an INIT of its
+own, so it is a new mount).
 
 Ended itself (SIGTERM, SIGKILL), it leaves the mount to the daemon, which goes on and hands the
 descriptor to the next stub (ADOPT).
@@ -37,7 +37,6 @@ from artstorefs.core.mount_options import parse_mount_options
 from artstorefs_daemon import stub_system as system
 from artstorefs_daemon.stub_mount import (
     Place,
-    clear_dead_mount,
     detach,
     device_number,
     is_connected,
@@ -161,7 +160,6 @@ class Session:
     def _mount(self, read_only: bool) -> None:
         if self._device >= 0:
             raise OSError(errno.EBUSY, "this daemon has its mount already")
-        clear_dead_mount(self._place)
         device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
         try:
             mount(self._place, device, read_only)

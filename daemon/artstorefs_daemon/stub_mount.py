@@ -1,4 +1,4 @@
-"""The mount of the stub: made, found, cleared and taken away, where no symlink leads."""
+"""The mount of the stub: made, found, replaced and taken away, where no symlink leads."""
 
 import errno
 import os
@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from artstorefs.core.mount_options import MountOptions
 from artstorefs_daemon import stub_system as system
+from artstorefs_daemon.mount_replacement import cover, take_place
 from artstorefs_daemon.mount_table import FILESYSTEM_TYPE, MOUNTINFO, MountEntry, parse_mountinfo
 
 READ_AHEAD_KIB: Final = 1024
@@ -25,24 +26,30 @@ class Place(NamedTuple):
 
 
 def mount(place: Place, device: int, read_only: bool) -> None:
-    """Where no symlink leads: whoever could make one could choose what is covered."""
+    """On top of the mountpoint, or in the place of a dead mount that daemon and stub have left
+    there (mount_replacement.py). Where no symlink leads: whoever could make one could choose what
+    is covered."""
     options = place.options
-    flags = system.MS_RDONLY if read_only or options.read_only else 0
+    attributes = system.READ_ONLY if read_only or options.read_only else 0
     # A daemon decides what is set-user-id and what is a device there; root may trust it with that.
-    flags |= system.MS_NOSUID if options.nosuid else 0
-    flags |= system.MS_NODEV if options.nodev else 0
-    flags |= system.MS_NOEXEC if options.noexec else 0
-    words = [f"fd={device}", "rootmode=40000", "user_id=0", "group_id=0"]
-    if options.default_permissions:
-        words.append("default_permissions")
-    if options.allow_other is not False and not options.allow_root:  # we are root
-        words.append("allow_other")
-    point = open_without_symlinks(place.mountpoint)
+    attributes |= system.NO_SUID if options.nosuid else 0
+    attributes |= system.NO_DEVICES if options.nodev else 0
+    attributes |= system.NO_PROGRAMS if options.noexec else 0
+    kind, _, subtype = FILESYSTEM_TYPE.partition(".")
+    settings = {"source": place.archive, "subtype": subtype, "fd": str(device)}
+    settings |= {"rootmode": "40000", "user_id": "0", "group_id": "0"}
+    switches = {
+        "ro": attributes & system.READ_ONLY,
+        "default_permissions": options.default_permissions,
+        "allow_other": options.allow_other is not False and not options.allow_root,  # we are root
+    }
+    chosen = [name for name, is_chosen in switches.items() if is_chosen]
+    made = system.new_mount(kind, settings, chosen, attributes)
     try:
-        target = f"/proc/self/fd/{point}"
-        system.mount(place.archive, target, FILESYSTEM_TYPE, flags, ",".join(words))
+        attach = take_place if is_dead(place) else cover
+        attach(made, lambda: open_without_symlinks(place.mountpoint))
     finally:
-        os.close(point)
+        os.close(made)
 
 
 def detach(place: Place, number: str | None) -> None:
@@ -56,16 +63,15 @@ def detach(place: Place, number: str | None) -> None:
         os.close(point)
 
 
-def clear_dead_mount(place: Place) -> None:
-    """Of this archive, left by a daemon and a stub that were both killed. Nothing else is asked."""
-    found = top_mount(place)
-    if found is None:
-        return
+def is_dead(place: Place) -> bool:
+    """Whether a daemon of this archive has left a dead mount. Nothing else is asked anything."""
+    if top_mount(place) is None:
+        return False
     try:
         os.statvfs(place.mountpoint)
     except OSError as exc:
-        if exc.errno in (errno.ENOTCONN, errno.ECONNABORTED):
-            detach(place, found.device)
+        return exc.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+    return False
 
 
 def top_mount(place: Place, number: str | None = None) -> MountEntry | None:

@@ -1,4 +1,4 @@
-"""System calls that Python has no function for, as the stub and who starts it need them.
+"""System calls that Python has no function for, for mounts and for giving up rights.
 
 All raise OSError. Nothing here decides anything.
 """
@@ -7,15 +7,23 @@ import ctypes
 import fcntl
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc.mount.argtypes = [*[ctypes.c_char_p] * 3, ctypes.c_ulong, ctypes.c_char_p]
 _libc.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
 
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
-"""mount(2), sys/mount.h."""
+_OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
+"""The numbers of system calls are the same everywhere since those of 2019 (alpha apart)."""
+
+READ_ONLY, NO_SUID, NO_DEVICES, NO_PROGRAMS = 1, 2, 4, 8
+"""MOUNT_ATTR_*, linux/mount.h, as all below."""
+
+_CLOSE_ON_EXEC: Final = 1
+_SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6
+_AT_FDCWD: Final = -100
+_OPEN_TREE_CLONE: Final = 1
+_BOTH_BY_DESCRIPTOR, _BENEATH = 0x44, 0x200
 
 _MNT_DETACH: Final = 2
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
@@ -44,10 +52,33 @@ def close_backing(device: int, backing: int) -> None:
     fcntl.ioctl(device, _BACKING_CLOSE, struct.pack("=I", backing))
 
 
-def mount(source: str, target: str, kind: str, flags: int, data: str) -> None:
-    """mount(2)."""
-    words = (os.fsencode(source), os.fsencode(target), kind.encode())
-    _check(_libc.mount(*words, flags, data.encode()), target)
+def new_mount(
+    kind: str, settings: Mapping[str, str], switches: Iterable[str], attributes: int
+) -> int:
+    """A descriptor of a new mount that is nowhere yet, and ends with it unless `attach` is called:
+    fsopen(2), fsconfig(2), fsmount(2)."""
+    context = _call(_FSOPEN, kind.encode(), _CLOSE_ON_EXEC)
+    try:
+        for key, value in settings.items():
+            _call(_FSCONFIG, context, _SET_STRING, key.encode(), os.fsencode(value), 0)
+        for key in switches:
+            _call(_FSCONFIG, context, _SET_FLAG, key.encode(), None, 0)
+        _call(_FSCONFIG, context, _CREATE, None, None, 0)
+        return _call(_FSMOUNT, context, _CLOSE_ON_EXEC, attributes)
+    finally:
+        os.close(context)
+
+
+def copied_mount(path: str) -> int:
+    """A descriptor of another mount of what is mounted there, as of `new_mount`: open_tree(2)."""
+    return _call(_OPEN_TREE, _AT_FDCWD, os.fsencode(path), _OPEN_TREE_CLONE | os.O_CLOEXEC)
+
+
+def attach(mount: int, point: int, *, beneath: bool) -> None:
+    """On the directory of a descriptor; `beneath`: below the mount whose root that is, and EINVAL
+    where the kernel cannot (before Linux 6.5). move_mount(2)."""
+    how = _BOTH_BY_DESCRIPTOR | (_BENEATH if beneath else 0)
+    _call(_MOVE_MOUNT, mount, b"", point, b"", how)
 
 
 def detach(target: str) -> None:
@@ -78,6 +109,15 @@ def allow_own_descriptors() -> None:
     """PR_SET_DUMPABLE, which a change of the user takes away: without it /proc/self/fd is root's,
     by which files without a name are opened."""
     _check(_libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0), "prctl")
+
+
+def _call(number: int, *arguments: int | bytes | None) -> int:
+    """One that the C library may not have yet. Its word for a failure is -1."""
+    result = int(_libc.syscall(ctypes.c_long(number), *arguments))
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
 
 
 def _check(result: int, subject: str) -> None:

@@ -1,5 +1,6 @@
 """A daemon that runs as an ordinary user without a capability, and the stub that mounts for it."""
 
+import errno
 import os
 import pwd
 import re
@@ -7,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,6 +21,7 @@ from artstorefs_daemon.stub_client import MountStub
 
 from ..harness import MountedArchive, children, wait_for_end, wait_until
 from .conftest import LogWatch, make_archive, remove_archive
+from .test_mount_replacement import attaches_below
 from .test_passthrough import kernel_has_passthrough, written_bytes
 from .users import ALICE, run_as
 
@@ -346,6 +349,52 @@ def test_each_may_be_killed_and_followed_by_another(services: Services) -> None:
     assert daemon.wait(LIMIT_S) == 0
     assert find_mount(str(archive.mount)) is None
     assert stub.poll() is None
+
+
+def test_daemon_makes_way_for_a_successor_with_nothing_unmounted_in_between(
+    services: Services,
+) -> None:
+    archive = services.archive
+    services.start_stub()
+    daemon = services.start_daemon()
+    below = archive.mount.stat().st_dev
+    (archive.mount / "f").write_bytes(b"kept")
+    seen: set[object] = set()
+    is_done = threading.Event()
+
+    def watch() -> None:
+        while not is_done.is_set():
+            try:
+                os.statvfs(archive.mount)  # the kernel answers no less from its caches
+                seen.add("all" if "f" in os.listdir(archive.mount) else "nothing")
+            except OSError as exc:
+                seen.add(exc.errno)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        with open(archive.mount / "written", "xb", buffering=0) as file:
+            file.write(b"before")
+            daemon.send_signal(signal.SIGUSR1)
+            assert daemon.wait(LIMIT_S) == 0
+            if kernel_has_passthrough():  # else nobody writes what is left open
+                file.write(b" between")
+            services.start_daemon()
+            if kernel_has_passthrough():
+                file.write(b" after")
+    finally:
+        is_done.set()
+        watcher.join()
+    assert archive.mount.stat().st_dev != below
+    assert seen & {errno.ENOTCONN, errno.ECONNABORTED}
+    seen -= {errno.ENOTCONN, errno.ECONNABORTED}
+    assert seen == {"all"} or not attaches_below()
+    assert (archive.mount / "f").read_bytes() == b"kept"
+    # Its closing is not told to the successor, which looks for it.
+    written = archive.mount / "written"
+    whole = b"before between after" if kernel_has_passthrough() else b"before"
+    wait_until(lambda: written.read_bytes() == whole)
+    assert Path("/proc/self/mountinfo").read_text().count(str(archive.mount)) == 1
 
 
 def test_only_the_daemons_user_is_served(services: Services) -> None:
