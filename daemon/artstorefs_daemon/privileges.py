@@ -4,6 +4,8 @@
 2. start the stub, a program of its own, with one end of a socket
 3. become the user, for good; everything after it is as for a daemon that systemd has started
 4. look whether everything can be reached that belongs to the archive, else say what to do
+
+Root's commands that work on the state directory become its owner too.
 """
 
 import os
@@ -71,6 +73,22 @@ def become(account: pwd.struct_passwd) -> None:
     os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
     stub_system.allow_own_descriptors()
     os.environ.update(HOME=account.pw_dir, USER=account.pw_name, LOGNAME=account.pw_name)
+
+
+def become_owner(configuration: ArchiveConfiguration) -> None:
+    """As root, become whom an archive belongs to, if that is somebody else: files of root's in its
+    state directory would keep the daemon out. Raises ConfigurationError."""
+    if os.geteuid() != 0:
+        return
+    try:
+        owner = pwd.getpwuid(os.stat(configuration.state_dir).st_uid)
+    except FileNotFoundError:
+        owner = account_of(configuration.user or ROOT)
+    except KeyError:  # of no account of this machine
+        return
+    if owner.pw_uid != 0:
+        make_directories_for(configuration, owner)
+        become(owner)
 
 
 def check_places(configuration: ArchiveConfiguration) -> None:

@@ -4,6 +4,7 @@ import errno
 import os
 import pwd
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -444,6 +445,21 @@ def test_start_says_what_to_chown(unmounted: MountedArchive) -> None:
     )
     os.chown(unmounted.element, UID, GID)
     unmounted.start()
+
+
+def test_root_leaves_nothing_of_its_own_in_the_state(unmounted: MountedArchive) -> None:
+    """What fsck and rebuild make would keep the daemon out."""
+    unmounted.start()
+    (unmounted.mount / "f").write_bytes(b"kept")
+    unmounted.stop()
+    unmounted.run("fsck", str(unmounted.toml), "--deep")
+    unmounted.run("rebuild", str(unmounted.toml))
+    left = [path for path in unmounted.state.rglob("*") if path.lstat().st_uid != UID]
+    assert not left
+    shutil.rmtree(unmounted.state)
+    unmounted.run("rebuild", str(unmounted.toml))
+    unmounted.start()
+    assert (unmounted.mount / "f").read_bytes() == b"kept"
 
 
 def test_root_can_have_it_as_ever(unmounted: MountedArchive) -> None:
