@@ -3,6 +3,7 @@
 The test is the manager: it listens where `NOTIFY_SOCKET` says, as sd_notify(3) has it.
 """
 
+import argparse
 import os
 import shutil
 import signal
@@ -17,6 +18,8 @@ from pathlib import Path
 import pytest
 
 from artstorefs_daemon.mount_table import find_mount
+from artstorefs_tools.commands import install_units
+from artstorefs_tools.errors import CommandError
 
 from ..harness import MountedArchive
 from .conftest import make_archive, remove_archive
@@ -186,6 +189,21 @@ def test_enabled_archive_is_mounted_at_boot(installed: Path) -> None:
     units = installed / "etc/systemd/system"
     assert (units / "multi-user.target.wants/artstorefs.target").is_symlink()
     assert (units / "artstorefs.target.wants/artstorefs@museum.service").is_symlink()
+
+
+@pytest.mark.parametrize("missing", ["artstorefs", "artstorefs-mount"])
+def test_nothing_is_installed_for_programs_that_are_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    programs, root = tmp_path / "bin", tmp_path / "root"
+    programs.mkdir()
+    for name in {"artstorefs", "artstorefs-mount"} - {missing}:
+        (programs / name).touch()
+    monkeypatch.setattr(sys, "executable", str(programs / "python"))
+    arguments = argparse.Namespace(user=False, remove=False, json=False, root=root)
+    with pytest.raises(CommandError, match=f"{missing} is missing: install the package"):
+        install_units.run(arguments)
+    assert not root.exists()
 
 
 def test_units_of_a_user_are_in_their_home(tmp_path: Path) -> None:

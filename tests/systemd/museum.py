@@ -12,25 +12,27 @@ CREDENTIALS = "[default]\n"
 
 
 class Museum:
-    """`/srv/NAME`, on the element `/srv/objects-NAME`; its configuration is made if missing."""
+    """`/srv/NAME`, on the element `/srv/objects-NAME`; its configuration is made if missing. Its
+    service is artstorefs@NAME, or artstorefs-root@NAME if it `is_roots`."""
 
-    def __init__(self, machine: Machine, name: str = "museum") -> None:
+    def __init__(self, machine: Machine, name: str = "museum", *, is_roots: bool = False) -> None:
         self.machine = machine
         self.name = name
-        self.unit = f"artstorefs@{name}.service"
+        self.unit = f"artstorefs{'-root' if is_roots else ''}@{name}.service"
+        self.stub = f"artstorefs-mount@{name}.service"
         self.mount = f"/srv/{name}"
-        self._configure()
+        self.element = f"/srv/objects-{name}"
+        self._configure("root" if is_roots else "artstorefs")
 
-    def _configure(self) -> None:
+    def _configure(self, user: str) -> None:
         machine = self.machine
         machine.write("/root/load.py", LOAD.read_text())
         if machine.path(f"/etc/artstorefs/{self.name}.toml").exists():
             return
         machine.run("mkdir", self.mount)
-        element = f"main=local:/srv/objects-{self.name}"
-        machine.run(
-            "artstorefs", "init", self.name, "--element", element, "--mountpoint", self.mount
-        )
+        element = f"main=local:{self.element}"
+        words = ("--element", element, "--mountpoint", self.mount, "--user", user)
+        machine.run("artstorefs", "init", self.name, *words)
 
     def serve(self) -> "Museum":
         """Have the service enabled and running, with a credential as the README shows it."""
@@ -39,7 +41,7 @@ class Museum:
         drop_in = f"/etc/systemd/system/{self.unit}.d/credentials.conf"
         self.machine.write(drop_in, f"[Service]\nLoadCredential=s3:{credentials}\n")
         self.machine.run("systemctl", "reset-failed")
-        self.machine.run("systemctl", "enable", "--now", f"artstorefs@{self.name}")
+        self.machine.run("systemctl", "enable", "--now", self.unit)
         return self
 
     @property
@@ -47,9 +49,9 @@ class Museum:
         """Of the daemon, in the machine; 0 while there is none."""
         return int(self.show("MainPID"))
 
-    def show(self, name: str) -> str:
-        """A property of the service."""
-        return self.machine.run("systemctl", "show", "-P", name, self.unit).strip()
+    def show(self, name: str, unit: str | None = None) -> str:
+        """A property of the service, or of another."""
+        return self.machine.run("systemctl", "show", "-P", name, unit or self.unit).strip()
 
     @contextlib.contextmanager
     def dropped_in(self, name: str, text: str) -> Iterator[None]:

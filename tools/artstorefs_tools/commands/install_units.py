@@ -17,6 +17,7 @@ from typing import Final
 
 from artstorefs.core.directories import xdg_directory
 from artstorefs.elements.durable import fsync_directory, write_file_durably
+from artstorefs_daemon.stub_protocol import PROGRAM as STUB
 from artstorefs_tools import exit_codes, updatedb
 from artstorefs_tools.errors import CommandError, UsageError
 
@@ -125,8 +126,9 @@ def _install(user: bool, root: Path) -> Iterator[Path]:
     from artstorefs_tools.shared_files import install_shared_files
 
     program = Path(sys.executable).with_name("artstorefs")
-    if not program.exists():
-        raise CommandError(f"{program} is missing: install the package artstorefs with pip")
+    for needed in (program, program.with_name(STUB)):
+        if not needed.exists():
+            raise CommandError(f"{needed} is missing: install the package artstorefs with pip")
     for source, target in _places(user, root):
         target.parent.mkdir(parents=True, exist_ok=True)
         text = source.read_text().replace(PROGRAM, str(program))
