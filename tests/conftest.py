@@ -4,8 +4,11 @@ import os
 import random
 import signal
 from itertools import islice
+from typing import Any
 
 import pytest
+
+from .scheduling import KeepsTogether, is_together
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -20,16 +23,27 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """So that at the end of a run that is split no process waits for one long test: each begins
-    with its share of them. What it is given first are neighbours in the list, as many as others."""
+    with its share of them. What it is given first are neighbours in the list, as many as others.
+    What stays together (scheduling.py) is all that one process has at first."""
     processes = int(getattr(config, "workerinput", {}).get("workercount", 1))
-    long = [item for item in items if item.get_closest_marker("long") is not None]
-    others = iter([item for item in items if item.get_closest_marker("long") is None])
+    together = [item for item in items if is_together(item.nodeid)]
+    alone = [item for item in items if not is_together(item.nodeid)]
+    if together and processes > 1:
+        processes -= 1
+    long = [item for item in alone if item.get_closest_marker("long") is not None]
+    others = iter([item for item in alone if item.get_closest_marker("long") is None])
     order: list[pytest.Item] = []
     for number in range(processes):
-        share = (len(items) - len(order)) // (processes - number)
+        share = (len(alone) - len(order)) // (processes - number)
         first = long[number::processes]
         order += [*first, *islice(others, max(share - len(first), 0))]
-    items[:] = [*order, *others]
+    items[:] = [*together, *order, *others]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """For `--dist worksteal`; else the usual one."""
+    return KeepsTogether(config, log) if config.getvalue("dist") == "worksteal" else None
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -29,7 +29,7 @@ class MountedArchive:
     """`element`, `state` and `mount` are directories below `base`; `toml` is the configuration.
 
     With `place`, such as "s3:BUCKET/PREFIX", the element is there instead; `further`: elements
-    beside it, as `init` takes them. `new_processes`: its
+    beside it, as `init` takes them. `user`: whom its daemon runs as. `new_processes`: its
     commands are processes from the start, for tests of what that takes, and some of each kind.
     """
 
@@ -41,6 +41,7 @@ class MountedArchive:
         element_arguments: str = "",
         place: str | None = None,
         further: tuple[str, ...] = (),
+        user: str | None = None,
         new_processes: bool = False,
     ) -> None:
         self.base = base
@@ -57,6 +58,7 @@ class MountedArchive:
             "--element",
             f"main={place or f'local:{self.element}'}{element_arguments}",
             *(word for element in further for word in ("--element", element)),
+            *(("--user", user) if user else ()),
             "--config-dir",
             str(base),
         )

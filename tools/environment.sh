@@ -9,7 +9,8 @@ venv="$repository/.venv"
 packages_to_run=(fuse3 libfuse3-dev pkg-config gcc libc6-dev attr acl rsync)
 # For the tests, which put real programs to work on a mount.
 packages_to_test=(git sqlite3 vim-tiny tar make strace stress-ng fio e2fsprogs procps mount util-linux
-    user-mode-linux kmod dmsetup libeatmydata1 bash-completion zsh fish mandoc man-db groff-base)
+    user-mode-linux kmod dmsetup libeatmydata1 bash-completion zsh fish mandoc man-db groff-base
+    systemd dbus libpam-systemd passwd)
 
 say() { printf '%s: %s\n' "${0##*/}" "$*"; }
 

@@ -42,6 +42,8 @@ _SOCKET_PATH_MAX_BYTES: Final = 107
 # General purpose buckets have 3 to 63 lower-case letters, digits, "." and "-" (Amazon S3, "Bucket
 # naming rules"); older ones, and those of other servers, also capitals and "_".
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
+# useradd(8), "CAVEATS".
+_ACCOUNT_ALLOWED: Final = "the name of an account"
 _BUCKET_ALLOWED: Final = "3 to 63 letters, digits, '.', '_' or '-'"
 _GROUP_ALLOWED: Final = "the name of a group of this machine"
 # Half of the 1,024 bytes of a key; ours are shorter than the other half.
@@ -135,6 +137,7 @@ Endpoint = Annotated[str, BeforeValidator(_check_endpoint)]
 Listen = Annotated[str, BeforeValidator(_check_listen)]
 # Directory services have names with spaces; ":" and "," separate names in group(5).
 GroupName = Annotated[str, Field(pattern=r"^[^\x00-\x20\x7f:,][^\x00-\x1f\x7f:,]{0,255}$")]
+Account = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,30}$")]
 Word = Annotated[str, Field(pattern=r"^[!-~]{1,2048}$")]
 
 
@@ -258,6 +261,7 @@ class ArchiveConfiguration(_Table):
 
     name: Name = Field(description=_NAME_ALLOWED)
     mountpoint: AbsolutePath | None = Field(None, description=_PATH_ALLOWED)
+    user: Account | None = Field(None, description=_ACCOUNT_ALLOWED)
     state_dir: AbsolutePath = Field(description=_PATH_ALLOWED)
     cache_dir: AbsolutePath = Field(description=_PATH_ALLOWED)
     runtime_dir: AbsolutePath = Field(description=_PATH_ALLOWED)
@@ -373,12 +377,14 @@ def new_configuration(
     defaults: Directories,
     *,
     copies: int = 1,
+    user: str | None = None,
 ) -> ArchiveConfiguration:
     """The configuration of a new archive, all else by default. Raises `ConfigurationError`."""
     values: dict[str, Any] = {
         "name": name,
         "mountpoint": mountpoint,
         "copies": copies,
+        "user": user,
         "element": [element.model_dump() for element in elements],
     }
     fill_in_places(values, name, defaults)

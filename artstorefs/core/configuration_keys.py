@@ -20,6 +20,7 @@ from artstorefs.core.sizes import format_size, parse_size
 COMMENTS: Final[dict[str, str]] = {
     "name": "The archive's name; without this line that of the file.",
     "mountpoint": "Where `artstorefs mount NAME` mounts the archive.",
+    "user": "As root: whom the daemon runs as, without privileges. The elements have to be theirs.",
     "state_dir": "The index, the log, and content that no element has yet. Keep it on a good disk.",
     "cache_dir": "Local copies of content that an element has; may be thrown away.",
     "runtime_dir": "The control socket of the running archive.",
@@ -80,6 +81,7 @@ _EXAMPLES: Final[dict[str, object]] = {
     "mountpoint": "/srv/museum",
     "control_change_group": "archivists",
     "control_admin_group": "adm",
+    "user": "artstorefs",
     "id": "main",
     "path": "/srv/objects",
     "capacity": "2TiB",

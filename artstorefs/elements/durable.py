@@ -176,7 +176,8 @@ def make_directories_durably(path: str | os.PathLike[str], mode: int = 0o700) ->
     """Make a directory and its missing parents, each with exactly `mode`, and make them durable.
 
     What exists keeps its mode. An existing last component has its name flushed all the same: it
-    may stem from a call that a crash cut off.
+    may stem from a call that a crash cut off. Not in a directory that we may not read, nor make
+    anything in: that call was somebody else's.
     """
     target = Path(path).absolute()
     if not target.parent.is_dir():
@@ -188,7 +189,11 @@ def make_directories_durably(path: str | os.PathLike[str], mode: int = 0o700) ->
         if not target.is_dir():
             raise
     fsync_directory(target)
-    fsync_directory(target.parent)
+    try:
+        fsync_directory(target.parent)
+    except PermissionError:
+        if os.access(target.parent, os.W_OK):
+            raise
 
 
 def _kernel_version() -> tuple[int, int]:

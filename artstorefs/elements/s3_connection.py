@@ -30,6 +30,7 @@ from artstorefs.elements.s3_errors import (
 )
 from artstorefs.elements.s3_quick import NotThisWay, QuickWay
 from artstorefs.elements.s3_settings import S3Settings
+from artstorefs.elements.secrets import why_no_secret
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
@@ -191,6 +192,10 @@ class S3Connection:
 
 
 def _make_client(settings: S3Settings) -> "tuple[botocore.session.Session, S3Client]":
+    if settings.credentials_file is not None:
+        reason = why_no_secret(settings.credentials_file)
+        if reason is not None:
+            raise S3Trouble(Trouble.CREDENTIALS, f"credentials_file {reason}")
     session = botocore.session.Session(profile=settings.profile)
     session.register_component("data_loader", _MODELS)
     if settings.credentials_file is not None:

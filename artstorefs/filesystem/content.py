@@ -95,6 +95,9 @@ class Contents:
         """The handle of a file that `Tree.create` has just made with `open_content`."""
         handle = self._handle(node, flags, uid)
         handle.file.version = node.content
+        if not handle.needs_us:  # else, or where none is at hand, it is bound as others are
+            path = self._archive.spool.path(node.ino, node.content)
+            self._passthrough.make_bound(handle.file, path, self._replace_descriptor)
         self._choose_way(handle)
         return handle
 
@@ -143,10 +146,8 @@ class Contents:
             if self._make_writable_now(handle.file, truncate=False):
                 self._passthrough.bind(handle.file)
         except OSError as exc:  # a full disk, which the first write will speak of
-            node = handle.file.node
-            log.info(
-                "inode %d is not bound: %s", node.ino, exc, extra=self._archive.about(node, exc)
-            )
+            told = self._archive.about(handle.file.node, exc)
+            log.info("inode %d is not bound: %s", handle.file.node.ino, exc, extra=told)
 
     def _handle(self, node: Node, flags: int, uid: int) -> Handle:
         file = self._files.get(node.ino)
@@ -474,8 +475,7 @@ class Contents:
         await self.sync_tree()
 
     async def _sync_content(self, file: OpenFile) -> None:
-        version = file.version
-        descriptor = os.dup(file.descriptor)
+        version, descriptor = file.version, os.dup(file.descriptor)
         try:
             await trio.to_thread.run_sync(self._archive.spool.sync_content, descriptor)
         except OSError as exc:

@@ -20,6 +20,7 @@ import errno
 import fcntl
 import logging
 import os
+from collections.abc import Callable
 from typing import Protocol
 
 import trio
@@ -50,8 +51,13 @@ class Kernel(Protocol):
     def bind(self, descriptor: int) -> int:
         """An id of this file for replies to OPEN; 0 if the kernel does not do that here."""
 
-    def unbind(self, backing: int) -> None:
-        """The id will not be used any more."""
+    def make_bound(self, path: str) -> tuple[int, int] | None:
+        """A new file at `path`, which is not there, with a descriptor and an id of it, where both
+        are ready already; its times are older. Binding what others have made may take longer."""
+
+    def unbind(self, backing: int, *, at_once: bool) -> None:
+        """The id will not be used any more. Until the kernel has let go of it the file counts as
+        open for writing; `at_once`: that is so when this returns, if nothing is wrong."""
 
     def admit(self, ino: int, descriptor: int, allowed_bytes: int, *, plain: bool) -> None:
         """Let writes to `ino` go on without a question as long as the file of `descriptor` has no
@@ -67,7 +73,10 @@ class NoPassthrough:
     def bind(self, descriptor: int) -> int:
         return 0
 
-    def unbind(self, backing: int) -> None:
+    def make_bound(self, path: str) -> tuple[int, int] | None:
+        return None
+
+    def unbind(self, backing: int, *, at_once: bool) -> None:
         return
 
     def admit(self, ino: int, descriptor: int, allowed_bytes: int, *, plain: bool) -> None:
@@ -93,6 +102,26 @@ class Passthrough:
         if not backing:
             self._budget.release(grant)
             return
+        self._bound(file, backing, grant)
+
+    def make_bound(self, file: OpenFile, path: str, take: Callable[[OpenFile, int], None]) -> None:
+        """The same for a file that is new, if one is at hand, of which `take` gets the
+        descriptor."""
+        grant = FIRST_ALLOWANCE_BYTES
+        if not self._budget.take(grant):
+            return
+        made = self._kernel.make_bound(path)
+        if made is None:
+            self._budget.release(grant)
+            return
+        descriptor, backing = made
+        # A start after a kill takes the times of the spool file.
+        os.utime(descriptor, ns=(file.node.atime_ns, file.node.mtime_ns))
+        take(file, descriptor)
+        file.unsynced_name = True
+        self._bound(file, backing, grant)
+
+    def _bound(self, file: OpenFile, backing: int, grant: int) -> None:
         file.backing = backing
         file.charged_bytes += grant
         self.remember_times(file)
@@ -158,7 +187,7 @@ class Passthrough:
     def unbind(self, file: OpenFile) -> None:
         """The last descriptor of a bound file is closed."""
         self.refresh(file)
-        self._kernel.unbind(file.backing)
+        self._kernel.unbind(file.backing, at_once=file.may_be_mapped)
         file.backing = 0
 
 

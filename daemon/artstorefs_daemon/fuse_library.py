@@ -3,13 +3,13 @@ Import pyfuse3 from here, never directly."""
 
 import ctypes
 import errno
-import fcntl
 import logging
 import os
 import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 _EXTENSION = Path(__file__).with_name("libartstorefs_fuse.so")
 
@@ -20,7 +20,7 @@ _extension = ctypes.CDLL(str(_EXTENSION), mode=ctypes.RTLD_GLOBAL)
 import pyfuse3  # noqa: E402
 
 from artstorefs.state.node import Node  # noqa: E402
-from artstorefs_daemon import fuse_loop  # noqa: E402
+from artstorefs_daemon import fuse_loop, stub_system  # noqa: E402
 
 _extension.artstorefs_poll.argtypes = [ctypes.c_int, ctypes.c_int64]
 fuse_loop.lowlevel = fuse_loop.LowLevel(_extension.artstorefs_poll)
@@ -49,32 +49,61 @@ _ATTRIBUTES = struct.Struct("=Q8x 3Q 3q 3I 4I4x I4x")
 seconds, and what is over in nanoseconds; mode, nlink, uid, gid; block size."""
 _directory = (ctypes.c_char * _ATTRIBUTES.size).in_dll(_extension, "artstorefs_directory")
 
-_BACKING_MAP = struct.Struct("=iIQ")  # fuse_backing_map: descriptor, flags, padding
-_BACKING_OPEN = 0x4010E501  # FUSE_DEV_IOC_BACKING_OPEN, linux/fuse.h of 6.9
-_BACKING_CLOSE = 0x4004E502  # FUSE_DEV_IOC_BACKING_CLOSE
-
 log = logging.getLogger(__name__)
+
+
+class Backing(Protocol):
+    """Who may give the kernel a backing file: root itself, or the stub of a daemon that is not."""
+
+    def open_backing(self, descriptor: int) -> int: ...
+    def make_backing(self, path: str) -> tuple[int, int] | None: ...
+    def close_backing(self, backing: int, *, at_once: bool) -> None: ...
+
+
+class BackingByRoot:
+    """The system calls; they are so quick that nothing is made ahead."""
+
+    def make_backing(self, path: str) -> tuple[int, int] | None:
+        return None
+
+    def open_backing(self, descriptor: int) -> int:
+        return stub_system.open_backing(_device.value, descriptor)
+
+    def close_backing(self, backing: int, *, at_once: bool) -> None:
+        stub_system.close_backing(_device.value, backing)
+
+
+_FOR_NOW = (errno.ENOMEM, errno.ENOSPC, errno.EINTR, errno.EAGAIN, errno.ECONNRESET, errno.EPIPE)
+"""Another file may be bound: there is memory again, or another stub."""
 
 
 class KernelPassthrough:
     """`artstorefs.filesystem.passthrough.Kernel` over /dev/fuse; only root may bind."""
 
-    def __init__(self) -> None:
-        self._may_bind = os.geteuid() == 0
+    def __init__(self, stub: Backing | None = None) -> None:
+        self._backing = stub or BackingByRoot()
+        self._may_bind = stub is not None or os.geteuid() == 0
+        self._told = False
 
     def bind(self, descriptor: int) -> int:
         if not (self._may_bind and _has_passthrough.value):
             return 0
-        argument = bytearray(_BACKING_MAP.pack(descriptor, 0, 0))
         try:
-            return int(fcntl.ioctl(_device.value, _BACKING_OPEN, argument))
+            return self._backing.open_backing(descriptor)
         except OSError as exc:
-            self._may_bind = exc.errno in (errno.ENOMEM, errno.ENOSPC, errno.EINTR)
-            log.info("the kernel does not write the spool by itself: %s", exc)
+            self._may_bind = exc.errno in _FOR_NOW
+            if not self._told:
+                log.info("the kernel does not write the spool by itself: %s", exc)
+            self._told = True
             return 0
 
-    def unbind(self, backing: int) -> None:
-        fcntl.ioctl(_device.value, _BACKING_CLOSE, struct.pack("=I", backing))
+    def make_bound(self, path: str) -> tuple[int, int] | None:
+        if not (self._may_bind and _has_passthrough.value):
+            return None
+        return self._backing.make_backing(path)
+
+    def unbind(self, backing: int, *, at_once: bool) -> None:
+        self._backing.close_backing(backing, at_once=at_once)
 
     def admit(self, ino: int, descriptor: int, allowed_bytes: int, *, plain: bool) -> None:
         if _admit(ino, descriptor, plain, allowed_bytes):

@@ -1,12 +1,14 @@
 """The mount daemon from start to end.
 
 The order matters:
-    1. clear a dead mount, take the archive's lock, open the state, recover; no element is waited
-       for, unless there is no index
+    1. take the archive's lock, open the state, recover; no element is waited for, unless there is
+       no index
     2. fork, unless in the foreground, and fork the transfer process: before trio and any thread
-    3. the child mounts, then calls setsid (setsid before would deadlock an automount), and tells
-       the waiting parent over a pipe when the mount is there
-    4. unmounted or told to end: drain up to a limit, end the transfer process, close the state
+    3. the child mounts, in the place of a dead mount if there is one, then calls setsid (setsid
+       before would deadlock an automount), and tells the waiting parent over a pipe when the mount
+       is there
+    4. unmounted or told to end (ending.py): drain up to a limit, end the transfer process, close
+       the state
 """
 
 import faulthandler
@@ -18,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 from uuid import UUID
@@ -34,7 +37,6 @@ from artstorefs.core.errors import (
     ElementOfAnother,
 )
 from artstorefs.core.log_fields import about
-from artstorefs.core.mount_options import MountOptions
 from artstorefs.elements.durable import make_directories_durably
 from artstorefs.elements.gauges import Gauges
 from artstorefs.elements.identified import read_layout
@@ -58,15 +60,11 @@ from artstorefs_daemon import logs
 from artstorefs_daemon.accounts import account
 from artstorefs_daemon.auditing import note_anyway, open_audit
 from artstorefs_daemon.control.server import ControlSocket
+from artstorefs_daemon.ending import Ending
 from artstorefs_daemon.fuse_library import keep_buffers, pyfuse3
 from artstorefs_daemon.metrics.supervision import keep_metrics
-from artstorefs_daemon.mountpoint import (
-    clear_dead_mount,
-    fuse_options,
-    is_mounted,
-    raise_read_ahead,
-    unmount,
-)
+from artstorefs_daemon.mounting import Mounting
+from artstorefs_daemon.mountpoint import is_mounted
 from artstorefs_daemon.operations import Operations
 from artstorefs_daemon.reloading import Reloading, Reread
 from artstorefs_daemon.service import Service
@@ -101,16 +99,11 @@ EXIT_MOUNT_FAILURE = 32
 
 
 def serve(
-    configuration: ArchiveConfiguration,
-    mountpoint: str,
-    options: MountOptions,
-    foreground: bool,
-    reread: Reread,
+    configuration: ArchiveConfiguration, mounting: Mounting, foreground: bool, reread: Reread
 ) -> int:
     """Mount and serve. Returns in the parent when the mount is there, in the foreground when it
     has ended; the value is the exit code. Raises ArtStoreFSError before anything is mounted.
     `reread` gives the configuration anew, from where the given one comes."""
-    clear_dead_mount(mountpoint)
     _make_directories(configuration)
     lock = StateLock(str(configuration.state_dir), configuration.name)
     _acquire(lock)
@@ -118,12 +111,12 @@ def serve(
         logs.begin("mount", configuration.name)
         faulthandler.enable()  # a watchdog ends us with SIGABRT, and wants to know where we hung
         manager = ServiceManager.of_environment()
-        return _run(configuration, mountpoint, options, lock, manager, reread)
+        return _run(configuration, mounting, lock, manager, reread)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
-        _serve_in_background(configuration, mountpoint, options, lock, writing, reread)
+        _serve_in_background(configuration, mounting, lock, writing, reread)
     os.close(writing)
     return _wait_for_child(reading, child)
 
@@ -183,8 +176,7 @@ def _wait_for_child(reading: int, child: int) -> int:
 
 def _serve_in_background(
     configuration: ArchiveConfiguration,
-    mountpoint: str,
-    options: MountOptions,
+    mounting: Mounting,
     lock: StateLock,
     writing: int,
     reread: Reread,
@@ -196,7 +188,7 @@ def _serve_in_background(
         lock.write_holder()
         os.chdir("/")
         _log_to_file(configuration)
-        code = _run(configuration, mountpoint, options, lock, parent, reread)
+        code = _run(configuration, mounting, lock, parent, reread)
     except BaseException as exc:
         if isinstance(exc, ArtStoreFSError):
             log.error("%s", exc, extra=about(exc))
@@ -241,15 +233,15 @@ def _log_to_file(configuration: ArchiveConfiguration) -> None:
 
 def _run(
     configuration: ArchiveConfiguration,
-    mountpoint: str,
-    options: MountOptions,
+    mounting: Mounting,
     lock: StateLock,
     manager: ServiceManager,
     reread: Reread,
 ) -> int:
-    transfer = fork_transfer(configuration, read_only=options.read_only, inherited=lock.descriptor)
+    read_only = mounting.options.read_only
+    transfer = fork_transfer(configuration, read_only=read_only, inherited=lock.descriptor)
     try:
-        return _run_with(transfer, configuration, mountpoint, options, lock, manager, reread)
+        return _run_with(transfer, configuration, mounting, lock, manager, reread)
     finally:
         transfer.dismiss()
 
@@ -257,19 +249,20 @@ def _run(
 def _run_with(
     transfer: TransferChild,
     configuration: ArchiveConfiguration,
-    mountpoint: str,
-    options: MountOptions,
+    mounting: Mounting,
     lock: StateLock,
     manager: ServiceManager,
     reread: Reread,
 ) -> int:
     begun_s = time.monotonic()
-    archive = open_archive(configuration, read_only=options.read_only)
+    read_only = mounting.options.read_only
+    archive = open_archive(configuration, read_only=read_only, owner=mounting.owner)
     try:
         spool_used = recover(archive)
         recovery_s = time.monotonic() - begun_s
-        parts = (archive, mountpoint, spool_used, transfer, lock.descriptor, recovery_s)
-        trio.run(_serve, lambda: Service(*parts), options, lock, manager, reread)
+        parts = (archive, mounting.mountpoint, spool_used, transfer, lock.descriptor, recovery_s)
+        make_service = partial(Service, *parts, mounting.backing)
+        trio.run(_serve, make_service, mounting, lock, manager, reread)
         note_rest(archive)
     except* sqlite3.DatabaseError as group:
         for exc in group.exceptions:
@@ -286,8 +279,11 @@ def _run_with(
     return 0
 
 
-def open_archive(configuration: ArchiveConfiguration, *, read_only: bool) -> Archive:
-    """Open the state directory. A new archive gets its root directory.
+def open_archive(
+    configuration: ArchiveConfiguration, *, read_only: bool, owner: tuple[int, int] | None = None
+) -> Archive:
+    """Open the state directory. A new archive gets its root directory, which belongs to `owner`,
+    else to us.
 
     With an index no element is waited for: each is opened when it can be, and checked then. Only
     a wrong one that says so at once is refused.
@@ -322,7 +318,8 @@ def open_archive(configuration: ArchiveConfiguration, *, read_only: bool) -> Arc
         read_only=read_only,
     )
     if index.node(ROOT_INO) is None:
-        archive.changes.create_root(root_id.bytes, 0o755, os.geteuid(), os.getegid(), now_ns())
+        uid, gid = owner or (os.geteuid(), os.getegid())
+        archive.changes.create_root(root_id.bytes, 0o755, uid, gid, now_ns())
     return archive
 
 
@@ -387,7 +384,7 @@ def archive_id(configuration: ArchiveConfiguration, elements: dict[str, Element]
 
 async def _serve(
     make_service: Callable[[], Service],
-    options: MountOptions,
+    mounting: Mounting,
     lock: StateLock,
     manager: ServiceManager,
     reread: Reread,
@@ -395,10 +392,10 @@ async def _serve(
     keep_buffers()
     service = make_service()
     archive, mountpoint = service.archive, service.mountpoint
+    ending = Ending(mounting)
     try:
-        pyfuse3.init(
-            Operations(service), mountpoint, fuse_options(archive.configuration.name, options)
-        )
+        with mounting.place() as (place, options):
+            pyfuse3.init(Operations(service), place, options)
     except RuntimeError as exc:
         raise ConfigurationError(mountpoint, "mountpoint", f"cannot be mounted: {exc}") from exc
     about_mount = {"mountpoint": mountpoint, "read_only": archive.read_only, "version": __version__}
@@ -406,43 +403,37 @@ async def _serve(
     try:
         async with trio.open_nursery() as tasks:
             tasks.start_soon(service.run)
+            tasks.start_soon(mounting.keep)
             reloading = Reloading(service, reread)
-            control = ControlSocket(service, lambda: unmount(mountpoint), reloading)
+            control = ControlSocket(service, ending.unmount, reloading)
             socket_path = os.path.join(str(archive.configuration.runtime_dir), "control.sock")
             tasks.start_soon(control.serve, socket_path)
             tasks.start_soon(keep_metrics, archive.configuration, socket_path)
-            tasks.start_soon(_unmount_on_signal, mountpoint)
+            tasks.start_soon(ending.on_signal)
             tasks.start_soon(_reload_on_signal, reloading)
-            tasks.start_soon(_tell_ready, service, manager)
+            tasks.start_soon(_tell_ready, service, mounting, manager)
             tasks.start_soon(manager.keep_informed, service.summary)
-            await pyfuse3.main(max_tasks=REQUESTS_MAX)
-            log.info("%s is unmounted", mountpoint)
+            await ending.serve(REQUESTS_MAX)
             lock.note_drain()
             manager.stopping()
-            tasks.start_soon(manager.ask_for_time)
-            await service.drain()
+            if not ending.for_successor:
+                log.info("%s is unmounted", mountpoint)
+                tasks.start_soon(manager.ask_for_time)
+                await service.drain()
             note_anyway(archive.database.audit, "unmount", {"mountpoint": mountpoint})
             tasks.cancel_scope.cancel()
     finally:
-        pyfuse3.close(unmount=True)
+        pyfuse3.close(unmount=not (ending.for_successor or ending.is_unmounted))
 
 
-async def _tell_ready(service: Service, manager: ServiceManager) -> None:
+async def _tell_ready(service: Service, mounting: Mounting, manager: ServiceManager) -> None:
     """mount(2) has returned, so the mount is in the table; tell whoever waits for it, a little
     later if that is all it takes to have seen what others did on the elements meanwhile."""
-    raise_read_ahead(service.mountpoint)
+    await service.begun.wait()  # which sets back how far the kernel reads ahead
+    mounting.settle()
     with trio.move_on_after(SURVEY_WAIT_S):
         await service.link.wait_surveyed()
     manager.ready()
-
-
-async def _unmount_on_signal(mountpoint: str) -> None:
-    """SIGTERM and SIGINT unmount; lazily, because programs may sit in the mount, and what they
-    still write is in the spool and the log."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for number in signals:
-            log.info("unmounting because of signal %d", number)
-            await trio.to_thread.run_sync(unmount, mountpoint)
 
 
 async def _reload_on_signal(reloading: Reloading) -> None:

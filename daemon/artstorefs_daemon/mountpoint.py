@@ -5,11 +5,14 @@ import logging
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from artstorefs.core.log_fields import about
 from artstorefs.core.mount_options import MountOptions
+from artstorefs_daemon.mount_replacement import replaced_mount
 from artstorefs_daemon.mount_table import FILESYSTEM_TYPE, MOUNTINFO, parse_mountinfo
+from artstorefs_daemon.stub_system import FUSE_DEVICE
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +40,8 @@ def _fuse_devices(pid: int) -> Iterator[str]:
     which the kernel does not tell (before Linux 6.17)."""
     for descriptor in os.listdir(f"/proc/{pid}/fd"):
         try:
-            if os.readlink(f"/proc/{pid}/fd/{descriptor}") != "/dev/fuse":
-                continue
+            if os.stat(f"/proc/{pid}/fd/{descriptor}").st_rdev != FUSE_DEVICE:
+                continue  # by its number: a daemon without a /dev of its own has no such path
             lines = Path(f"/proc/{pid}/fdinfo/{descriptor}").read_text().splitlines()
         except OSError:
             continue
@@ -46,16 +49,29 @@ def _fuse_devices(pid: int) -> Iterator[str]:
         yield f"0:{told[0]}" if told else ANY
 
 
-def clear_dead_mount(mountpoint: str) -> None:
-    """Take away a mount whose daemon has died ("Transport endpoint is not connected").
+@contextmanager
+def place_to_mount(mountpoint: str, runtime_dir: str) -> Iterator[str]:
+    """Yields where to mount what shall be on `mountpoint` in the end. A dead mount there
+    ("Transport endpoint is not connected") is replaced, by root with no moment at which nothing is
+    mounted."""
+    if not is_dead(mountpoint):
+        yield mountpoint
+    elif os.geteuid() == 0 and os.path.isdir(runtime_dir):
+        with replaced_mount(mountpoint, os.path.join(runtime_dir, "aside")) as aside:
+            yield aside
+    else:
+        unmount(mountpoint)
+        yield mountpoint
 
-    statvfs(2), because the kernel may answer stat(2) from its cache long after the death.
-    """
+
+def is_dead(mountpoint: str) -> bool:
+    """Whether the daemon of a mount has died; statvfs(2), because the kernel may answer stat(2)
+    from its cache long after the death."""
     try:
         os.statvfs(mountpoint)
     except OSError as exc:
-        if exc.errno in (errno.ENOTCONN, errno.ECONNABORTED):
-            unmount(mountpoint)
+        return exc.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+    return False
 
 
 def raise_read_ahead(mountpoint: str) -> None:
@@ -81,7 +97,9 @@ def raise_read_ahead(mountpoint: str) -> None:
 def unmount(mountpoint: str) -> None:
     """Detach the mount now; open files stay until they are closed."""
     command = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
-    subprocess.run([*command, mountpoint], check=False, stdin=subprocess.DEVNULL)
+    environment = {"PATH": os.environ.get("PATH", os.defpath)}  # not what is secret in ours
+    words = [*command, mountpoint]
+    subprocess.run(words, check=False, stdin=subprocess.DEVNULL, env=environment)
 
 
 def fuse_options(archive: str, options: MountOptions) -> set[str]:

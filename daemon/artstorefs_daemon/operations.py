@@ -193,6 +193,10 @@ class Operations(pyfuse3.Operations):
         released, inode = self._released
         return inode if handle == released else None
 
+    def init(self) -> None:
+        """Called within the call that sends the answer to INIT."""
+        self._service.begun.set()
+
     # ------------------------------------------------------------------------------ reading
 
     @answers

@@ -32,7 +32,7 @@ from artstorefs.state.node import ContentState, Node
 from artstorefs.state.queues import Standing, standing_or_before
 from artstorefs_daemon.callers import in_group
 from artstorefs_daemon.element_reports import timestamp
-from artstorefs_daemon.fuse_library import KernelPassthrough, drop_attributes, pyfuse3
+from artstorefs_daemon.fuse_library import Backing, KernelPassthrough, drop_attributes, pyfuse3
 from artstorefs_daemon.operation_statistics import OperationStatistics
 from artstorefs_daemon.transfer_child import TransferChild
 from artstorefs_daemon.transfer_link import TransferLink
@@ -84,9 +84,12 @@ class Service:
         transfer: TransferChild | None = None,
         lock_descriptor: int | None = None,
         recovery_s: float = 0.0,
+        stub: Backing | None = None,
     ) -> None:
-        """`recovery_s`: how long the start took to have the state whole again."""
+        """`recovery_s`: how long the start took to have the state whole again. `stub`: who binds
+        files for a daemon that may not."""
         self.archive = archive
+        self._stub = stub
         self.mountpoint = mountpoint
         self.started_at = time.time()
         self.recovery_s = recovery_s
@@ -120,6 +123,8 @@ class Service:
         self._index_error = ""
         self._backed_up: tuple[int, ...] | None = None
         self._next_backup = 0.0
+        self.begun = trio.Event()
+        """The kernel has been answered for the first time (INIT)."""
         self._closed = trio.Event()
         archive.changes.touches.added = self._closed_one
         self._standing: Standing | None = None
@@ -133,7 +138,7 @@ class Service:
         element, nor where nobody could tell that a mapping is still written."""
         if self.waits_for_elements or not supports_leases(self.archive.spool.directory):
             return NoPassthrough()
-        return KernelPassthrough()
+        return KernelPassthrough(self._stub)
 
     # ------------------------------------------------------------------------------- tasks
 

@@ -71,11 +71,15 @@ def _fuse_device() -> None:
         pytest.fail("/dev/fuse is missing: nothing can be mounted, so nothing is tested here")
 
 
-def make_archive(settings: str = SETTINGS, element_arguments: str = "") -> MountedArchive:
+def make_archive(
+    settings: str = SETTINGS, element_arguments: str = "", user: str | None = None
+) -> MountedArchive:
     """An archive that is mounted. Its path is short: that of a socket has 107 bytes at most."""
     base = Path(tempfile.mkdtemp(prefix="asfs-"))
     base.chmod(0o755)  # ordinary users have to reach the mount
-    archive = MountedArchive(base, settings=settings, element_arguments=element_arguments)
+    archive = MountedArchive(
+        base, settings=settings, element_arguments=element_arguments, user=user
+    )
     _archives.append(archive)
     try:
         return archive.start()

@@ -3,6 +3,7 @@
 The test is the manager: it listens where `NOTIFY_SOCKET` says, as sd_notify(3) has it.
 """
 
+import argparse
 import os
 import shutil
 import signal
@@ -17,6 +18,8 @@ from pathlib import Path
 import pytest
 
 from artstorefs_daemon.mount_table import find_mount
+from artstorefs_tools.commands import install_units
+from artstorefs_tools.errors import CommandError
 
 from ..harness import MountedArchive
 from .conftest import make_archive, remove_archive
@@ -158,6 +161,10 @@ def installed(tmp_path: Path) -> Path:
 def test_units_are_what_systemd_accepts(installed: Path) -> None:
     units = installed / "etc/systemd/system"
     assert sorted(unit.name for unit in units.iterdir()) == [
+        "artstorefs-fsck@.service",
+        "artstorefs-fsck@.timer",
+        "artstorefs-mount@.service",
+        "artstorefs-root@.service",
         "artstorefs.target",
         "artstorefs@.service",
     ]
@@ -186,11 +193,58 @@ def test_enabled_archive_is_mounted_at_boot(installed: Path) -> None:
     assert (units / "artstorefs.target.wants/artstorefs@museum.service").is_symlink()
 
 
+@pytest.mark.parametrize("missing", ["artstorefs", "artstorefs-mount"])
+def test_nothing_is_installed_for_programs_that_are_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    programs, root = tmp_path / "bin", tmp_path / "root"
+    programs.mkdir()
+    for name in {"artstorefs", "artstorefs-mount"} - {missing}:
+        (programs / name).touch()
+    monkeypatch.setattr(sys, "executable", str(programs / "python"))
+    arguments = argparse.Namespace(user=False, remove=False, json=False, root=root)
+    with pytest.raises(CommandError, match=f"{missing} is missing: install the package"):
+        install_units.run(arguments)
+    assert not root.exists()
+
+
 def test_units_of_a_user_are_in_their_home(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "artstorefs_tools.command_line", "install-units", "--user"]
     environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path)}
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
-    assert [path.name for path in (tmp_path / "systemd/user").iterdir()] == ["artstorefs@.service"]
+    assert sorted(path.name for path in (tmp_path / "systemd/user").iterdir()) == [
+        "artstorefs-fsck@.service",
+        "artstorefs-fsck@.timer",
+        "artstorefs@.service",
+    ]
+
+
+def files(root: Path) -> dict[str, str]:
+    """Every file below, with what is in it or where it leads."""
+    return {
+        str(path.relative_to(root)): str(path.readlink()) if path.is_symlink() else path.read_text()
+        for path in root.rglob("*")
+        if path.is_symlink() or path.is_file()
+    }
+
+
+def test_removal_leaves_what_was_there_before(tmp_path: Path) -> None:
+    (tmp_path / "etc/systemd/system/artstorefs@museum.service.d").mkdir(parents=True)
+    (tmp_path / "etc/systemd/system/artstorefs@museum.service.d/own.conf").write_text("[Service]\n")
+    (tmp_path / "etc/updatedb.conf").write_text('PRUNEFS = "NFS proc"\n')
+    before = files(tmp_path)
+    command = [sys.executable, "-m", "artstorefs_tools.command_line", "install-units"]
+    command += ["--root", str(tmp_path)]
+    for _ in range(2):  # a second time changes nothing
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        assert files(tmp_path)["etc/updatedb.conf"] == 'PRUNEFS = "NFS proc fuse.artstorefs"\n'
+    assert len(files(tmp_path)) >= len(before) + 8
+    units = ["artstorefs@museum", "artstorefs-fsck@museum.timer"]
+    enable = ["systemctl", f"--root={tmp_path}", "enable", *units]
+    subprocess.run(enable, check=True, capture_output=True)
+    for _ in range(2):
+        subprocess.run([*command, "--remove"], check=True, stdout=subprocess.DEVNULL)
+        assert files(tmp_path) == before
 
 
 @pytest.fixture

@@ -134,8 +134,9 @@ BUGS = [
         what="It is given back while the times of OPEN content are those of its spool file.",
         breaks="promise 1: a time that was set is kept",
         path="artstorefs/filesystem/passthrough.py",
-        old="        self.refresh(file)\n        self._kernel.unbind(file.backing)\n",
-        new="        self._kernel.unbind(file.backing)\n"
+        old="        self.refresh(file)\n"
+        "        self._kernel.unbind(file.backing, at_once=file.may_be_mapped)\n",
+        new="        self._kernel.unbind(file.backing, at_once=file.may_be_mapped)\n"
         "        os.ftruncate(file.descriptor, file.node.size)\n        self.refresh(file)\n",
         caught_by=(PASSTHROUGH + "test_room_set_aside_for_a_large_file_is_given_back",),
     ),

@@ -152,8 +152,9 @@ def remove_sockets(*ports: int) -> None:
 
 
 def credentials_in(folder: Path, secret: str = SECRET_KEY, key: str = ACCESS_KEY) -> Path:
-    """A new file with credentials."""
-    path = folder / f"credentials-{secret}-{key}"
+    """A new file with credentials, of which its name tells nothing."""
+    path = folder / f"credentials-{hash((secret, key)):x}"
+    path.touch(0o600)
     path.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n")
     return path
 

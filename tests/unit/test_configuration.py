@@ -117,7 +117,11 @@ WRONG = {
     ),
     "not TOML": ("settle_s =", "museum.toml: is not TOML: "),
     "unknown key, near": ('durabilty = "log"\n' + ELEMENT, 'durabilty: "log"', "mean durability?"),
-    "unknown key, far": ("color = 3\n" + ELEMENT, "color: 3", "allowed: name, mountpoint, state_d"),
+    "unknown key, far": (
+        "color = 3\n" + ELEMENT,
+        "color: 3",
+        "allowed: name, mountpoint, user, st",
+    ),
     "plural of element": ("elements = []\n" + ELEMENT, "elements: []", "did you mean element?"),
     "no element": ("", "element: is missing", "at least one [[element]] table"),
     "element not a list": ('[element]\nid = "a"', "element: ", "at least one [[element]] table"),

@@ -70,7 +70,7 @@ def test_example_without_comment_marks_has_every_key() -> None:
     assert said == keys  # those of further tables are examples: what they mean is their own test
     defaults = parse('[[element]]\nid = "main"\npath = "/srv/objects"\n')
     groups = {"control_change_group", "control_admin_group"}
-    changed = {"mountpoint", "elements", *groups, *tables()}
+    changed = {"mountpoint", "user", "elements", *groups, *tables()}
     assert configuration.model_dump(exclude=changed) == defaults.model_dump(exclude=changed)
 
 

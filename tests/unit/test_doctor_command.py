@@ -178,6 +178,8 @@ def test_secrets_that_others_can_read(
         f'endpoint = "http://127.0.0.1:9"\ncredentials_file = "{secrets}"\n'
     )
     museum.write_text(museum.read_text().partition("[[element]]")[0] + table)
-    _, (first, second) = found(museum, capsys, "wrong")
-    assert first["advice"] == f"chmod 600 {secrets}"
-    assert (second["subject"], "no connection" in second["text"]) == ("element main", True)
+    _, (wrong,) = found(museum, capsys, "wrong")  # the server is not asked
+    assert (wrong["subject"], wrong["advice"]) == (str(secrets), f"chmod 600 {secrets}")
+    secrets.chmod(0o600)
+    _, (wrong,) = found(museum, capsys, "wrong")
+    assert (wrong["subject"], "no connection" in wrong["text"]) == ("element main", True)

@@ -7,6 +7,8 @@ and told in the same words.
 
 import ctypes
 import os
+import pwd
+import shlex
 import shutil
 import stat
 import threading
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from artstorefs.core.errors import ArtStoreFSError
 from artstorefs.core.sizes import format_size
+from artstorefs.elements.secrets import why_no_secret
 from artstorefs_daemon.mount_table import MOUNTINFO as MOUNTS
 from artstorefs_daemon.mount_table import parse_mountinfo
 
@@ -151,6 +154,26 @@ def _filesystem_type(path: Path) -> str:
     return ""
 
 
+def check_owner(configuration: "ArchiveConfiguration") -> Iterator[Finding]:
+    """Whether what the archive consists of belongs to the user that its daemon runs as."""
+    from artstorefs_daemon.privileges import places
+
+    user = configuration.user
+    if user in (None, "root") or os.geteuid() != 0:
+        return
+    uid = _uid_of(user)
+    if uid is None:
+        advice = "artstorefs install-units makes artstorefs; another: useradd --system NAME"
+        yield Finding("wrong", f"user {user}", "is no account of this machine", advice)
+        return
+    foreign = [str(path) for path in places(configuration) if os.lstat(path).st_uid != uid]
+    if foreign:
+        text = f"does not own {', '.join(foreign)}"
+        yield Finding("wrong", f"user {user}", text, f"chown -R {user}: {shlex.join(foreign)}")
+    else:
+        yield Finding("ok", f"user {user}", "owns what is there")
+
+
 # -------------------------------------------------------------------------------- the elements
 
 
@@ -159,7 +182,10 @@ def check_elements(configuration: "ArchiveConfiguration") -> Iterator[Finding]:
     archives: dict[str, str] = {}
     for element in configuration.elements:
         if element.credentials_file is not None:
-            yield from _check_secret(element.credentials_file)
+            wrong = list(_check_secret(element.credentials_file, _uid_of(configuration.user)))
+            yield from wrong
+            if wrong:
+                continue  # the element would say the same
         yield from _in_time(element, partial(_check_element, element, archives))
     if len(set(archives.values())) > 1:
         names = " and ".join(archives)
@@ -167,16 +193,26 @@ def check_elements(configuration: "ArchiveConfiguration") -> Iterator[Finding]:
         yield Finding("wrong", "elements", text, "correct the place of one")
 
 
-def _check_secret(path: Path) -> Iterator[Finding]:
+def _check_secret(path: Path, uid: int | None) -> Iterator[Finding]:
     try:
-        mode = stat.S_IMODE(os.stat(path).st_mode)
+        os.stat(path)
     except OSError as exc:
         yield Finding("wrong", str(path), f"cannot be read: {exc.strerror}", "give the right file")
         return
-    if mode & 0o077:
-        yield Finding(
-            "wrong", str(path), f"may be read by others ({mode:04o})", f"chmod 600 {path}"
-        )
+    reason = why_no_secret(str(path), uid)
+    if reason is not None:
+        text, _, advice = reason.removeprefix(f"{path} ").partition("; ")
+        yield Finding("wrong", str(path), text, advice)
+
+
+def _uid_of(user: str | None) -> int | None:
+    """Of whom the daemon runs as; None: as whoever asks."""
+    if user is None or os.geteuid() != 0:
+        return None
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return None
 
 
 def _check_element(

@@ -13,6 +13,7 @@ from artstorefs_tools.checkup import (
     check_directories,
     check_elements,
     check_fuse,
+    check_owner,
 )
 from artstorefs_tools.configuration_files import read_configuration
 from artstorefs_tools.terminal import STATE_COLOURS, coloured
@@ -60,6 +61,7 @@ def _findings(configuration: "ArchiveConfiguration | None") -> Iterator[Finding]
     yield from check_clock()
     if configuration is not None:
         yield from check_directories(configuration)
+        yield from check_owner(configuration)
         yield from check_elements(configuration)
 
 

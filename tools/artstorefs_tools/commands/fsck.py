@@ -51,7 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
     configuration = read_configuration(arguments.name)
     from artstorefs.recovery.fsck import Options, check
     from artstorefs_daemon.accounts import account
+    from artstorefs_daemon.privileges import become_owner
 
+    become_owner(configuration)
     options = Options(arguments.deep, arguments.repair, arguments.restart, rate)
     with ProgressBar("reading" if arguments.deep else "comparing") as bar:
         report = check(configuration, account, options, _Progress(bar).start)

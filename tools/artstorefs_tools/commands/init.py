@@ -12,6 +12,7 @@ The id of the archive is in the archive.json of every element and nowhere else.
 import argparse
 import json
 import os
+import pwd
 import secrets
 import uuid
 from collections.abc import Mapping
@@ -22,12 +23,15 @@ from typing import TYPE_CHECKING
 from artstorefs.core.crash_points import crash_point
 from artstorefs_tools import exit_codes
 from artstorefs_tools.configuration_files import Person
-from artstorefs_tools.errors import CommandError
+from artstorefs_tools.errors import CommandError, UsageError
 
 if TYPE_CHECKING:
     from artstorefs.core.archive_record import ArchiveRecord
-    from artstorefs.core.configuration import ArchiveConfiguration
+    from artstorefs.core.configuration import ArchiveConfiguration, ElementConfiguration
     from artstorefs.elements.interface import Element
+
+SERVICE_USER = "artstorefs"
+"""As whom artstorefs@.service runs."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +67,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=1,
         help="how many of the elements have to have each file (1)",
     )
+    parser.add_argument(
+        "--user",
+        help="as root: whom the daemon will run as, and the new elements belong to (artstorefs, "
+        "if there is such an account; root: nobody else)",
+    )
     parser.add_argument("--mountpoint", metavar="DIR", help="where `mount NAME` mounts it")
     parser.add_argument("--json", action="store_true", help="what was made, as one JSON object")
     parser.add_argument(
@@ -85,6 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
         _absolute(arguments.mountpoint) if arguments.mountpoint else None,
         defaults,
         copies=arguments.copies,
+        user=_user(arguments.user),
     )
     told = str(path) if folder else configuration.name
     if path.exists():
@@ -137,10 +147,36 @@ def prepare_elements(configuration: "ArchiveConfiguration") -> list[str]:
             opened.callback(elements[-1].close)
         carried = {element.id: read_layout(element) for element in elements}
         archive_id = choose_archive_id(configuration.name, carried)
-        for element in elements:
+        for described, element in zip(configuration.elements, elements, strict=True):
             write_layout(element, archive_id, configuration.name)
             crash_point("init.element_made")
+            if carried[element.id] is None:
+                _give_away(described, configuration.user)
     return [element_id for element_id, record in carried.items() if record is not None]
+
+
+def _user(wanted: str | None) -> str | None:
+    """The account for a new archive, of which only root can choose."""
+    if wanted is not None and os.geteuid() != 0:
+        raise UsageError("only root can make an archive for another user")
+    if wanted is None and os.geteuid() == 0:
+        return SERVICE_USER if any(one.pw_name == SERVICE_USER for one in pwd.getpwall()) else None
+    return None if wanted == "root" else wanted
+
+
+def _give_away(element: "ElementConfiguration", user: str | None) -> None:
+    """What has just been made on an element, which is root's as yet, to whom it is for."""
+    if user is None or element.path is None:
+        return
+    try:
+        account = pwd.getpwnam(user)
+    except KeyError:
+        raise CommandError(f"there is no account {user}; make it first") from None
+    owner = account.pw_uid, account.pw_gid
+    for _, directories, files, folder in os.fwalk(element.path):
+        for name in (*directories, *files):
+            os.chown(name, *owner, dir_fd=folder, follow_symlinks=False)
+    os.chown(element.path, *owner)
 
 
 def choose_archive_id(name: str, carried: Mapping[str, "ArchiveRecord | None"]) -> uuid.UUID:

@@ -7,7 +7,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
 
-from artstorefs.core.mount_options import OPTIONS, parse_mount_options
+from artstorefs.core.mount_options import OPTIONS, MountOptions, parse_mount_options
 from artstorefs_tools import exit_codes
 from artstorefs_tools.configuration_files import (
     Person,
@@ -47,6 +47,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", dest="options", metavar="OPTS", action="append", default=[], help="mount options"
     )
+    parser.add_argument(
+        "--user", help="as root: whom it runs as, without privileges (default: as configured)"
+    )
+    parser.add_argument(
+        "--stub",
+        nargs="?",
+        const="",
+        metavar="SOCKET",
+        help="have artstorefs-mount@NAME.service mount it, or who listens there",
+    )
     parser.add_argument("-s", dest="sloppy", action="store_true", help=argparse.SUPPRESS)
     for flag in ("-n", "-v"):  # no mtab, verbose: nothing to us
         parser.add_argument(flag, action="store_true", help=argparse.SUPPRESS)
@@ -61,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = parse_mount_options(text, sloppy=arguments.sloppy)
     if options.remount and arguments.mountpoint is not None:  # mount(8) may know no more than that
         return _remount(arguments.mountpoint, text, arguments.sloppy)
+    file = configuration_path(arguments.name, Person.current())
     reread = _reader(arguments.name, arguments.mountpoint)
     configuration = reread()
     mountpoint = configuration.mountpoint
@@ -71,14 +82,12 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if options.remount:
         return _remount(str(mountpoint), text, arguments.sloppy)
-    if not _exists(mountpoint):
+    if arguments.stub is None and not _exists(mountpoint):
         hint = suggestion(str(mountpoint), f"make it with: mkdir -p {mountpoint}")
         raise CommandError(f"mountpoint {mountpoint} does not exist{hint}")
     if arguments.fake:
         return exit_codes.OK
-    from artstorefs_daemon.mount_daemon import serve
-
-    return serve(configuration, str(mountpoint), options, arguments.foreground, reread)
+    return _serve(configuration, options, arguments, file, reread)
 
 
 def _remount(mountpoint: str, text: str, sloppy: bool) -> int:
@@ -101,6 +110,42 @@ def _reader(name: str, mountpoint: str | None) -> Callable[[], "ArchiveConfigura
         return configuration.with_mountpoint(place, mountpoint)
 
     return read
+
+
+def _serve(
+    configuration: "ArchiveConfiguration",
+    options: MountOptions,
+    arguments: argparse.Namespace,
+    file: Path,
+    reread: Callable[[], "ArchiveConfiguration"],
+) -> int:
+    """By ourselves, or without privileges and by the stub."""
+    from artstorefs_daemon import privileges
+    from artstorefs_daemon.mount_daemon import serve
+    from artstorefs_daemon.mounting import MountByOurselves, MountByStub, Mounting
+    from artstorefs_daemon.stub_client import MountStub
+    from artstorefs_daemon.stub_protocol import socket_path
+
+    mountpoint = str(configuration.mountpoint)
+    user = arguments.user or configuration.user
+    mounting: Mounting
+    if arguments.stub is not None:
+        where = arguments.stub or socket_path(configuration.name)
+        mounting = MountByStub(MountStub.connect(where), configuration, options)
+    elif os.geteuid() == 0 and user not in (None, privileges.ROOT):
+        account = privileges.account_of(user)
+        privileges.make_directories_for(configuration, account)
+        words = ",".join(arguments.options)
+        stub = privileges.start_stub(file, user, mountpoint, words, foreground=arguments.foreground)
+        privileges.become(account)
+        mounting = MountByStub(stub, configuration, options)
+    elif arguments.user is not None and os.geteuid() != 0:
+        raise UsageError("only root can have an archive run as another user")
+    else:
+        mounting = MountByOurselves(configuration, options)
+        return serve(configuration, mounting, arguments.foreground, reread)
+    privileges.check_places(configuration)
+    return serve(configuration, mounting, arguments.foreground, reread)
 
 
 def _exists(path: Path) -> bool:

@@ -43,8 +43,10 @@ def run(arguments: argparse.Namespace) -> int:
     from artstorefs.state.lock import StateLock
     from artstorefs_daemon.accounts import account
     from artstorefs_daemon.mount_daemon import archive_id
+    from artstorefs_daemon.privileges import become_owner
 
     configuration = read_configuration(arguments.name)
+    become_owner(configuration)
     state = str(configuration.state_dir)
     started = time.monotonic()
     with ExitStack() as opened:
