@@ -85,7 +85,7 @@ def test_lesson_09_bug_in_a_handler_is_eio_and_a_traceback_and_the_mount_goes_on
     text = log_path.read_text()
     assert text.count("Traceback (most recent call last)") == 3
     assert "ZeroDivisionError: planted" in text
-    assert re.search("ERROR: lookup.*the bug is here", text)
+    assert re.search(" ERROR .*lookup.*the bug is here", text)
     fresh_archive.start()
     assert (fresh_archive.mount / "g").read_text() == "after"
 
