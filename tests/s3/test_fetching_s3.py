@@ -122,11 +122,11 @@ def test_server_that_never_answers_is_given_up(
     element: Element, files: CacheFiles, proxy: Proxy
 ) -> None:
     """Three attempts of a quarter of a minute each, here of half a second; and then a rest, in
-    which nothing is asked."""
+    which nothing is asked. On a machine that is busy they take longer, but not that long."""
     proxy.rule = lambda request: Hang()
     started = time.monotonic()
     answer = fetch_block(element, files)
-    assert (answer.failure, time.monotonic() - started < 6) == (Failure.UNAVAILABLE, True)
+    assert (answer.failure, time.monotonic() - started < 30) == (Failure.UNAVAILABLE, True)
     assert "nothing answers in time" in answer.reason
     asked = len(proxy.requests)
     assert fetch_block(element, files).failure is Failure.UNAVAILABLE

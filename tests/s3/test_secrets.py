@@ -27,6 +27,7 @@ KEY = "2026/11/23/22/harbour.tif.attr.json"
 @pytest.fixture
 def credentials(tmp_path: Path) -> Path:
     path = tmp_path / "credentials"
+    path.touch(mode=0o600)
     path.write_text(
         f"[default]\naws_access_key_id = {KEY_ID}\naws_secret_access_key = {SECRET}\n"
         f"aws_session_token = {TOKEN}\n"

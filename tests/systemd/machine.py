@@ -25,7 +25,7 @@ NEEDED = {
     "/usr/bin/dbus-daemon": "dbus",
     "/usr/bin/loginctl": "systemd",
     "/usr/bin/nsenter": "util-linux",
-    "/lib/x86_64-linux-gnu/security/pam_systemd.so": "libpam-systemd",
+    "/usr/share/pam-configs/systemd": "libpam-systemd",
 }
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
