@@ -26,7 +26,7 @@ from artstorefs.core.modes import Operation
 from artstorefs.elements.durable import fallocate, written_anew
 from artstorefs.filesystem.archive import Archive, now_ns
 from artstorefs.filesystem.closing import Closing
-from artstorefs.filesystem.errors import FileTooLarge, NotAllocatable, SpoolFull
+from artstorefs.filesystem.errors import ContentDamaged, FileTooLarge, NotAllocatable, SpoolFull
 from artstorefs.filesystem.open_file import (
     ACCESS_MODE,
     ALLOCATE_MODES,
@@ -103,11 +103,10 @@ class Contents:
 
     async def open(self, node: Node, flags: int, uid: int) -> Handle:
         """open(2); O_TRUNC empties the file. Suspends only for O_TRUNC."""
-        wants_write = flags & ACCESS_MODE != os.O_RDONLY
-        if wants_write or flags & os.O_TRUNC:
-            self._archive.require(Operation.CHANGE_CONTENT, node)
-        else:
-            self._archive.require(Operation.READ, node)
+        changes = flags & ACCESS_MODE != os.O_RDONLY or flags & os.O_TRUNC
+        self._archive.require(Operation.CHANGE_CONTENT if changes else Operation.READ, node)
+        if node.content_state == ContentState.EMPTY and node.size:
+            raise ContentDamaged(node.ino)  # a bit of its row in the index is another one
         handle = self._handle(node, flags, uid)
         try:
             if flags & os.O_TRUNC:

@@ -12,11 +12,13 @@ from uuid import UUID
 import pytest
 
 from artstorefs.elements.local import LocalElement
+from artstorefs.filesystem.errors import ContentDamaged
 from artstorefs.recovery.layout import refresh_guides
 from artstorefs.recovery.renew import open_index
 from artstorefs.state import backup, files
 from artstorefs.state.database import PAGE_BYTES, Database
 from artstorefs.state.index import ROOT_INO
+from artstorefs.state.node import ContentState
 
 from .rebuilding import (
     account,
@@ -274,3 +276,19 @@ async def test_index_that_cannot_be_read_once_at_the_start_is_read_again(
     assert not failures
     assert bench.tree.lookup(ROOT_INO, b"waits") is not None
     assert not (bench.base / "state" / "aside").exists()
+
+
+async def test_row_that_calls_content_empty_is_no_empty_file(bench: Workbench) -> None:
+    """One bit makes EMPTY of ARCHIVED, and nothing would be read, or be kept by the next write."""
+    await bench.write(b"f", b"content")
+    await bench.drain()
+    bench.archive.database.execute("UPDATE nodes SET content_state = 0 WHERE size = 7")
+    bench.close()
+    bench.open()
+    node = bench.tree.lookup(ROOT_INO, b"f")
+    assert node is not None
+    assert node.content_state == ContentState.EMPTY
+    for flags in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR | os.O_TRUNC):
+        with pytest.raises(ContentDamaged):
+            await bench.contents.open(node, flags, 0)
+    bench.archive.database.execute("UPDATE nodes SET content_state = 1 WHERE size = 7")
