@@ -5,7 +5,7 @@ service_manager   what systemd is told of it
 mounting          by ourselves or by the stub, of which privileges starts one
 mount_stub        root's part of a mount, a program of its own: THREATS.md
 stub_client       the daemon's end of it, stub_protocol what they say to each other
-mountpoint        mounts of this machine, which mount_table reads
+mountpoint        mounts of this machine, which mount_table reads; mounted is one of them
 service           the trio tasks of the mount process and what they share
 operations        FUSE requests to filesystem calls, and errors to errnos: a thin adapter
 fuse_library      pyfuse3, with what the fuse_*.c beside it add to it

@@ -35,13 +35,12 @@ from artstorefs.core.directories import SYSTEM_DIRECTORIES, fill_in_places
 from artstorefs.core.errors import ArtStoreFSError, ConfigurationError
 from artstorefs.core.mount_options import parse_mount_options
 from artstorefs_daemon import stub_system as system
+from artstorefs_daemon.mounted import fuse_device, raise_read_ahead
 from artstorefs_daemon.stub_mount import (
     Place,
     detach,
-    device_number,
     is_connected,
     mount,
-    raise_read_ahead,
     top_mount,
 )
 from artstorefs_daemon.stub_protocol import (
@@ -151,7 +150,7 @@ class Session:
             raise OSError(errno.EBADMSG, "there is no such question")
         elif self._device < 0:
             raise OSError(errno.ENODEV, "there is no mount")
-        elif kind == SETTLE:
+        elif kind == SETTLE and self._number is not None:
             raise_read_ahead(self._number)
         elif kind == UNMOUNT:
             self._unmount()
@@ -167,7 +166,7 @@ class Session:
             os.close(device)
             raise
         self._device = device
-        self._number = device_number(device) or getattr(top_mount(self._place), "device", None)
+        self._number = device_of(device) or getattr(top_mount(self._place), "device", None)
         with suppress(PermissionError):  # it leads one already
             os.setsid()  # before the mount an automount would wait for itself
 
@@ -190,7 +189,7 @@ class Session:
             raise OSError(errno.EBUSY, "this daemon has its mount already")
         if os.fstat(descriptor).st_rdev != system.FUSE_DEVICE:
             raise OSError(errno.EPERM, "this is not /dev/fuse")
-        found = top_mount(self._place, device_number(descriptor))
+        found = top_mount(self._place, device_of(descriptor))
         if found is None or not is_connected(descriptor):
             raise OSError(errno.EPERM, "this is not the mount of this archive")
         self._device = os.dup(descriptor)
@@ -244,6 +243,11 @@ class Session:
         self._refused += 1
         if self._refused == 1 or kind in (MOUNT, ADOPT):
             tell(f"{kind.decode(errors='backslashreplace') or '?'} is refused: {exc}")
+
+
+def device_of(descriptor: int) -> str | None:
+    """See `fuse_device`."""
+    return fuse_device(f"/proc/self/fdinfo/{descriptor}")
 
 
 def check_spool_file(descriptor: int, uid: int, disk: int) -> None:

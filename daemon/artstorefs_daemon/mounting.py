@@ -13,7 +13,7 @@ from artstorefs_daemon.fuse_library import Backing
 from artstorefs_daemon.mountpoint import (
     fuse_options,
     place_to_mount,
-    raise_read_ahead,
+    read_further_ahead,
     unmount,
 )
 from artstorefs_daemon.stub_client import MountStub
@@ -59,7 +59,7 @@ class MountByOurselves:
             yield place, fuse_options(self._configuration.name, self.options)
 
     def settle(self) -> None:
-        raise_read_ahead(self.mountpoint)
+        read_further_ahead(self.mountpoint)
 
     def detach(self) -> bool:
         unmount(self.mountpoint)

@@ -1,6 +1,5 @@
-"""Mounts of this machine: what is there, what is dead, mounting options, unmounting."""
+"""Mounts of this machine: what is there, where to mount, mounting options, unmounting."""
 
-import errno
 import logging
 import os
 import subprocess
@@ -12,13 +11,13 @@ from artstorefs.core.log_fields import about
 from artstorefs.core.mount_options import MountOptions
 from artstorefs_daemon.mount_replacement import replaced_mount
 from artstorefs_daemon.mount_table import FILESYSTEM_TYPE, MOUNTINFO, parse_mountinfo
+from artstorefs_daemon.mounted import fuse_device, is_dead, raise_read_ahead
 from artstorefs_daemon.stub_system import FUSE_DEVICE
 
 log = logging.getLogger(__name__)
 
-READ_AHEAD = "/sys/class/bdi/{device}/read_ahead_kb"
 ANY = ""
-FUSE_CONFIGURATION = "/etc/fuse.conf"
+FUSE_CONFIGURATION = Path("/etc/fuse.conf")
 
 
 def is_mounted(*, pid: int) -> bool:
@@ -42,11 +41,10 @@ def _fuse_devices(pid: int) -> Iterator[str]:
         try:
             if os.stat(f"/proc/{pid}/fd/{descriptor}").st_rdev != FUSE_DEVICE:
                 continue  # by its number: a daemon without a /dev of its own has no such path
-            lines = Path(f"/proc/{pid}/fdinfo/{descriptor}").read_text().splitlines()
+            device = fuse_device(f"/proc/{pid}/fdinfo/{descriptor}")
         except OSError:
             continue
-        told = [line.split()[1] for line in lines if line.startswith("fuse_connection:")]
-        yield f"0:{told[0]}" if told else ANY
+        yield device or ANY
 
 
 @contextmanager
@@ -64,19 +62,8 @@ def place_to_mount(mountpoint: str, runtime_dir: str) -> Iterator[str]:
         yield mountpoint
 
 
-def is_dead(mountpoint: str) -> bool:
-    """Whether the daemon of a mount has died; statvfs(2), because the kernel may answer stat(2)
-    from its cache long after the death."""
-    try:
-        os.statvfs(mountpoint)
-    except OSError as exc:
-        return exc.errno in (errno.ENOTCONN, errno.ECONNABORTED)
-    return False
-
-
-def raise_read_ahead(mountpoint: str) -> None:
-    """Let the kernel read ahead 1 MiB instead of 128 KiB: an eighth of the requests for a large
-    file. FUSE itself can only lower it; an ordinary user has to do with what there is."""
+def read_further_ahead(mountpoint: str) -> None:
+    """As `raise_read_ahead`; an ordinary user has to do with what there is."""
     devices = [
         entry.device
         for entry in parse_mountinfo(MOUNTINFO.read_bytes())
@@ -85,12 +72,8 @@ def raise_read_ahead(mountpoint: str) -> None:
     if not devices or os.geteuid() != 0:
         return
     try:
-        setting = os.open(READ_AHEAD.format(device=devices[-1]), os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(setting, b"1024")
-        finally:
-            os.close(setting)
-    except OSError as exc:  # a container whose /sys is read-only
+        raise_read_ahead(devices[-1])
+    except OSError as exc:
         log.info("reading ahead stays as it is: %s", exc, extra=about(exc))
 
 
@@ -111,7 +94,7 @@ def fuse_options(archive: str, options: MountOptions) -> set[str]:
         chosen.add("ro")
     if options.allow_root:
         chosen.add("allow_root")
-    elif options.allow_other or (options.allow_other is None and _others_may_be_allowed()):
+    elif options.allow_other or (options.allow_other is None and _others_may_be_let_in()):
         chosen.add("allow_other")
     for name in ("noexec", "nosuid", "nodev"):
         if getattr(options, name):
@@ -121,12 +104,14 @@ def fuse_options(archive: str, options: MountOptions) -> set[str]:
     return chosen
 
 
-def _others_may_be_allowed() -> bool:
-    """Root may, ordinary users where /etc/fuse.conf says `user_allow_other`."""
-    if os.geteuid() == 0:
-        return True
+def _others_may_be_let_in() -> bool:
+    return os.geteuid() == 0 or users_may_let_others_in()
+
+
+def users_may_let_others_in(configuration: Path = FUSE_CONFIGURATION) -> bool:
+    """Whether /etc/fuse.conf says `user_allow_other`."""
     try:
-        with open(FUSE_CONFIGURATION, encoding="utf-8") as lines:
-            return any(line.strip() == "user_allow_other" for line in lines)
+        lines = configuration.read_text(encoding="utf-8").splitlines()
     except OSError:
         return False
+    return any(line.strip() == "user_allow_other" for line in lines)

@@ -2,17 +2,13 @@
 
 import errno
 import os
-from contextlib import suppress
-from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from artstorefs.core.mount_options import MountOptions
+from artstorefs_daemon import mounted
 from artstorefs_daemon import stub_system as system
 from artstorefs_daemon.mount_replacement import cover, take_place
 from artstorefs_daemon.mount_table import FILESYSTEM_TYPE, MOUNTINFO, MountEntry, parse_mountinfo
-
-READ_AHEAD_KIB: Final = 1024
-"""Instead of 128: an eighth of the requests for a large file. FUSE itself can only lower it."""
 
 
 class Place(NamedTuple):
@@ -65,13 +61,7 @@ def detach(place: Place, number: str | None) -> None:
 
 def is_dead(place: Place) -> bool:
     """Whether a daemon of this archive has left a dead mount. Nothing else is asked anything."""
-    if top_mount(place) is None:
-        return False
-    try:
-        os.statvfs(place.mountpoint)
-    except OSError as exc:
-        return exc.errno in (errno.ENOTCONN, errno.ECONNABORTED)
-    return False
+    return top_mount(place) is not None and mounted.is_dead(place.mountpoint)
 
 
 def top_mount(place: Place, number: str | None = None) -> MountEntry | None:
@@ -97,15 +87,6 @@ def open_without_symlinks(path: str) -> int:
     return point
 
 
-def device_number(device: int) -> str | None:
-    """Of the mount that a descriptor of /dev/fuse serves, as mountinfo has it; None where the
-    kernel does not tell (before Linux 6.17)."""
-    for line in Path(f"/proc/self/fdinfo/{device}").read_text().splitlines():
-        if line.startswith("fuse_connection:"):
-            return f"0:{line.split()[1]}"
-    return None
-
-
 def is_connected(device: int) -> bool:
     """Whether a descriptor of /dev/fuse serves a mount at all: a read that has no room for a
     request is EINVAL then, and takes none, else EPERM (fs/fuse/dev.c, fuse_dev_do_read)."""
@@ -114,15 +95,3 @@ def is_connected(device: int) -> bool:
     except OSError as exc:
         return exc.errno == errno.EINVAL
     return False
-
-
-def raise_read_ahead(number: str | None) -> None:
-    if number is None:
-        return
-    setting = Path(f"/sys/class/bdi/{number}/read_ahead_kb")
-    with suppress(OSError):  # a container whose /sys is read-only
-        descriptor = os.open(setting, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(descriptor, b"%d" % READ_AHEAD_KIB)
-        finally:
-            os.close(descriptor)

@@ -15,63 +15,14 @@ from artstorefs_daemon.control.server import ControlSocket
 from artstorefs_daemon.log_levels import LogLevels
 from artstorefs_daemon.reloading import Reloading
 
+from .status_sample import status
+
 UNLIMITED = Limits(
     client_units_per_s=1e6, share_units_per_s=1e6, connections_per_s=1e6, send_s=10.0
 )
 """For tests of what is answered, not of how often."""
 
-ELEMENT: dict[str, Any] = {
-    "id": "main",
-    "kind": "local",
-    "path": "/objects",
-    "mode": "edit",
-    "priority": 1,
-    "state": "ok",
-    "error": None,
-    "total_bytes": 1 << 40,
-    "free_bytes": 1 << 39,
-    "room": "ok",
-    "queue": {"intents": 0, "oldest_age_s": None},
-    "breaker": None,
-    "counters": {
-        "calls": {"put": {"count": 1, "total_s": 0.5, "max_s": 0.5}},
-        "sent_bytes": 1,
-        "received_bytes": 0,
-        "errors": {},
-        "requests": {},
-    },
-}
-
-STATUS: dict[str, Any] = {
-    "archive": "museum",
-    "mountpoint": "/srv/museum",
-    "pid": 12,
-    "transfer_pid": 13,
-    "version": "0.1.0",
-    "started_at": "2026-01-02T03:04:05Z",
-    "durability": "log",
-    "copies": 1,
-    "read_only": False,
-    "recovery_s": 0.5,
-    "index_error": None,
-    "backup": {"age_s": None, "interval_s": 3600.0, "is_current": False},
-    "nodes": 12345,
-    "pending": {"intents": 0, "bytes": 0, "oldest_age_s": None, "failed": 0},
-    "errors": [],
-    "damaged": [],
-    "quarantined": {"documents": 0, "errors": []},
-    "spool": {"bytes": 0, "limit_bytes": 50 << 30},
-    "cache": {"bytes": 0, "limit_bytes": 50 << 30},
-    "survey": {"seen": 0},
-    "elements": [ELEMENT],
-    "operations": {
-        "lookup": {"count": 1, "errors": {}, "total_s": 0.5, "max_s": 0.5, "latency": [1, 0]}
-    },
-    "latency_bounds_s": [0.5],
-    "slowest": [
-        {"kind": "lookup", "took_ms": 2.5, "ended_at": "T", "inode": None, "path": None},
-    ],
-}
+STATUS = status()
 
 
 def configured(text: str = "") -> ArchiveConfiguration:

@@ -177,7 +177,7 @@ async def test_client_that_does_not_read_is_dropped(slow: Server) -> None:
     await slow.clients_are(0)
 
 
-async def test_half_open_lines_take_little_memory(slow: Server) -> None:
+async def test_client_that_never_ends_its_line_is_dropped(slow: Server) -> None:
     client = await slow.connect()
     with suppress(trio.BrokenResourceError), trio.move_on_after(5):
         while True:

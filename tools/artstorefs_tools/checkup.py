@@ -23,6 +23,7 @@ from artstorefs.core.sizes import format_size
 from artstorefs.elements.secrets import why_no_secret
 from artstorefs_daemon.mount_table import MOUNTINFO as MOUNTS
 from artstorefs_daemon.mount_table import parse_mountinfo
+from artstorefs_daemon.mountpoint import FUSE_CONFIGURATION, users_may_let_others_in
 
 if TYPE_CHECKING:
     from artstorefs.core.configuration import ArchiveConfiguration, ElementConfiguration
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 Level = Literal["ok", "warning", "wrong"]
 
 FUSE_DEVICE: Final = Path("/dev/fuse")
-FUSE_CONFIGURATION: Final = Path("/etc/fuse.conf")
 
 LITTLE_ROOM_BYTES: Final = 1 << 30
 """Less than this for state or cache is worth a warning, and so is less than a twentieth."""
@@ -78,18 +78,10 @@ def check_fuse() -> Iterator[Finding]:
         yield Finding("wrong", program, "is not set-uid root", f"chmod u+s {program}")
     else:
         yield Finding("ok", program, "is there, and set-uid root")
-    if not _others_are_allowed():
+    if not users_may_let_others_in(FUSE_CONFIGURATION):
         text = "does not say user_allow_other: only you will see the mount"
         advice = f"add user_allow_other to {FUSE_CONFIGURATION} if others shall"
         yield Finding("warning", str(FUSE_CONFIGURATION), text, advice)
-
-
-def _others_are_allowed() -> bool:
-    try:
-        lines = FUSE_CONFIGURATION.read_text().splitlines()
-    except OSError:
-        return False
-    return any(line.strip() == "user_allow_other" for line in lines)
 
 
 def check_clock() -> Iterator[Finding]:
