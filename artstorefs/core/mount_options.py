@@ -67,7 +67,7 @@ _IGNORED: Final = frozenset(
     | {"nofail", "_netdev", "async", "atime", "noatime", "relatime", "norelatime", "strictatime"}
     | {"nostrictatime", "diratime", "nodiratime", "lazytime", "nolazytime"}
 )
-"""Of fstab; and those of access times, which an archive does not keep."""
+"""Of fstab; and those of access times, which are kept as relatime has it whatever is said."""
 
 _IGNORED_PREFIXES: Final = ("comment=", "x-", "X-")
 _OF_THE_KERNEL: Final = frozenset({"user_id", "group_id", "max_read", "blksize"})
