@@ -144,7 +144,8 @@ class Run:
         self.starter.finish()
         self.archive.ask("flush")
         status = self.archive.ask("status")
-        assert (status["pending"]["intents"], status["errors"]) == (0, [])
+        found = status["pending"]["intents"], status["errors"]
+        assert found == (0, []), f"{found}\n{self.archive.log()[-2000:]}"
         assert status["spool"]["bytes"] == 0
         self.archive.stop()
         left = [path for path in (self.archive.state / "spool").rglob("*") if path.is_file()]
