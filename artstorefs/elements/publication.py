@@ -3,12 +3,19 @@
 `Publication` moves temporaries to their keys, removes what is to be removed, makes and prunes the
 directories for it, and knows which directories must be flushed afterwards. It is called by the
 barrier of `local.py` only, by one thread at a time.
+
+Each worker of a process has an element object, and so a `Publication`, of its own. What one of them
+makes or prunes the others must know of (`_Shared`): a directory that is empty now may be the one
+that somebody else is about to put a file into, and one that was made anew is not durable because it
+was before.
 """
 
 import errno
 import os
 import re
 import stat
+import threading
+from weakref import WeakValueDictionary
 
 from artstorefs.core.crash_points import crash_point
 from artstorefs.core.errors import ObjectExists
@@ -21,39 +28,71 @@ from artstorefs.elements.staging import TEMPORARY_DIRECTORY, Action, Change
 _PRUNED = re.compile(r"\d{4}(/\d\d){0,3}|\.artstorefs/nodes/[0-9A-Za-z]{2}", re.ASCII)
 
 
+class _Shared:
+    """What all publications to one root in this process know, under `lock`."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        """Held for each change: no directory goes between being opened and being used."""
+        self.known_durable: set[str] = set()
+        """Directories that were flushed after the last change of what is in them."""
+        self.changes = 0
+        """How often a directory was made or pruned."""
+
+
+_shared: "WeakValueDictionary[tuple[int, int], _Shared]" = WeakValueDictionary()
+_sharing = threading.Lock()
+
+
 class Publication:
     """Carries out the changes of one local element."""
 
     def __init__(self, directories: Directories) -> None:
         self._directories = directories
         self._element = directories.element
-        self._known_durable: set[str] = set()
+        root = os.fstat(directories.root_fd)
+        with _sharing:
+            self._shared = _shared.setdefault((root.st_dev, root.st_ino), _Shared())
+        self._changes_before = 0
 
     def carry_out(self, batch: list[Change]) -> set[str]:
         """Carry out the changes in order; returns the directories that must be flushed for it.
 
         The `temporary` of a change that was moved is emptied. The first failure ends it.
         """
+        shared = self._shared
         touched: set[str] = set()
         with self._directories.opened(TEMPORARY_DIRECTORY, touched) as temporaries:
             for change in batch:
-                with translated(self._element, change.key):
-                    self._carry_out_one(change, temporaries, touched)
+                with translated(self._element, change.key), shared.lock:
+                    changed: set[str] = set()
+                    try:
+                        self._carry_out_one(change, temporaries, changed)
+                    finally:
+                        shared.known_durable -= changed
+                        shared.changes += len(changed) > 1
+                        touched |= changed
                 crash_point("barrier.change_published")
-        # A process that died may have made the directories above and not have flushed them.
-        for path in tuple(touched):
-            touched.update(
-                above for above in ancestors_of(path) if above not in self._known_durable
-            )
+        # Whoever made the directories above may not have flushed them: a process that died, or
+        # another thread.
+        with shared.lock:
+            self._changes_before = shared.changes
+            for path in tuple(touched):
+                touched.update(
+                    above for above in ancestors_of(path) if above not in shared.known_durable
+                )
         return touched
 
     def flushed(self, touched: set[str]) -> None:
         """Remember that what `carry_out` returned has been flushed."""
-        self._known_durable |= touched
+        with self._shared.lock:
+            if self._shared.changes == self._changes_before:
+                self._shared.known_durable |= touched
 
     def failed(self) -> None:
         """Forget what was flushed: something of it was changed and not flushed."""
-        self._known_durable.clear()
+        with self._shared.lock:
+            self._shared.known_durable.clear()
 
     def _carry_out_one(self, change: Change, temporaries: int, touched: set[str]) -> None:
         directory, _, name = change.key.rpartition("/")
@@ -97,6 +136,5 @@ class Publication:
                 pass  # pruned by a removal that a crash or a failure cut off
             except OSError:
                 return  # not empty, or another reason to leave it
-            self._known_durable.discard(directory)
-            touched.add(above)
+            touched |= {directory, above}
             directory = above

@@ -55,9 +55,8 @@ class Kernel(Protocol):
         """A new file at `path`, which is not there, with a descriptor and an id of it, where both
         are ready already; its times are older. Binding what others have made may take longer."""
 
-    def unbind(self, backing: int, *, at_once: bool) -> None:
-        """The id will not be used any more. Until the kernel has let go of it the file counts as
-        open for writing; `at_once`: that is so when this returns, if nothing is wrong."""
+    def unbind(self, backing: int) -> None:
+        """The id will not be used any more."""
 
     def admit(self, ino: int, descriptor: int, allowed_bytes: int, *, plain: bool) -> None:
         """Let writes to `ino` go on without a question as long as the file of `descriptor` has no
@@ -76,7 +75,7 @@ class NoPassthrough:
     def make_bound(self, path: str) -> tuple[int, int] | None:
         return None
 
-    def unbind(self, backing: int, *, at_once: bool) -> None:
+    def unbind(self, backing: int) -> None:
         return
 
     def admit(self, ino: int, descriptor: int, allowed_bytes: int, *, plain: bool) -> None:
@@ -187,7 +186,7 @@ class Passthrough:
     def unbind(self, file: OpenFile) -> None:
         """The last descriptor of a bound file is closed."""
         self.refresh(file)
-        self._kernel.unbind(file.backing, at_once=file.may_be_mapped)
+        self._kernel.unbind(file.backing)
         file.backing = 0
 
 

@@ -57,7 +57,7 @@ class Backing(Protocol):
 
     def open_backing(self, descriptor: int) -> int: ...
     def make_backing(self, path: str) -> tuple[int, int] | None: ...
-    def close_backing(self, backing: int, *, at_once: bool) -> None: ...
+    def close_backing(self, backing: int) -> None: ...
 
 
 class BackingByRoot:
@@ -69,7 +69,7 @@ class BackingByRoot:
     def open_backing(self, descriptor: int) -> int:
         return stub_system.open_backing(_device.value, descriptor)
 
-    def close_backing(self, backing: int, *, at_once: bool) -> None:
+    def close_backing(self, backing: int) -> None:
         stub_system.close_backing(_device.value, backing)
 
 
@@ -102,8 +102,8 @@ class KernelPassthrough:
             return None
         return self._backing.make_backing(path)
 
-    def unbind(self, backing: int, *, at_once: bool) -> None:
-        self._backing.close_backing(backing, at_once=at_once)
+    def unbind(self, backing: int) -> None:
+        self._backing.close_backing(backing)
 
     def admit(self, ino: int, descriptor: int, allowed_bytes: int, *, plain: bool) -> None:
         if _admit(ino, descriptor, plain, allowed_bytes):

@@ -46,7 +46,6 @@ from artstorefs_daemon.stub_mount import (
 from artstorefs_daemon.stub_protocol import (
     ADOPT,
     ANSWER,
-    ANSWERED,
     BIND,
     CLOSE,
     DESCRIPTORS_MAX,
@@ -132,7 +131,7 @@ class Session:
         answer = struct.pack(f"=I{len(results)}i", number, *results) + text
         if handed:
             socket.send_fds(self._connection, [answer], handed)
-        elif kind != CLOSE or argument == ANSWERED:
+        elif kind != CLOSE:
             self._connection.send(answer)
 
     def _do(self, kind: bytes, argument: int, descriptors: list[int]) -> list[int]:

@@ -21,7 +21,6 @@ from artstorefs.core.errors import ArtStoreFSError
 from artstorefs_daemon.stub_protocol import (
     ADOPT,
     ANSWER,
-    ANSWERED,
     BIND,
     CLOSE,
     CLOSED_MAX,
@@ -122,7 +121,7 @@ class MountStub:
         except OSError as exc:
             log.info("%s is made the slower way: %s", path, exc)
             os.close(descriptor)
-            self.close_backing(backing, at_once=False)
+            self.close_backing(backing)
             return None
         return descriptor, backing
 
@@ -134,21 +133,18 @@ class MountStub:
                 raise BlockingIOError(errno.EAGAIN, "the stub does not answer")
             return self._ask(BIND, 0, descriptor, limit_s=BIND_LIMIT_S)[0]
 
-    def close_backing(self, backing: int, *, at_once: bool) -> None:
-        """`at_once`, or the stub is told with the next question, or soon. Without a stub the id
+    def close_backing(self, backing: int) -> None:
+        """The stub is told with the next question, or soon. Without a stub the id
         lasts as long as the mount, and so does what the file takes on the disk."""
         self._closed.append(backing)
-        if at_once or len(self._closed) >= CLOSED_MAX:
-            self._tell_closed(wait=at_once)
+        if len(self._closed) >= CLOSED_MAX:
+            self._tell_closed()
 
-    def _tell_closed(self, *, wait: bool) -> None:
+    def _tell_closed(self) -> None:
         with self._using:
             while self._closed and self._connection is not None:
                 try:
-                    if wait and () not in self._awaited.values():
-                        self._ask(CLOSE, ANSWERED, limit_s=BIND_LIMIT_S)
-                    else:
-                        self._send(CLOSE, 0, [])
+                    self._send(CLOSE, 0, [])
                 except OSError as exc:
                     log.info("backing files are closed later: %s", exc)
                     return
@@ -271,7 +267,7 @@ class MountStub:
             await trio.sleep(RECONNECT_S)
             if self._connection is not None and self._has_ended():
                 self._lose()
-            self._tell_closed(wait=False)
+            self._tell_closed()
             if self._connection is None and self._path is not None:
                 await trio.to_thread.run_sync(self._connect_again, self._path)
 

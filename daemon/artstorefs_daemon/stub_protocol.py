@@ -9,7 +9,7 @@ Results are 0 or more, or an errno below 0, with the reason as text behind it wh
     ADOPT      –               /dev/fuse              0: a mount of another stub is this one's now
     SETTLE     –               –                      0: the kernel reads ahead; after INIT
     BIND       –               spool files, 1 to 8    of each the kernel's id, as a backing file
-    CLOSE      1: answered     –                      0, or no answer
+    CLOSE      –               –                      no answer
     UNMOUNT    –               –                      0: it is being unmounted
 
 Behind BIND and CLOSE stand ids that are not used any more, up to 64.
@@ -31,7 +31,6 @@ QUESTION_BYTES: Final = QUESTION.size + 4 * CLOSED_MAX
 MOUNT, ADOPT, SETTLE, BIND, CLOSE, UNMOUNT = b"M", b"A", b"S", b"B", b"C", b"U"
 
 READ_ONLY: Final = 1
-ANSWERED: Final = 1
 
 DESCRIPTORS_MAX: Final = 8
 """The kernel closes what is beyond it."""

@@ -42,9 +42,17 @@ _BACKING_CLOSE: Final = 0x4004E502  # FUSE_DEV_IOC_BACKING_CLOSE
 
 def open_backing(device: int, descriptor: int) -> int:
     """The id under which a FUSE filesystem can have the kernel read and write this file by itself.
-    Needs CAP_SYS_ADMIN; what the kernel does there it does with the rights of the caller of now."""
-    argument = bytearray(_BACKING_MAP.pack(descriptor, 0, 0))
-    return int(fcntl.ioctl(device, _BACKING_OPEN, argument))
+    Needs CAP_SYS_ADMIN; what the kernel does there it does with the rights of the caller of now.
+
+    The kernel keeps what it is given as long as the mount is anywhere, and that of a daemon that
+    was killed may live on in a container; so it gets the place of the file only (open(2), O_PATH),
+    or the file would count as open for writing (fcntl(2), F_SETLEASE) as long."""
+    place = os.open(f"/proc/self/fd/{descriptor}", os.O_PATH | os.O_CLOEXEC)
+    try:
+        argument = bytearray(_BACKING_MAP.pack(place, 0, 0))
+        return int(fcntl.ioctl(device, _BACKING_OPEN, argument))
+    finally:
+        os.close(place)
 
 
 def close_backing(device: int, backing: int) -> None:

@@ -68,7 +68,7 @@ def refusals(stub: socket.socket, kind: bytes, *descriptors: int) -> str:
 def test_nonsense_is_refused_and_the_stub_lives(
     stub: socket.socket, unmounted: MountedArchive
 ) -> None:
-    for garbage in (b"x", b"B" * 11, b"B" * 13, os.urandom(64), bytes(12), b"M" * 4000):
+    for garbage in (b"x", b"B" * 11, b"B" * 13, b"x" + os.urandom(63), bytes(12), b"M" * 4000):
         assert ask(stub, garbage)[0] < 0
     for kind in (BIND, SETTLE, UNMOUNT):
         refusals(stub, kind)  # there is no mount

@@ -3,6 +3,8 @@
 import os
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -316,3 +318,22 @@ def test_capacity_is_limited_by_configuration(root: Path) -> None:
     room = element.capacity()
     assert (room.total_bytes, room.free_bytes) == (1000, 1000)
     element.close()
+
+
+def test_an_empty_hour_is_not_pruned_under_the_hands_of_another_thread(
+    root: Path, element: LocalElement
+) -> None:
+    """The two workers of the transfer process have an element object each."""
+    with closing(LocalElement("disk1", str(root))) as other, ThreadPoolExecutor(2) as pool:
+
+        def come_and_go(worker: LocalElement, name: str) -> None:
+            for number in range(400):
+                key = f"2026/11/25/00/{name}{number}"
+                worker.replace(key, b"{}")
+                worker.barrier()
+                assert (root / key).read_bytes() == b"{}"
+                worker.remove(key)
+                worker.barrier()
+
+        for done in [pool.submit(come_and_go, element, "a"), pool.submit(come_and_go, other, "b")]:
+            done.result()
