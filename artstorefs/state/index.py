@@ -6,12 +6,14 @@ recently used ones is held here.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
 
 from artstorefs.state.database import Database
 from artstorefs.state.node import COLUMNS, ContentState, Node
+from artstorefs.state.row_sums import RowDamaged, check_row
 from artstorefs.state.spool_sums import SpoolSum, spool_sum
 
 ROOT_INO = 1
@@ -71,15 +73,16 @@ class Index:
     # -------------------------------------------------------------------------------- nodes
 
     def node(self, ino: int) -> Node | None:
-        """The node with this inode number, or None."""
+        """The node with this inode number, or None. RowDamaged: nothing in it can be trusted."""
         node = self._nodes.get(ino)
         if node is None:
             row = self._execute(
-                f"SELECT {_NODE_COLUMNS} FROM nodes WHERE ino = ?", (ino,)
+                f"SELECT {_NODE_COLUMNS}, sum FROM nodes WHERE ino = ?", (ino,)
             ).fetchone()
             if row is None:
                 return None
-            node = Node(*row)
+            check_row(row[:-1], row[-1])
+            node = Node(*row[:-1])
             self.remember(node)
         return node
 
@@ -155,19 +158,23 @@ class Index:
         return [Name(*row) for row in rows]
 
     def children(self, parent: int, after: int, limit: int) -> list[tuple[int, bytes, Node]]:
-        """Directory entries in order of their id from `after` (exclusive) on."""
+        """Directory entries in order of their id from `after` (exclusive) on. One whose row is
+        damaged is among them, as the row has it: it is there, and `node` says the rest."""
         rows = self._execute(
-            f"SELECT e.id, e.name, {_NODE_COLUMNS_OF_N} FROM names e INDEXED BY names_by_parent"
-            " JOIN nodes n ON n.ino = e.ino WHERE e.parent = ? AND e.id > ? ORDER BY e.id LIMIT ?",
+            f"SELECT e.id, e.name, n.sum, {_NODE_COLUMNS_OF_N} FROM names e"
+            " INDEXED BY names_by_parent JOIN nodes n ON n.ino = e.ino"
+            " WHERE e.parent = ? AND e.id > ? ORDER BY e.id LIMIT ?",
             (parent, after, limit),
         ).fetchall()
         entries = []
         known = self._nodes.get
-        for entry_id, name, *values in rows:
+        for entry_id, name, row_sum, *values in rows:
             node = known(values[0])
             if node is None:
                 node = Node(*values)
-                self.remember(node)
+                with suppress(RowDamaged):
+                    check_row(tuple(values), row_sum)
+                    self.remember(node)
             entries.append((entry_id, name, node))
         return entries
 

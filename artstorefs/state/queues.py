@@ -5,7 +5,6 @@ An intent belongs to the element that it is assigned to, else to the one that ha
 A removal belongs to each element that it names.
 """
 
-import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -71,12 +70,3 @@ def read_standing(path: str) -> Standing:
             pending=summary_of(connection.execute),
             nodes=int(connection.execute("SELECT count(*) FROM nodes").fetchone()[0]),
         )
-
-
-def standing_or_before(path: str, before: Standing | None) -> Standing | None:
-    """`read_standing`, or what it was before if the index cannot be read now: `status` has to tell
-    of that, and must not fail for it."""
-    try:
-        return read_standing(path)
-    except sqlite3.Error:
-        return before

@@ -12,9 +12,10 @@ from artstorefs.core.naming import record_key
 from artstorefs.state.database import connect_read_only
 from artstorefs.state.index import ROOT_INO, Copy, Name, copy_of_row
 from artstorefs.state.node import COLUMNS, ContentState, Node
+from artstorefs.state.row_sums import check_row
 from artstorefs.state.spool_sums import SpoolSum, spool_sum
 
-_NODE = f"SELECT {', '.join(COLUMNS)} FROM nodes WHERE ino = ?"
+_NODE = f"SELECT {', '.join(COLUMNS)}, sum FROM nodes WHERE ino = ?"
 _NAME = "SELECT id, parent, name, ino, link_id FROM names WHERE id = ?"
 
 
@@ -55,7 +56,8 @@ class Reader:
         self._execute = self._connection.execute
 
     def snapshot(self, ino: int, element: str) -> Snapshot | None:
-        """As `element` is to be told of it; None when the node, or its name, is gone."""
+        """As `element` is to be told of it; None when the node, or its name, is gone. RowDamaged:
+        no element may be told what the row says."""
         self._execute("BEGIN")
         try:
             return self._snapshot(ino, element)
@@ -66,7 +68,8 @@ class Reader:
         row = self._execute(_NODE, (ino,)).fetchone()
         if row is None:
             return None
-        node = Node(*row)
+        check_row(row[:-1], row[-1])
+        node = Node(*row[:-1])
         if ino == ROOT_INO:
             name, parent_file_id = b"", node.file_id
         else:

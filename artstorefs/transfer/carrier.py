@@ -16,6 +16,7 @@ Every step can be repeated. A failure of one node, or of one element, concerns n
 import logging
 import os
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -140,7 +141,11 @@ class Carrier:
     def _look_at(self, job: StoreJob, result: BatchResult) -> _Carried | None:
         """What a job is about, its content hashed; None where there is nothing to be told, or that
         failed, which is reported."""
-        snapshot = self._reader.snapshot(job.ino, job.element)
+        try:
+            snapshot = self._reader.snapshot(job.ino, job.element)
+        except sqlite3.DatabaseError as exc:  # of this row: the others are carried
+            result.failed.append(_failure(job, exc))
+            return None
         if snapshot is None or snapshot.node.content != job.content:
             result.dropped.append(job.ino)
             return None

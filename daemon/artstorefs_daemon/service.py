@@ -24,15 +24,15 @@ from artstorefs.filesystem.source import ContentSource
 from artstorefs.filesystem.spool_budget import SpoolBudget
 from artstorefs.filesystem.tree import Tree
 from artstorefs.filesystem.xattr import Xattrs
-from artstorefs.state.backup import BackupFailed, make_backup, newest_age_s
 from artstorefs.state.database import CHECKPOINT_BYTES
 from artstorefs.state.log import Failure
 from artstorefs.state.mending import damage_of, damaged_inos
 from artstorefs.state.node import ContentState, Node
-from artstorefs.state.queues import Standing, standing_or_before
+from artstorefs.state.queues import Standing, read_standing
 from artstorefs_daemon.callers import in_group
 from artstorefs_daemon.element_reports import timestamp
 from artstorefs_daemon.fuse_library import Backing, KernelPassthrough, drop_attributes, pyfuse3
+from artstorefs_daemon.index_backups import IndexBackups
 from artstorefs_daemon.operation_statistics import OperationStatistics
 from artstorefs_daemon.transfer_child import TransferChild
 from artstorefs_daemon.transfer_link import TransferLink
@@ -40,12 +40,6 @@ from artstorefs_daemon.transfer_link import TransferLink
 log = logging.getLogger(__name__)
 
 CHECKPOINT_INTERVAL_S = 1.0
-
-FIRST_BACKUP_S = 60.0
-"""After the start, which has enough to do."""
-
-BACKUP_LOOK_S = 60.0
-"""How often it is looked whether a backup is due, which another start may have made too."""
 
 DRAIN_LIMIT_S = 20.0
 """How long an unmounted daemon goes on carrying out its log. What is left waits in the log; the
@@ -121,8 +115,10 @@ class Service:
         self.xattrs = Xattrs(archive, in_group, self.contents.is_written)
         self.state_error = ""
         self._index_error = ""
-        self._backed_up: tuple[int, ...] | None = None
-        self._next_backup = 0.0
+        self._backups = IndexBackups(
+            *(archive.database, str(configuration.state_dir)),
+            configuration.index_backup_interval_s,
+        )
         self.begun = trio.Event()
         """The kernel has been answered for the first time (INIT)."""
         self._closed = trio.Event()
@@ -160,8 +156,7 @@ class Service:
         """Checkpoints, backups, what was closed on a full disk, and the reserve; every second, for
         ever. Checkpoints and backups in turn: one that restarts the log would wait for a backup
         that reads, and every writer for it."""
-        interval_s = self.archive.configuration.index_backup_interval_s
-        self._next_backup = trio.current_time() + min(interval_s, FIRST_BACKUP_S)
+        self._backups.begin(trio.current_time())
         while True:
             await trio.sleep(CHECKPOINT_INTERVAL_S)
             try:
@@ -177,7 +172,6 @@ class Service:
 
     async def _keep_state_once(self) -> None:
         database = self.archive.database
-        interval_s = self.archive.configuration.index_backup_interval_s
         if database.audit is not None:
             await trio.to_thread.run_sync(database.audit.sync)
         try:
@@ -189,30 +183,12 @@ class Service:
             await trio.to_thread.run_sync(database.checkpoint)
         database.require_room()
         self.archive.changes.touches.record_all()
-        if interval_s and trio.current_time() >= self._next_backup:
-            await trio.to_thread.run_sync(self._back_up, interval_s)
-            self._next_backup = trio.current_time() + min(interval_s, BACKUP_LOOK_S)
+        if self._backups.is_to_be_looked_at(trio.current_time()):
+            await trio.to_thread.run_sync(self._backups.back_up)
 
     def _state_is_full(self) -> bool:
         reserve = self.archive.database.reserve
         return reserve is not None and not reserve.hold()
-
-    def _back_up(self, interval_s: float) -> None:
-        """A backup of the index, if the newest is old enough and something has changed since. What
-        fails is tried again: the log is the place to say so, and nothing else stops for it."""
-        state = str(self.archive.configuration.state_dir)
-        age_s = newest_age_s(state)
-        changes = self.archive.database.log_position()
-        if (age_s is not None and age_s < interval_s) or changes == self._backed_up:
-            return
-        try:
-            started = time.monotonic()
-            path = make_backup(self.archive.database.path, state)
-            self._backed_up = changes
-            told = ("backup %s made in %.1f s", path, time.monotonic() - started)
-            log.info(*told, extra=about(path=str(path)))
-        except BackupFailed as exc:
-            log.warning("no backup of the index could be made: %s", exc, extra=about(exc))
 
     def note_damage(self, exc: BaseException) -> bool:
         """Whether `exc` says that the index is damaged: told once, and mended by the next start."""
@@ -437,8 +413,7 @@ class Service:
     async def status(self) -> dict[str, Any]:
         """The answer of the control method `status`; CONTROL.md describes it."""
         configuration = self.archive.configuration
-        self._standing, backup_age_s = await trio.to_thread.run_sync(self._look)
-        standing = self._standing or Standing({}, self.pending(), self.count_nodes())
+        standing = await self._read_standing()
         return {
             "archive": configuration.name,
             "mountpoint": self.mountpoint,
@@ -451,11 +426,7 @@ class Service:
             "copies": configuration.copies,
             "recovery_s": self.recovery_s,
             "index_error": self._index_error or None,
-            "backup": {
-                "age_s": backup_age_s,
-                "interval_s": configuration.index_backup_interval_s,
-                "is_current": self.archive.database.log_position() == self._backed_up,
-            },
+            "backup": await trio.to_thread.run_sync(self._backups.report),
             "nodes": standing.nodes,
             "pending": standing.pending,
             "errors": self.errors() or self._state_errors(self.state_error),
@@ -477,15 +448,16 @@ class Service:
             **self.operations.to_message(),
         }
 
-    def _look(self) -> tuple[Standing | None, float | None]:
-        """In a thread: what the index says, and the age of the newest backup."""
-        archive = self.archive
-        standing = standing_or_before(archive.database.path, self._standing)
+    async def _read_standing(self) -> Standing:
+        """What the index says; what it said before, where it cannot be read now: `status` has to
+        tell of that, and must not fail for it."""
+        path = self.archive.database.path
         try:
-            return standing, newest_age_s(str(archive.configuration.state_dir))
-        except OSError as exc:  # what fails there is told as `state_error`
-            log.debug("the backups cannot be looked at: %s", exc)
-            return standing, None
+            self._standing = await trio.to_thread.run_sync(read_standing, path)
+        except sqlite3.Error as exc:
+            if not self.note_damage(exc):
+                log.warning("status tells numbers of before: %s", exc, extra=about(exc, path=path))
+        return self._standing or Standing({}, self.pending(), self.count_nodes())
 
 
 def _invalidate_inode(ino: int) -> None:

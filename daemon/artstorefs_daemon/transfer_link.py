@@ -21,6 +21,7 @@ from artstorefs.filesystem.spool_budget import SpoolBudget
 from artstorefs.state.log import Assignment, Removal
 from artstorefs.state.node import ContentState
 from artstorefs.state.outcomes import Observed, Stored
+from artstorefs.state.row_sums import RowDamaged
 from artstorefs.state.spool import parse_spool_name
 from artstorefs.transfer.jobs import BatchResult, RemoveJob, StoreJob, batch_message, decode, encode
 from artstorefs.transfer.schedule import Schedule
@@ -266,7 +267,12 @@ class TransferLink:
         size = 0
         now = trio.current_time()
         for ino in inos:
-            node = self._archive.index.node(ino)
+            try:
+                node = self._archive.index.node(ino)
+            except RowDamaged as exc:  # told to whoever needs it, and mended by the next start
+                self._archive.outcomes.refuse(ino, str(exc))
+                self.schedule.failed(ino, now)
+                continue
             if node is None or node.nlink == 0:
                 self.schedule.gone(ino)
                 continue

@@ -279,10 +279,11 @@ async def test_index_that_cannot_be_read_once_at_the_start_is_read_again(
 
 
 async def test_row_that_calls_content_empty_is_no_empty_file(bench: Workbench) -> None:
-    """One bit makes EMPTY of ARCHIVED, and nothing would be read, or be kept by the next write."""
+    """One bit makes EMPTY of ARCHIVED, and nothing would be read, or be kept by the next write; in
+    a row without a checksum, as a rebuild leaves them."""
     await bench.write(b"f", b"content")
     await bench.drain()
-    bench.archive.database.execute("UPDATE nodes SET content_state = 0 WHERE size = 7")
+    bench.archive.database.execute("UPDATE nodes SET content_state = 0, sum = NULL WHERE size = 7")
     bench.close()
     bench.open()
     node = bench.tree.lookup(ROOT_INO, b"f")
@@ -292,3 +293,46 @@ async def test_row_that_calls_content_empty_is_no_empty_file(bench: Workbench) -
         with pytest.raises(ContentDamaged):
             await bench.contents.open(node, flags, 0)
     bench.archive.database.execute("UPDATE nodes SET content_state = 1 WHERE size = 7")
+
+
+COLUMNS_WITH_A_BIT_TO_FLIP = ("mode", "uid", "size", "mtime_ns", "revision", "content", "nlink")
+
+
+@pytest.mark.parametrize("column", COLUMNS_WITH_A_BIT_TO_FLIP)
+async def test_row_with_another_bit_is_damage_and_its_name_is_still_listed(
+    bench: Workbench, column: str
+) -> None:
+    """SEMANTICS: DATA-9"""
+    await bench.write(b"f", b"content")
+    await bench.write(b"g", b"of another")
+    await bench.drain()
+    flip = f"UPDATE nodes SET {column} = ({column} | 2) - ({column} & 2) WHERE size IN (5, 7)"
+    bench.archive.database.execute(flip)
+    bench.close()
+    bench.open()
+    with pytest.raises(sqlite3.DatabaseError, match="not as it was written") as raised:
+        bench.tree.lookup(ROOT_INO, b"f")
+    assert bench.archive.database.note_damage(raised.value)
+    assert [name for _, name, _ in bench.tree.children(ROOT_INO, 0, 10)] == [b"f", b"g"]
+    with pytest.raises(sqlite3.DatabaseError):  # nor has the listing made a file of it
+        bench.tree.lookup(ROOT_INO, b"f")
+    assert bench.tree.lookup(ROOT_INO, b"g") is not None
+    bench.archive.database.execute(flip)
+
+
+async def test_row_with_another_bit_is_carried_to_no_element(bench: Workbench) -> None:
+    """And the others are: known to the mount process before, or not. SEMANTICS: DATA-9"""
+    node = await bench.write(b"f", b"content")
+    await bench.write(b"g", b"of another")
+    flip = "UPDATE nodes SET mtime_ns = (mtime_ns | 2) - (mtime_ns & 2) WHERE size = 7"
+    bench.archive.database.execute(flip)
+    for is_known in (True, False):
+        if not is_known:
+            bench.archive.index.forget(node.ino)
+        await bench.step()
+        (failure,) = bench.archive.log.failures()
+        assert failure.ino == node.ino
+        assert "not as it was written" in failure.error
+        bench.link.schedule.try_again_now()
+    bench.archive.database.execute(flip)
+    await bench.drain()

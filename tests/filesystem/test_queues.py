@@ -13,8 +13,8 @@ from artstorefs.state.queues import (
     Queue,
     Standing,
     read_standing,
-    standing_or_before,
 )
+from artstorefs_daemon.service import Service
 
 from .workbench import ME, Workbench
 
@@ -60,21 +60,15 @@ async def test_removal_belongs_to_each_element_that_it_names_once(bench: Workben
     bench.is_sound = False
 
 
-async def test_damaged_row_is_left_out_and_a_damaged_index_says_what_it_said(
+async def test_damaged_row_is_left_out_and_a_damaged_index_is_told_of(
     bench: Workbench, tmp_path: Path
 ) -> None:
     bench.archive.database.execute("UPDATE log SET data = '{' WHERE ino = ?", (ROOT_INO,))
-    path = bench.archive.database.path
     assert intents(bench) == {None: 1}
-    before = Standing({"main": Queue(7, 1)}, {}, 3)
     broken = tmp_path / "broken.db"
     broken.write_bytes(b"no database" * 1000)
     with pytest.raises(sqlite3.Error):
         read_standing(str(broken))
-    assert standing_or_before(str(broken), before) is before
-    now = standing_or_before(path, before)
-    assert now is not None
-    assert now.queues.keys() == {None}
     bench.archive.database.execute("UPDATE log SET data = NULL WHERE ino = ?", (ROOT_INO,))
 
 
@@ -94,3 +88,17 @@ async def test_sums_are_those_of_the_writing_connection(bench: Workbench) -> Non
     assert here["bytes"] == len(b"content")
     assert {**found.pending, "oldest_age_s": 0} == {**here, "oldest_age_s": 0}
     assert found.nodes == archive.index.count_nodes() == 2
+
+
+async def test_status_says_when_it_tells_numbers_of_before(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = Service(bench.archive, "/nowhere", 0)
+    before = (await service.status())["pending"]["intents"]
+
+    def fails(path: str) -> Standing:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr("artstorefs_daemon.service.read_standing", fails)
+    assert (await service.status())["pending"]["intents"] == before
+    assert "numbers of before: disk I/O error" in caplog.text
