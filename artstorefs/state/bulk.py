@@ -13,6 +13,7 @@ from typing import Any
 from artstorefs.state.database import PAGE_BYTES
 from artstorefs.state.index import Name
 from artstorefs.state.node import COLUMNS
+from artstorefs.state.row_sums import row_sum
 from artstorefs.state.schema import create_tables
 
 _COLUMNS = ", ".join(COLUMNS)
@@ -98,7 +99,9 @@ class NewIndex:
         ).fetchall()
 
     def finish(self) -> None:
-        """Whole and on the disk when this returns."""
+        """Whole, with a checksum in each row of `nodes`, and on the disk when this returns."""
+        self._connection.create_function("row_sum", len(COLUMNS), lambda *row: row_sum(row))
+        self._execute(f"UPDATE nodes SET sum = row_sum({_COLUMNS})")
         self._execute("COMMIT")
         self._connection.close()
         descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)

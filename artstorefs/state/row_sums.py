@@ -2,7 +2,7 @@
 
 Of what the elements have, their documents tell. Of a row that no element has yet nothing else does:
 SQLite has no checksums in its database file, and the columns are in no index of it. A row without
-one (NULL: written by an earlier release, or by a rebuild, from documents) is not judged.
+one (NULL: written by an earlier release) is not judged.
 
 The time of access is left out: it is written alone, and often, and nobody is told it for certain.
 """

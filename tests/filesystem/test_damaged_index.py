@@ -280,7 +280,7 @@ async def test_index_that_cannot_be_read_once_at_the_start_is_read_again(
 
 async def test_row_that_calls_content_empty_is_no_empty_file(bench: Workbench) -> None:
     """One bit makes EMPTY of ARCHIVED, and nothing would be read, or be kept by the next write; in
-    a row without a checksum, as a rebuild leaves them."""
+    a row without a checksum, of an earlier release."""
     await bench.write(b"f", b"content")
     await bench.drain()
     bench.archive.database.execute("UPDATE nodes SET content_state = 0, sum = NULL WHERE size = 7")

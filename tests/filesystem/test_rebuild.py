@@ -44,12 +44,14 @@ ROOM_BYTES = 4 << 30
 async def test_rebuilt_tree_is_the_tree_before(
     bench: Workbench, processes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SEMANTICS: ELEM-6"""
+    """SEMANTICS: ELEM-6, DATA-9"""
     monkeypatch.setattr("artstorefs.recovery.gather.PARALLEL_FROM_DOCUMENTS", 1)
     before = await make_tree(bench)
     report = rebuild(bench, processes=processes)
     assert tree(bench) == before
-    assert bench.archive.database.execute("SELECT count(carried) FROM nodes").fetchone() == (0,)
+    execute = bench.archive.database.execute
+    assert execute("SELECT count(carried) FROM nodes").fetchone() == (0,)
+    assert execute("SELECT count(*) FROM nodes WHERE sum IS NULL").fetchone() == (0,)
     assert (report.nodes, report.documents, report.problems) == (len(before), len(before) + 1, [])
     assert report.aside is not None
     assert files.problem_of(report.aside, files.Look.PAGES) is None
