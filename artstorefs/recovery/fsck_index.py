@@ -17,7 +17,7 @@ def check_index(image: Image) -> Iterator[Finding]:
         file_id = file_ids[0] if file_ids else None
         yield Finding(FindingClass.INDEX_DRIFT, text, None, None, file_id)
     for ino, file_id in image.wrong_rows():
-        detail = f"the row of inode {ino} is not as it was written"
+        detail = f"a row of inode {ino} is not as it was written"
         yield Finding(FindingClass.INDEX_DRIFT, detail, None, None, file_id)
 
 

@@ -8,18 +8,19 @@ import os
 import sqlite3
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import astuple
 from typing import Any
 
 from artstorefs.state.database import PAGE_BYTES
 from artstorefs.state.index import Name
 from artstorefs.state.node import COLUMNS
-from artstorefs.state.row_sums import row_sum
+from artstorefs.state.row_sums import NAME_COLUMNS, name_sum, row_sum
 from artstorefs.state.schema import create_tables
 
 _COLUMNS = ", ".join(COLUMNS)
 _INSERT_NODE = f"INSERT OR REPLACE INTO nodes ({_COLUMNS}) VALUES ({', '.join('?' * len(COLUMNS))})"
 _INSERT_COPY = f"INSERT OR REPLACE INTO copies VALUES ({', '.join('?' * 11)})"
-_INSERT_NAME = "INSERT INTO names (id, parent, name, ino, link_id, stored) VALUES (?,?,?,?,?,?)"
+_INSERT_NAME = f"INSERT INTO names ({NAME_COLUMNS}, stored) VALUES ({', '.join('?' * 7)})"
 _INSERT_INTENT = f"INSERT INTO log VALUES ({', '.join('?' * 10)})"
 
 
@@ -57,7 +58,11 @@ class NewIndex:
     def put_names(self, names: Iterable[tuple[Name, bool]]) -> None:
         """Directory entries, each with whether the elements know it."""
         self._connection.executemany(
-            _INSERT_NAME, ((n.id, n.parent, n.name, n.ino, n.link_id, s) for n, s in names)
+            _INSERT_NAME,
+            (
+                (*values, name_sum(*values), is_stored)
+                for values, is_stored in ((astuple(name), stored) for name, stored in names)
+            ),
         )
 
     def put_intents(self, rows: Iterable[tuple[Any, ...]]) -> None:

@@ -21,7 +21,7 @@ from artstorefs.state.index import FIRST_INO, FIRST_LINK_ID, ROOT_INO, Copy, Ind
 from artstorefs.state.log import Log, Removal
 from artstorefs.state.node import COLUMNS, ContentState, Node
 from artstorefs.state.reserve import makes_room
-from artstorefs.state.row_sums import row_sum
+from artstorefs.state.row_sums import NAME_COLUMNS, name_sum, row_sum
 from artstorefs.state.spool import spool_name
 from artstorefs.state.spool_sums import SpoolSum, drop_spool_sum, put_spool_sums
 from artstorefs.state.touches import Touches, touch
@@ -30,7 +30,8 @@ _INSERT_NODE = f"INSERT INTO nodes VALUES ({', '.join('?' * len(COLUMNS))}, ?)"
 _UPDATE_NODE = (
     f"UPDATE nodes SET {', '.join(f'{c} = ?' for c in COLUMNS[2:])}, sum = ? WHERE ino = ?"
 )
-_INSERT_NAME = "INSERT INTO names (id, parent, name, ino, link_id) VALUES (?, ?, ?, ?, ?)"
+_INSERT_NAME = f"INSERT INTO names ({NAME_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
+_MOVE_NAME = "UPDATE names SET parent = ?, name = ?, stored = 0, sum = ? WHERE id = ?"
 
 _LAST_INO = "last_ino"
 """The setting that remembers the last inode number once its node is gone: the log and the spool
@@ -91,7 +92,7 @@ class Changes:
         touches_later = not stat.S_ISDIR(mode) and self.touches.may_wait(parent, now_ns)
         with self._change(parent, is_lone=touches_later):
             self._insert(node)
-            self._execute(_INSERT_NAME, (node.ino, parent.ino, name, node.ino, None))
+            self._insert_name(node.ino, parent.ino, name, node.ino, None)
             if touches_later:
                 touch(parent, now_ns, 0)
             else:
@@ -129,7 +130,7 @@ class Changes:
         link_id = new_file_id()
         identifier = self._last_name_id + 1
         with self._change(node, parent):
-            self._execute(_INSERT_NAME, (identifier, parent.ino, name, node.ino, link_id))
+            self._insert_name(identifier, parent.ino, name, node.ino, link_id)
             node.nlink += 1
             self._changed(node, now_ns, uid)
             self._touch_directory(parent, now_ns, 0, uid)
@@ -206,8 +207,20 @@ class Changes:
         """A further link becomes the first name; returns the id of its record, now needless."""
         link = self._index.link_names(node.ino)[0]
         assert link.link_id is not None
-        self._execute("UPDATE names SET id = ?, link_id = NULL WHERE id = ?", (node.ino, link.id))
+        known = name_sum(node.ino, link.parent, link.name, node.ino, None)
+        first = "UPDATE names SET id = ?, link_id = NULL, sum = ? WHERE id = ?"
+        self._execute(first, (node.ino, known, link.id))
         return link.link_id
+
+    def _insert_name(
+        self, identifier: int, parent: int, name: bytes, ino: int, link_id: bytes | None
+    ) -> None:
+        known = name_sum(identifier, parent, name, ino, link_id)
+        self._execute(_INSERT_NAME, (identifier, parent, name, ino, link_id, known))
+
+    def _move_name(self, entry: Name, parent: int, name: bytes) -> None:
+        known = name_sum(entry.id, parent, name, entry.ino, entry.link_id)
+        self._execute(_MOVE_NAME, (parent, name, known, entry.id))
 
     def _delete_node(self, node: Node, uid: int, after: list[int] | None) -> None:
         copies = self._index.copies(node.ino)
@@ -260,10 +273,7 @@ class Changes:
             if replaced is not None:
                 gone = 1 if replaced[1].is_directory else 0
                 self._drop_name(*replaced, now_ns, uid, held=held, after=[node.ino, node.revision])
-            self._execute(
-                "UPDATE names SET parent = ?, name = ?, stored = 0 WHERE id = ?",
-                (new_parent.ino, new_name, entry.id),
-            )
+            self._move_name(entry, new_parent.ino, new_name)
             if parent is new_parent:
                 self._touch_directory(parent, now_ns, -gone, uid)
             else:
@@ -292,10 +302,9 @@ class Changes:
                 self._database.audit.exchanged(node, place, other, other_place)
             self._changed(node, now_ns, uid)
             self._changed(other, now_ns, uid)
-            move = "UPDATE names SET parent = ?, name = ?, stored = 0 WHERE id = ?"
-            self._execute(move, (-1, entry.name, entry.id))  # the names are unique meanwhile
-            self._execute(move, (entry.parent, entry.name, other_entry.id))
-            self._execute(move, (other_entry.parent, other_entry.name, entry.id))
+            self._move_name(entry, -1, entry.name)  # the names are unique meanwhile
+            self._move_name(other_entry, entry.parent, entry.name)
+            self._move_name(entry, other_entry.parent, other_entry.name)
             if parent is other_parent:
                 self._touch_directory(parent, now_ns, 0, uid)
             else:

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 from artstorefs.state.database import Database
 from artstorefs.state.node import COLUMNS, ContentState, Node
-from artstorefs.state.row_sums import RowDamaged, check_row
+from artstorefs.state.row_sums import NAME_COLUMNS, RowDamaged, check_name, check_row
 from artstorefs.state.spool_sums import SpoolSum, spool_sum
 
 ROOT_INO = 1
@@ -31,7 +31,15 @@ CACHED_NODES = 20_000
 """Recently used nodes held in memory: about 20 MiB."""
 
 _NODE_COLUMNS = ", ".join(COLUMNS)
-_NODE_COLUMNS_OF_N = ", ".join(f"n.{column}" for column in COLUMNS)
+_NAME_OF = f"SELECT {NAME_COLUMNS} FROM names WHERE parent = ? AND name = ?"
+_LINKS_OF = f"SELECT {NAME_COLUMNS} FROM names WHERE ino = ? AND link_id IS NOT NULL"
+_NAME_END = len(NAME_COLUMNS.split(", "))
+_CHILDREN = (
+    f"SELECT {', '.join(f'e.{column}' for column in NAME_COLUMNS.split(', '))},"
+    f" {', '.join(f'n.{column}' for column in COLUMNS)}, n.sum"
+    " FROM names e INDEXED BY names_by_parent JOIN nodes n ON n.ino = e.ino"
+    " WHERE e.parent = ? AND e.id > ? ORDER BY e.id LIMIT ?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,53 +137,50 @@ class Index:
 
     def child(self, parent: int, name: bytes) -> Node | None:
         """The node that a directory entry names, or None."""
-        row = self._execute(
-            "SELECT ino FROM names WHERE parent = ? AND name = ?", (parent, name)
-        ).fetchone()
-        return None if row is None else self.node(row[0])
+        entry = self.name(parent, name)
+        return None if entry is None else self.node(entry.ino)
 
     def name(self, parent: int, name: bytes) -> Name | None:
-        row = self._execute(
-            "SELECT id, parent, name, ino, link_id FROM names WHERE parent = ? AND name = ?",
-            (parent, name),
-        ).fetchone()
-        return None if row is None else Name(*row)
+        row = self._execute(_NAME_OF, (parent, name)).fetchone()
+        if row is None:
+            return None
+        check_name(row)
+        if (row[1], row[2]) != (parent, name):  # it was found by SQLite's index
+            raise RowDamaged(row[3])
+        return Name(*row[:-1])
 
     def first_name(self, ino: int) -> Name | None:
         """The name that attr.json or the node record carries; directories have no other."""
-        row = self._execute(
-            "SELECT id, parent, name, ino, link_id FROM names WHERE id = ?", (ino,)
-        ).fetchone()
-        return None if row is None else Name(*row)
+        row = self._execute(f"SELECT {NAME_COLUMNS} FROM names WHERE id = ?", (ino,)).fetchone()
+        if row is None:
+            return None
+        check_name(row)
+        return Name(*row[:-1])
 
     def link_names(self, ino: int) -> list[Name]:
         """Names of further hard links."""
-        rows = self._execute(
-            "SELECT id, parent, name, ino, link_id FROM names"
-            " WHERE ino = ? AND link_id IS NOT NULL",
-            (ino,),
-        )
-        return [Name(*row) for row in rows]
+        rows = self._execute(_LINKS_OF, (ino,)).fetchall()
+        for row in rows:
+            check_name(row)
+        return [Name(*row[:-1]) for row in rows]
 
     def children(self, parent: int, after: int, limit: int) -> list[tuple[int, bytes, Node]]:
-        """Directory entries in order of their id from `after` (exclusive) on. One whose row is
-        damaged is among them, as the row has it: it is there, and `node` says the rest."""
-        rows = self._execute(
-            f"SELECT e.id, e.name, n.sum, {_NODE_COLUMNS_OF_N} FROM names e"
-            " INDEXED BY names_by_parent JOIN nodes n ON n.ino = e.ino"
-            " WHERE e.parent = ? AND e.id > ? ORDER BY e.id LIMIT ?",
-            (parent, after, limit),
-        ).fetchall()
+        """Directory entries in order of their id from `after` (exclusive) on. One whose node is
+        damaged is among them, as its row has it: it is there, and `node` says the rest."""
+        rows = self._execute(_CHILDREN, (parent, after, limit)).fetchall()
         entries = []
         known = self._nodes.get
-        for entry_id, name, row_sum, *values in rows:
-            node = known(values[0])
+        for row in rows:
+            check_name(row[:_NAME_END])
+            ino = row[_NAME_END]
+            node = known(ino)
             if node is None:
+                values = row[_NAME_END:-1]
                 node = Node(*values)
                 with suppress(RowDamaged):
-                    check_row(tuple(values), row_sum)
+                    check_row(values, row[-1])
                     self.remember(node)
-            entries.append((entry_id, name, node))
+            entries.append((row[0], row[2], node))
         return entries
 
     def has_children(self, parent: int) -> bool:

@@ -12,11 +12,12 @@ from artstorefs.core.naming import record_key
 from artstorefs.state.database import connect_read_only
 from artstorefs.state.index import ROOT_INO, Copy, Name, copy_of_row
 from artstorefs.state.node import COLUMNS, ContentState, Node
-from artstorefs.state.row_sums import check_row
+from artstorefs.state.row_sums import NAME_COLUMNS, check_name, check_row
 from artstorefs.state.spool_sums import SpoolSum, spool_sum
 
 _NODE = f"SELECT {', '.join(COLUMNS)}, sum FROM nodes WHERE ino = ?"
-_NAME = "SELECT id, parent, name, ino, link_id FROM names WHERE id = ?"
+_NAME = f"SELECT {NAME_COLUMNS} FROM names WHERE id = ?"
+_LINKS = f"SELECT {NAME_COLUMNS} FROM names WHERE ino = ? AND link_id IS NOT NULL AND stored <= ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +77,15 @@ class Reader:
             first = self._execute(_NAME, (ino,)).fetchone()
             if first is None:
                 return None
+            check_name(first)
             name, parent_file_id = first[2], self._file_id(first[1])
         copies = self._copies(ino)
         links = []
         if node.nlink > 1 and not node.is_directory:
-            rows = self._execute(
-                "SELECT id, parent, name, ino, link_id FROM names"
-                " WHERE ino = ? AND link_id IS NOT NULL AND stored <= ?",
-                (ino, all(copy.element != element for copy in copies)),
-            ).fetchall()
-            links = [Link(Name(*row), self._file_id(row[1])) for row in rows]
+            is_new = all(copy.element != element for copy in copies)
+            for row in self._execute(_LINKS, (ino, is_new)).fetchall():
+                check_name(row)
+                links.append(Link(Name(*row[:-1]), self._file_id(row[1])))
         known = None
         if node.content_state == ContentState.SEALED:
             known = spool_sum(self._execute, ino, node.content)

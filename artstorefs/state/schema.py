@@ -55,6 +55,7 @@ def _create_tree_tables(connection: sqlite3.Connection) -> None:
                        from 2^62 up; readdir uses it as the position that survives changes
         link_id        UUID of the link record of a further hard link, NULL for the first name
         stored         1 once the link record on the elements says what this row says
+        sum            checksum of the row, see `row_sums.py`
     """
     _execute_each(
         connection,

@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -336,3 +337,38 @@ async def test_row_with_another_bit_is_carried_to_no_element(bench: Workbench) -
         bench.link.schedule.try_again_now()
     bench.archive.database.execute(flip)
     await bench.drain()
+
+
+FLIPPED = {
+    "id": "id + 1000",
+    "parent": "(parent | 1) - (parent & 1)",
+    "name": "CAST(x'63' AS BLOB)",
+    "ino": "(ino | 1) - (ino & 1)",
+    "link_id": "zeroblob(16)",
+}
+
+
+@pytest.mark.parametrize("column", FLIPPED)
+async def test_name_with_another_bit_leads_to_no_other_file(bench: Workbench, column: str) -> None:
+    """Of first names and of further ones; SQLite's own index has the same bit. SEMANTICS: DATA-9"""
+    right: dict[tuple[int, bytes], int] = {}
+    for number in range(3):
+        directory = bench.make(b"d%d" % number, mode=DIRECTORY).ino
+        for name in (b"a", b"b"):
+            node = await bench.write(name, b"content", directory)
+            bench.tree.link(node.ino, directory, b"further " + name, ME)
+            right |= {(directory, name): node.ino, (directory, b"further " + name): node.ino}
+    await bench.drain()
+    execute = bench.archive.database.execute
+    for (identifier,) in execute("SELECT id FROM names").fetchall():
+        execute("SAVEPOINT before")
+        execute(f"UPDATE names SET {column} = {FLIPPED[column]} WHERE id = ?", (identifier,))
+        for (parent, name), ino in right.items():
+            with suppress(sqlite3.DatabaseError):
+                found = bench.tree.lookup(parent, name)
+                assert found is None or found.ino == ino
+            with suppress(sqlite3.DatabaseError):
+                for _, listed, node in bench.tree.children(parent, 0, 100):
+                    assert right[parent, listed] == node.ino
+        execute("ROLLBACK TO before")
+        execute("RELEASE before")

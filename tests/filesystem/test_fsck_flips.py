@@ -7,12 +7,12 @@ Of each flip one of two things has to be so:
                 (but that of access), target, attribute and content, by the index that has the flip
                 or, of a flip on the element, by an index rebuilt from it
 
-and whatever is read after it, by file_id, is the right content or an error (of SQLite's log, also
-the content that an earlier transaction had). What is flipped: objects, block lists, attr.json,
-node records, archive.json, the index (`state.db`), SQLite's log of a daemon that was killed, and
-content that waits in the spool and has been summed, with the index that alone knows it. Left out is
-what nothing else knows: content in the spool that is being written or has waited for some seconds
-only.
+and whatever is read after it, by path, by a name that is listed or by file_id, is the right content
+or an error (of SQLite's log, also the content that an earlier transaction had). What is flipped:
+objects, block lists, attr.json, node records, archive.json, the index (`state.db`), SQLite's log of
+a daemon that was killed, and content that waits in the spool and has been summed, with the index
+that alone knows it. Left out is what nothing else knows: content in the spool that is being written
+or has waited for some seconds only.
 
 `--flips N` is how many (200), `ASFS_SEED` the seed, printed.
 """
@@ -22,8 +22,9 @@ import random
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,33 @@ async def tree_of(bench: Workbench) -> Tree:
 
     await visit(b"", bench.tree.node(ROOT_INO))
     return found
+
+
+def lookup(bench: Workbench, path: bytes) -> Node | None:
+    node: Node | None = bench.tree.node(ROOT_INO)
+    for name in path.split(b"/")[1:]:
+        node = node and bench.tree.lookup(node.ino, name)
+    return node
+
+
+async def read(bench: Workbench, find: Callable[[], Node | None]) -> tuple[Node, bytes] | None:
+    """The node that `find` gives and its content; None where that is an error, or no file."""
+    try:
+        node = find()
+        return (node, await bench.content(node)) if node and node.is_regular else None
+    except (ArtStoreFSError, sqlite3.Error, OSError, ValueError, TypeError):
+        return None  # TypeError: a column is NULL, and whoever asks the mount gets EIO
+
+
+def listed(bench: Workbench) -> Iterator[tuple[bytes, Node]]:
+    """All that can be found by listing one directory after the other."""
+    directories = [(b"", ROOT_INO)]
+    for path, ino in directories:
+        with suppress(ArtStoreFSError, sqlite3.Error, OSError, ValueError, TypeError):
+            for _, name, node in bench.tree.children(ino, 3, 1000):
+                yield path + b"/" + name, node
+                if node.is_directory and len(directories) < 1000:
+                    directories.append((path + b"/" + name, node.ino))
 
 
 def difference(right: Tree, found: Tree) -> str:
@@ -256,19 +284,20 @@ class Flips:
             bench.close()
 
     async def check_contents(self, bench: Workbench, where: str) -> None:
-        rows = bench.archive.database.execute("SELECT ino, file_id FROM nodes").fetchall()
-        for ino, file_id in rows:
-            right = self.contents.get(file_id)
-            if right is None:
-                continue
-            try:
-                node = bench.archive.index.node(ino)
-                if node is None or not node.is_regular:
-                    continue
-                data = await bench.content(node)
-            except (ArtStoreFSError, OSError, ValueError, TypeError):
-                continue  # TypeError: a column is NULL, and whoever asks the mount gets EIO
-            assert data == right, f"{where}: wrong bytes were read"
+        """Whichever way somebody comes to a file, what is read is right or an error."""
+        right = {path: row[-1] for path, row in (self.waiting_tree | self.tree).items() if row[-1]}
+        for path, content in right.items():
+            found = await read(bench, partial(lookup, bench, path))
+            assert found is None or found[1] == content, f"{where}: wrong bytes in {path!r}"
+        for path, listed_node in listed(bench):
+            found = await read(bench, partial(bench.tree.node, listed_node.ino))
+            if found is not None and path in right:
+                assert found[1] == right[path], f"{where}: wrong bytes in {path!r}, as it is listed"
+        for (ino,) in bench.archive.database.execute("SELECT ino FROM nodes").fetchall():
+            found = await read(bench, partial(bench.archive.index.node, ino))
+            if found is not None:
+                node, content = found
+                assert self.contents.get(node.file_id, content) == content, f"{where}: wrong bytes"
 
 
 @pytest.mark.slow

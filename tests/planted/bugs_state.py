@@ -81,6 +81,30 @@ BUGS = [
         caught_by=(TOUCHES + "test_what_was_set_after_the_entry_came_stays",),
     ),
     Bug(
+        name="damaged-row-believed",
+        what="A row of the index is taken as it is, whatever its checksum says.",
+        breaks="SEMANTICS DATA-9: a flipped bit of the index is EIO, and never another file",
+        path="artstorefs/state/row_sums.py",
+        old="        is_right = known is None or row_sum(values) == known\n",
+        new="        is_right = True\n",
+        caught_by=(
+            "tests/filesystem/test_damaged_index.py"
+            "::test_row_with_another_bit_is_damage_and_its_name_is_still_listed",
+        ),
+    ),
+    Bug(
+        name="damaged-name-believed",
+        what="A name leads to whatever inode its row has, whatever its checksum says.",
+        breaks="SEMANTICS DATA-9: a flipped bit of the index is EIO, and never another file",
+        path="artstorefs/state/row_sums.py",
+        old="        is_right = known is None or name_sum(*values) == known\n",
+        new="        is_right = True\n",
+        caught_by=(
+            "tests/filesystem/test_damaged_index.py"
+            "::test_name_with_another_bit_leads_to_no_other_file",
+        ),
+    ),
+    Bug(
         name="sum-of-an-older-version-believed",
         what="The sum of content that was is believed of the content that is.",
         breaks="a row of spool_sums counts only while its version is the content",
