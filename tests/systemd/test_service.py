@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .machine import Machine, kernel, wait_for
+from .machine import CommandFailed, Machine, kernel, wait_for
 from .museum import CREDENTIALS, Museum
 
 pytestmark = pytest.mark.slow
@@ -188,6 +188,28 @@ def test_units_verify(museum: Museum, folder: str, options: list[str], count: in
     assert len(units) >= count
     command = ("systemd-analyze", *options, "verify", *units)
     assert museum.machine.run(*command, environment={"XDG_RUNTIME_DIR": "/run"}) == ""
+
+
+def test_reload_takes_over_what_can_change_and_fails_for_the_rest(museum: Museum) -> None:
+    """With the daemon and its mount as they were."""
+    machine, before = museum.machine, museum.pid
+    file = f"/etc/artstorefs/{museum.name}.toml"
+    configured = machine.path(file).read_text()
+    try:
+        machine.write(file, f'cache_max = "7 GiB"\n{configured}')
+        machine.run("systemctl", "reload", museum.unit)
+        status = json.loads(machine.run("artstorefs", "status", museum.name, "--json"))
+        assert status["cache"]["limit_bytes"] == 7 << 30
+        machine.write(file, f'durability = "element"\n{configured}')
+        with pytest.raises(CommandFailed):
+            machine.run("systemctl", "reload", museum.unit)
+        assert re.search("durability.*restart", museum.journal())
+    finally:
+        machine.write(file, configured)
+        machine.run("systemctl", "reload", museum.unit)
+    assert museum.show("ActiveState") == "active"
+    assert museum.pid == before
+    assert museum.is_mounted()
 
 
 def test_credential_of_the_service_manager_reaches_the_daemon(museum: Museum) -> None:
