@@ -319,6 +319,11 @@ class ArchiveConfiguration(_Table):
             )
         return self
 
+    def with_modes(self, modes: Mapping[str, str]) -> "ArchiveConfiguration":
+        """This configuration with these modes of the elements, by their ids."""
+        elements = (one.model_copy(update={"mode": modes[one.id]}) for one in self.elements)
+        return self.model_copy(update={"elements": tuple(elements)})
+
     def with_mountpoint(self, mountpoint: Path, where: str) -> "ArchiveConfiguration":
         """This configuration mounted at `mountpoint`, checked like one that a file names.
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from artstorefs.core.errors import DocumentError, ObjectAbsent
+from artstorefs.core.errors import DocumentError, ElementError, ObjectAbsent
 from artstorefs.core.mode_changes import ModeState
 from artstorefs.core.mode_record import MODE_LIMIT_BYTES, parse_mode_record
 from artstorefs.core.naming import MODE_KEY
 from artstorefs.elements.interface import Element
+from artstorefs.recovery.gather import is_readable_element
 from artstorefs.state.element_modes import setting_of
 
 
@@ -29,7 +30,9 @@ def _read(element: Element, problem: Callable[[str], None]) -> ModeState | None:
         record = parse_mode_record(element.read(MODE_KEY, 0, MODE_LIMIT_BYTES + 1), where)
     except ObjectAbsent:
         return None
-    except DocumentError as exc:
+    except (DocumentError, ElementError) as exc:
+        if isinstance(exc, ElementError) and not is_readable_element(element):
+            raise
         problem(f"{exc}; which mode it was put into is not known, and the configuration counts")
         return None
     if record.element_id != element.id:

@@ -24,7 +24,7 @@ from artstorefs.filesystem.source import ContentSource
 from artstorefs.filesystem.spool_budget import SpoolBudget
 from artstorefs.filesystem.tree import Tree
 from artstorefs.filesystem.xattr import Xattrs
-from artstorefs.state.backup import BackupFailed, make_backup, newest_age_s
+from artstorefs.state.backup import newest_age_s
 from artstorefs.state.database import CHECKPOINT_BYTES
 from artstorefs.state.log import Failure
 from artstorefs.state.mending import damage_of, damaged_inos
@@ -33,6 +33,8 @@ from artstorefs.state.queues import Standing, standing_or_before
 from artstorefs_daemon.callers import in_group
 from artstorefs_daemon.element_reports import timestamp
 from artstorefs_daemon.fuse_library import Backing, KernelPassthrough, drop_attributes, pyfuse3
+from artstorefs_daemon.index_backups import IndexBackups
+from artstorefs_daemon.mode_changes import ModeChanges
 from artstorefs_daemon.operation_statistics import OperationStatistics
 from artstorefs_daemon.transfer_child import TransferChild
 from artstorefs_daemon.transfer_link import TransferLink
@@ -118,10 +120,11 @@ class Service:
                 self.contents.hold_written(node)
         self.tree = Tree(archive, self.contents.is_held)
         self.attributes = Attributes(archive, self.contents)
-        self.xattrs = Xattrs(archive, in_group, self.contents.is_written)
+        self.xattrs = Xattrs(archive, in_group, self.contents.is_written, self.contents.seal_closed)
+        self.mode_changes = ModeChanges(archive, self.contents, self.link)
         self.state_error = ""
         self._index_error = ""
-        self._backed_up: tuple[int, ...] | None = None
+        self._backups = IndexBackups(archive.database, str(configuration.state_dir))
         self._next_backup = 0.0
         self.begun = trio.Event()
         """The kernel has been answered for the first time (INIT)."""
@@ -155,6 +158,7 @@ class Service:
             nursery.start_soon(self._let_go_of_unmapped)
             nursery.start_soon(self._seal_closed)
             nursery.start_soon(self._sum_waiting)
+            nursery.start_soon(self.mode_changes.run)
 
     async def _keep_state(self) -> None:
         """Checkpoints, backups, what was closed on a full disk, and the reserve; every second, for
@@ -190,29 +194,12 @@ class Service:
         database.require_room()
         self.archive.changes.touches.record_all()
         if interval_s and trio.current_time() >= self._next_backup:
-            await trio.to_thread.run_sync(self._back_up, interval_s)
+            await trio.to_thread.run_sync(self._backups.make_if_due, interval_s)
             self._next_backup = trio.current_time() + min(interval_s, BACKUP_LOOK_S)
 
     def _state_is_full(self) -> bool:
         reserve = self.archive.database.reserve
         return reserve is not None and not reserve.hold()
-
-    def _back_up(self, interval_s: float) -> None:
-        """A backup of the index, if the newest is old enough and something has changed since. What
-        fails is tried again: the log is the place to say so, and nothing else stops for it."""
-        state = str(self.archive.configuration.state_dir)
-        age_s = newest_age_s(state)
-        changes = self.archive.database.log_position()
-        if (age_s is not None and age_s < interval_s) or changes == self._backed_up:
-            return
-        try:
-            started = time.monotonic()
-            path = make_backup(self.archive.database.path, state)
-            self._backed_up = changes
-            told = ("backup %s made in %.1f s", path, time.monotonic() - started)
-            log.info(*told, extra=about(path=str(path)))
-        except BackupFailed as exc:
-            log.warning("no backup of the index could be made: %s", exc, extra=about(exc))
 
     def note_damage(self, exc: BaseException) -> bool:
         """Whether `exc` says that the index is damaged: told once, and mended by the next start."""
@@ -454,7 +441,7 @@ class Service:
             "backup": {
                 "age_s": backup_age_s,
                 "interval_s": configuration.index_backup_interval_s,
-                "is_current": self.archive.database.log_position() == self._backed_up,
+                "is_current": self._backups.is_current,
             },
             "nodes": standing.nodes,
             "pending": standing.pending,
@@ -473,7 +460,7 @@ class Service:
                 "limit_bytes": self.read_cache.room.limit_bytes,
             },
             "survey": self.link.last_survey or {"seen": 0},
-            "elements": self.link.reports.status(configuration.elements, standing.queues),
+            "elements": self.link.reports.status(self.archive.modes.elements, standing.queues),
             **self.operations.to_message(),
         }
 

@@ -174,7 +174,7 @@ class TransferLink:
                 inherited=self._inherited,
             )
         try:
-            child.introduce(self._archive.id)
+            child.introduce(self._archive.id, self._archive.modes.in_force)
         except OSError:  # it has died already
             child.dismiss()
             raise

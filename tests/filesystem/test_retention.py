@@ -204,7 +204,6 @@ async def test_both_last_when_the_index_is_rebuilt(retaining: RetentionBench) ->
     record |= {"changed_at": moment(0), "retain_until": moment(2 * YEAR_S)}
     (bench.root / ".artstorefs" / "mode.json").write_text(json.dumps(record))
     rebuild(bench)
-    bench.open()
     assert tree(bench) == before
     for name in (b"f", b"g"):
         found = bench.tree.lookup(1, name)
@@ -228,7 +227,6 @@ async def test_record_that_is_none_is_told_of(
     text = json.dumps(record) if broken is None else broken
     (bench.root / ".artstorefs" / "mode.json").write_text(text)
     report = rebuild(bench)
-    bench.open()
     assert [line for line in report.problems if "mode.json" in line]
     bench.unlink(b"f")
     await bench.drain()

@@ -196,7 +196,6 @@ async def test_the_moment_survives_ends_and_a_rebuild(sealing: SealingBench) -> 
     sealing.restart()
     assert sealing.sealed(sealing.tree.node(node.ino)) == moment(GRACE_S)
     rebuild(sealing)
-    sealing.open()
     assert tree(sealing) == before
     node = sealing.tree.lookup(1, b"f")
     assert await refusals(sealing, node, b"f") == EVERYTHING
