@@ -16,6 +16,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ from artstorefs.core.configuration_messages import PlaceError, configuration_err
 from artstorefs.core.directories import CONTROL_SOCKET_NAME, Directories, fill_in_places
 from artstorefs.core.errors import ConfigurationError
 from artstorefs.core.sizes import SIZE_ALLOWED, parse_size
+from artstorefs.core.timestamps import format_timestamp, parse_timestamp
 
 # A name becomes a file name, a directory name, a unit name of systemd and the `fsname` of a mount;
 # one that ends in .toml would be taken for the path of a configuration.
@@ -128,12 +130,20 @@ def split_address(text: str) -> tuple[str, int]:
     return address, int(port)
 
 
+def _read_moment(value: object) -> object:
+    """TOML has dates and times of its own; JSON, and the command line, have text."""
+    if isinstance(value, datetime | date):
+        value = value.isoformat()
+    return format_timestamp(parse_timestamp(value)) if isinstance(value, str) else value
+
+
 Name = Annotated[str, BeforeValidator(_check_name)]
 Size = Annotated[int, BeforeValidator(_read_size)]
 AbsolutePath = Annotated[Path, BeforeValidator(_read_path)]
 Bucket = Annotated[str, BeforeValidator(_check_bucket)]
 Prefix = Annotated[str, BeforeValidator(_read_prefix)]
 Endpoint = Annotated[str, BeforeValidator(_check_endpoint)]
+Moment = Annotated[str, BeforeValidator(_read_moment)]
 Listen = Annotated[str, BeforeValidator(_check_listen)]
 # Directory services have names with spaces; ":" and "," separate names in group(5).
 GroupName = Annotated[str, Field(pattern=r"^[^\x00-\x20\x7f:,][^\x00-\x1f\x7f:,]{0,255}$")]
@@ -163,6 +173,7 @@ class ElementConfiguration(_Table):
     mode: Literal["edit", "rw", "ro", "ar"] = Field("edit", description="edit, rw, ro or ar")
     priority: int = Field(1, ge=0, description="a whole number from 0; the lowest is filled first")
     capacity: Size | None = Field(None, gt=0, description=SIZE_ALLOWED)
+    retain_until: Moment | None = Field(None, description="a date, or a time, as in ISO 8601")
     bucket: Bucket | None = Field(None, description=_BUCKET_ALLOWED)
     prefix: Prefix = Field("", description=_PREFIX_ALLOWED)
     endpoint: Endpoint | None = Field(None, description=_ENDPOINT_ALLOWED)
@@ -267,6 +278,9 @@ class ArchiveConfiguration(_Table):
     runtime_dir: AbsolutePath = Field(description=_PATH_ALLOWED)
     durability: Literal["log", "element"] = Field("log", description="log or element")
     settle_s: float = Field(1.0, ge=0, le=3600, description="a number of seconds from 0 to 3600")
+    seal_after_s: float = Field(
+        60.0, ge=0, le=31_536_000, description="a number of seconds from 0 to a year"
+    )
     spool_max: Size = Field(50 * 1024**3, gt=0, description=SIZE_ALLOWED)
     spool_full: Literal["wait", "fail"] = Field("wait", description="wait or fail")
     spool_wait_s: float = Field(
@@ -304,6 +318,11 @@ class ArchiveConfiguration(_Table):
                 f"have {len(socket)} bytes, at most {_SOCKET_PATH_MAX_BYTES} are allowed",
             )
         return self
+
+    def with_modes(self, modes: Mapping[str, str]) -> "ArchiveConfiguration":
+        """This configuration with these modes of the elements, by their ids."""
+        elements = (one.model_copy(update={"mode": modes[one.id]}) for one in self.elements)
+        return self.model_copy(update={"elements": tuple(elements)})
 
     def with_mountpoint(self, mountpoint: Path, where: str) -> "ArchiveConfiguration":
         """This configuration mounted at `mountpoint`, checked like one that a file names.

@@ -2,7 +2,7 @@
 
     mode   create   read                    change content       metadata   delete
     edit   yes      yes                     yes                  yes        yes
-    rw     yes      yes                     EPERM once sealed    yes        EPERM
+    rw     yes      yes                     EPERM once sealed    yes        EPERM once sealed
     ro     EROFS    yes                     EROFS                EROFS      EROFS
     ar     EROFS    EREMOTE until recalled  EROFS                EROFS      EROFS
 
@@ -64,8 +64,11 @@ TABLE: Final = MappingProxyType(
 )
 """The errno with which a mode refuses an operation, 0 where it allows it."""
 
-WHILE_UNSEALED: Final = frozenset({(ElementMode.RW, Operation.CHANGE_CONTENT)})
-"""Refusals that begin when a file is sealed: a program may finish writing what it created."""
+WHILE_UNSEALED: Final = frozenset(
+    {(ElementMode.RW, Operation.CHANGE_CONTENT), (ElementMode.RW, Operation.DELETE)}
+)
+"""Refusals that begin when a file is sealed: a program may finish writing what it created, and take
+away what it has made on the way, as editors and uploads that were cut off do."""
 
 TRANSITIONS: Final = MappingProxyType(
     {
@@ -82,8 +85,8 @@ configuration, and takes a restart."""
 def refusal(mode: ElementMode, operation: Operation, sealed: bool) -> int:
     """The errno with which `mode` refuses `operation`, 0 if it allows it.
 
-    `sealed`: the file's content is complete (its last writer closed it). For a read in mode ar,
-    ask only when no recalled copy of the content is at hand.
+    `sealed`: the file is complete (its last writer closed it, and the time for second thoughts has
+    passed). For a read in mode ar, ask only when no recalled copy of the content is at hand.
     """
     if not sealed and (mode, operation) in WHILE_UNSEALED:
         return 0

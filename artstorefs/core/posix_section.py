@@ -6,7 +6,8 @@
     mode       permission bits with setuid, setgid and sticky, four octal digits: "0644"
     uid, gid   owner and group, numbers
     atime_ns, mtime_ns, ctime_ns   nanoseconds since 1970-01-01T00:00:00Z, may be negative
-    xattrs     security.*, trusted.*, system.*: name to value, in the form of `xattr_values`
+    xattrs     security.*, trusted.*, system.*: name to value, in the form of `xattr_values`; and
+               the moments of `marks`
     blocks     SHA-256 of the object's block list, if it has one
 
 The tree hangs together by `parent`, not by paths: renaming a directory changes one document.

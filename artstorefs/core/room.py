@@ -13,6 +13,7 @@ from artstorefs.core.attributes import ATTR_JSON_LIMIT_BYTES, FileAttributesV2
 from artstorefs.core.content_types import CONTENT_TYPES
 from artstorefs.core.errors import DocumentTooLarge
 from artstorefs.core.json_text import NAME_LIMIT_BYTES, JsonObject, encoded_size
+from artstorefs.core.marks import SEALED
 from artstorefs.core.naming import OBJECT_NAME_LIMIT_BYTES, USERNAME_LIMIT_BYTES
 from artstorefs.core.posix_section import REVISION_LIMIT, PosixSection
 from artstorefs.core.timestamps import format_timestamp
@@ -49,26 +50,29 @@ LONGEST = FileAttributesV2(
         atime_ns=-(2**63),
         mtime_ns=-(2**63),
         ctime_ns=-(2**63),
+        xattrs={SEALED: format_timestamp(datetime.max.replace(tzinfo=UTC))},
         blocks="0" * 64,
     ),
 )
 """The longest document that we make ourselves, but for its attributes."""
 
-ROOM_BYTES: Final = ATTR_JSON_LIMIT_BYTES - encoded_size(LONGEST.as_json())
+ROOM_BYTES: Final = ATTR_JSON_LIMIT_BYTES - encoded_size(LONGEST.as_json()) - len(b",")
 """What custom attributes, system attributes and keys by others have together, as compact JSON."""
 
 
 def check_room(custom: JsonObject, xattrs: JsonObject, carried: JsonObject, name: bytes) -> None:
     """Raise DocumentTooLarge (ENOSPC) unless these attributes fit whatever else becomes of a file.
 
-    `custom` and `xattrs` are custom_attributes and posix.xattrs as they would become. `carried`
-    holds what others wrote and we keep: every top-level key of theirs with a value of its own
-    (unknown ones, description, version, metadata, created_*, content_type), and under "posix" the
-    unknown keys of the posix section. `name` is for the error; room for any name is kept.
+    `custom` and `xattrs` are custom_attributes and posix.xattrs as they would become; for the mark
+    of being sealed, which comes when the file is closed, room is kept. `carried` holds what others
+    wrote and we keep: every top-level key of theirs with a value of its own (unknown ones,
+    description, version, metadata, created_*, content_type), and under "posix" the unknown keys of
+    the posix section. `name` is for the error; room for any name is kept.
 
     The limit in the error is the room that there is for attributes.
     """
-    needed = encoded_size([custom, xattrs, carried]) - len(b"[{},{},{}]")
+    set_by_others = {key: value for key, value in xattrs.items() if key != SEALED}
+    needed = encoded_size([custom, set_by_others, carried]) - len(b"[{},{},{}]")
     if needed + len(b",,") > ROOM_BYTES:
         where = f"attributes of {name.decode('utf-8', 'backslashreplace')!a}"
         raise DocumentTooLarge(where, needed, ROOM_BYTES - len(b",,"))

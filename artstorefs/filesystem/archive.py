@@ -13,17 +13,18 @@ from uuid import UUID
 
 from artstorefs.core.configuration import ArchiveConfiguration
 from artstorefs.core.log_fields import about
-from artstorefs.core.modes import ElementMode, Operation, refusal
+from artstorefs.core.modes import Operation
 from artstorefs.elements.counters import Counters
 from artstorefs.elements.interface import Element
 from artstorefs.filesystem.damage import Damage
-from artstorefs.filesystem.errors import ForbiddenByMode
+from artstorefs.filesystem.guard import Guard
 from artstorefs.state.changes import Changes
 from artstorefs.state.copies import CopiesPolicy
 from artstorefs.state.database import Database
+from artstorefs.state.element_modes import ElementModes
 from artstorefs.state.index import Index
 from artstorefs.state.log import Log
-from artstorefs.state.node import ContentState, Node
+from artstorefs.state.node import Node
 from artstorefs.state.outcomes import Outcomes
 from artstorefs.state.spool import Spool
 
@@ -56,12 +57,15 @@ class Archive:
     """Of what this process does with the elements."""
     read_only: bool = False
     damage: Damage = field(default_factory=Damage)
-    modes: dict[str, ElementMode] = field(init=False)
+    modes: ElementModes = field(init=False)
+    guard: Guard = field(init=False)
 
     def __post_init__(self) -> None:
-        self.modes = {
-            element.id: ElementMode(element.mode) for element in self.configuration.elements
-        }
+        self.modes = ElementModes(self.database, self.configuration.elements, self.policy.frozen)
+        self.guard = Guard(
+            *(self.index, self.modes, lambda: self.configuration.seal_after_s, now_ns),
+            read_only=self.read_only,
+        )
 
     def about(
         self,
@@ -95,35 +99,8 @@ class Archive:
             self.database.audit.note(operation, who, details)
 
     def require(self, operation: Operation, node: Node) -> None:
-        """Raise ForbiddenByMode unless the element that holds `node` allows `operation`.
-
-        What no element holds yet is governed by the elements that take new files.
-        """
-        mode = self.modes.get(node.element) if node.element is not None else None
-        if mode is ElementMode.EDIT and not self.read_only:
-            return
-        if mode is None:
-            if operation is not Operation.READ:
-                self.require_creation(node.ino)
-            return
-        sealed = node.content_state == ContentState.ARCHIVED
-        code = refusal(mode, operation, sealed)
-        if not code and self.read_only and operation is not Operation.READ:
-            code = refusal(ElementMode.RO, operation, sealed)
-        if code:
-            raise ForbiddenByMode(node.ino, code)
-
-    def require_creation(self, subject: bytes | int) -> None:
-        """Raise ForbiddenByMode when no element takes new files."""
-        code = 0
-        for mode in self.modes.values():
-            code = refusal(mode, Operation.CREATE, False)
-            if not code:
-                break
-        if not code and self.read_only:
-            code = refusal(ElementMode.RO, Operation.CREATE, False)
-        if code:
-            raise ForbiddenByMode(subject, code)
+        """`Guard.require`: raises ForbiddenByMode, Retained."""
+        self.guard.require(operation, node)
 
 
 def now_ns() -> int:

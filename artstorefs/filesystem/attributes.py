@@ -26,6 +26,8 @@ class AttributeChange:
     size: int | None = None
     atime_ns: int | None = None
     mtime_ns: int | None = None
+    is_by_descriptor: bool = False
+    """ftruncate(2): opening the file for writing was allowed, and so is this."""
 
     @property
     def has_metadata(self) -> bool:
@@ -68,6 +70,8 @@ class Attributes:
     async def change(self, node: Node, change: AttributeChange, caller: Caller) -> None:
         """All of `change`; the size first, because a full spool may refuse it."""
         if change.size is not None:
+            if not change.is_by_descriptor:
+                self._archive.require(Operation.CHANGE_CONTENT, node)
             self._archive.writes(node.ino, caller)
             await self._contents.truncate(node, change.size, caller.uid)
         if change.has_metadata:

@@ -94,7 +94,8 @@ class Closing:
             if file.node.content_state == ContentState.OPEN and file.node.nlink
         ]
         if sealed:
-            self._archive.changes.contents_sealed([(file.node, uid) for file, uid in sealed])
+            closed = [(file.node, uid) for file, uid in sealed]
+            self._archive.changes.contents_sealed(closed, self._archive.guard.seal_ns())
         for file, _ in sealed:
             file.writable = False
             self._sealed(file.node)
@@ -120,7 +121,7 @@ class Closing:
             elif file is None and node.nlink == 0:
                 self._archive.changes.purge(node, uid)
             elif node.content_state == ContentState.OPEN and (file is None or not file.is_busy):
-                self._archive.changes.content_sealed(node, uid)
+                self._archive.changes.content_sealed(node, uid, self._archive.guard.seal_ns())
                 self._sealed(node)
                 if file is not None:
                     file.writable = False

@@ -73,21 +73,23 @@ class Contents:
         self._passthrough = Passthrough(kernel or NoPassthrough(), budget)
         self.sums = SpoolSums(archive, source, self.is_written, self._summed)
         self._closing = Closing(archive, budget, self._files, closed_one, self.sums.sealed)
+        archive.guard.is_written = self.is_written
 
     def is_held(self, ino: int) -> bool:
         """Whether somebody has it open, or mapped."""
-        file = self._files.get(ino)
-        return file is not None and (file.handles > 0 or file.is_mapped)
+        return (file := self._files.get(ino)) is not None and (file.handles > 0 or file.is_mapped)
 
     def is_written(self, ino: int) -> bool:
         """Whether somebody writes it, or may."""
-        file = self._files.get(ino)
-        return file is not None and file.is_busy
+        return (file := self._files.get(ino)) is not None and file.is_busy
+
+    def written(self) -> list[Node]:
+        """The nodes of all files that somebody writes, or may."""
+        return [file.node for file in self._files.values() if file.is_busy]
 
     def held_node(self, ino: int) -> Node | None:
         """The node of an open file, also when it has no name any more."""
-        file = self._files.get(ino)
-        return file.node if file else None
+        return file.node if (file := self._files.get(ino)) else None
 
     # ---------------------------------------------------------------------- open and close
 
@@ -339,8 +341,7 @@ class Contents:
         self._attributes_changed(node.ino)
 
     async def truncate(self, node: Node, size: int, uid: int) -> None:
-        """truncate(2), ftruncate(2): cut off, or grow by a hole."""
-        self._archive.require(Operation.CHANGE_CONTENT, node)
+        """Cut off, or grow by a hole; the caller has asked whether that is allowed."""
         handle = self._handle(node, os.O_WRONLY, uid)
         try:
             await self._truncate(handle.file, size)

@@ -124,3 +124,28 @@ class ForbiddenByMode(FilesystemError):
     def __init__(self, subject: bytes | str | int, code: int) -> None:
         super().__init__(subject)
         self.errno_code = code  # type: ignore[misc]
+
+
+class Retained(FilesystemError):
+    """Content that is kept until a time must not be changed or removed before."""
+
+    errno_code = errno.EPERM
+
+    def __init__(self, subject: bytes | str | int, until: str) -> None:
+        self.reason = f"is retained until {until}"  # type: ignore[misc]
+        super().__init__(subject)
+
+
+class RetentionShortened(FilesystemError):
+    errno_code = errno.EPERM
+    reason = "is retained longer already; a time can only be made later"
+
+
+class BeingWritten(FilesystemError):
+    errno_code = errno.EBUSY
+    reason = "is open for writing; it can be sealed when it is closed"
+
+
+class NotSealable(FilesystemError):
+    errno_code = errno.EOPNOTSUPP
+    reason = "is on an element of a mode that seals nothing"

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from artstorefs.core.errors import StateError
 from artstorefs.core.log_fields import about
+from artstorefs.core.marks import SEALED, mark
 from artstorefs.core.modes import Operation
 from artstorefs.filesystem import acl
 from artstorefs.filesystem.archive import Archive, Caller, now_ns
@@ -136,6 +137,8 @@ class Tree:
             if stat.S_ISDIR(mode):
                 values[acl.DEFAULT] = default
             xattrs = set_system(None, values)
+        if not open_content:
+            xattrs = mark(xattrs, SEALED, self._archive.guard.seal_ns())
         try:
             return self._changes.create(
                 parent,
@@ -167,6 +170,7 @@ class Tree:
             gid=parent.gid if parent.mode & stat.S_ISGID else caller.gid,
             now_ns=now_ns(),
             target=target,
+            xattrs=mark(None, SEALED, self._archive.guard.seal_ns()),
         )
 
     def link(self, ino: int, parent_ino: int, name: bytes, caller: Caller) -> Node:
@@ -184,7 +188,7 @@ class Tree:
         return node
 
     def _parent_for_new(self, parent_ino: int, name: bytes) -> Node:
-        self._archive.require_creation(name)
+        self._archive.guard.require_creation(name)
         parent = self._directory(parent_ino)
         if len(name) > NAME_MAX:
             raise NameTooLong(name)

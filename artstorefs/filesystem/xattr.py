@@ -2,7 +2,8 @@
 
     user.KEY                      custom_attributes[KEY]; the value forms are xattr_values.py's
     user.artstore.NAME            answers of ours: can be read, not set, never listed, so that
-                                  `cp -a` does not try to copy them
+                                  `cp -a` does not try to copy them; `sealed` can be set to `now`,
+                                  `retain_until` to a later time
     security.*, trusted.*, system.posix_acl_*
                                   posix.xattrs; access lists go together with the mode bits
 
@@ -17,8 +18,10 @@ from uuid import UUID
 
 from artstorefs.core.errors import DocumentInvalid
 from artstorefs.core.json_text import JsonObject, key_from_json, key_to_json
+from artstorefs.core.marks import MARKS, RETAIN_UNTIL, SEALED, mark, marked_ns, moment_text
 from artstorefs.core.modes import Operation
 from artstorefs.core.room import check_room
+from artstorefs.core.timestamps import timestamp_ns
 from artstorefs.core.xattr_values import value_to_bytes, value_to_json
 from artstorefs.filesystem import acl
 from artstorefs.filesystem.archive import Archive, Caller, now_ns
@@ -26,8 +29,11 @@ from artstorefs.filesystem.errors import (
     AttributeAbsent,
     AttributeReserved,
     AttributeUnsupported,
+    BeingWritten,
     InvalidArgument,
     NameExists,
+    NotSealable,
+    RetentionShortened,
 )
 from artstorefs.state.copies import has_content
 from artstorefs.state.index import ROOT_INO
@@ -129,11 +135,14 @@ class Xattrs:
         archive: Archive,
         in_group: Callable[[Caller, int], bool],
         is_written: Callable[[int], bool],
+        seal_closed: Callable[[], None] = lambda: None,
     ) -> None:
-        """`is_written` says of an inode number whether somebody may be writing its content."""
+        """`is_written` says of an inode number whether somebody may be writing its content;
+        `seal_closed` records at once what was closed."""
         self._archive = archive
         self._in_group = in_group
         self._is_written = is_written
+        self._seal_closed = seal_closed
 
     # ------------------------------------------------------------------------------- reads
 
@@ -178,6 +187,12 @@ class Xattrs:
     def set(self, node: Node, name: bytes, value: bytes, flags: int, caller: Caller) -> None:
         """setxattr(2); `flags` are XATTR_CREATE and XATTR_REPLACE."""
         self._archive.require(Operation.CHANGE_METADATA, node)
+        if name == SEALED.encode():
+            self._seal(node, value, caller)
+            return
+        if name == RETAIN_UNTIL.encode():
+            self._retain(node, value, caller)
+            return
         if _is_own(name):
             raise AttributeReserved(name)
         if name == USER:  # EINVAL on every filesystem
@@ -217,6 +232,40 @@ class Xattrs:
             xattrs = set_system(node.xattrs, {name: None})
         with self._archive.changes.attributes(node, now_ns(), caller.uid):
             node.custom = custom_text
+            node.xattrs = xattrs
+
+    def _seal(self, node: Node, value: bytes, caller: Caller) -> None:
+        """From now on the file is complete; what is sealed already stays as it is."""
+        guard = self._archive.guard
+        if value != b"now" or not node.is_regular:
+            raise InvalidArgument(SEALED)
+        if not guard.seals(node):
+            raise NotSealable(node.ino)
+        self._seal_closed()
+        if node.content_state == ContentState.OPEN or guard.is_written(node.ino):
+            raise BeingWritten(node.ino)
+        if not guard.is_sealed(node):
+            xattrs = mark(node.xattrs, SEALED, guard.now_ns())
+            with self._archive.changes.attributes(node, now_ns(), caller.uid):
+                node.xattrs = xattrs
+
+    def _retain(self, node: Node, value: bytes, caller: Caller) -> None:
+        """Nobody changes the content or removes the file before this time, which is one to come
+        and no earlier one than it has."""
+        if not node.is_regular:
+            raise InvalidArgument(RETAIN_UNTIL)
+        try:
+            until_ns = timestamp_ns(value.decode())
+            xattrs = mark(node.xattrs, RETAIN_UNTIL, until_ns)
+        except (ValueError, OverflowError) as exc:
+            raise InvalidArgument(RETAIN_UNTIL) from exc
+        before_ns = marked_ns(node.xattrs, RETAIN_UNTIL)
+        if before_ns is not None and until_ns < before_ns:
+            raise RetentionShortened(node.ino)
+        if until_ns < self._archive.guard.now_ns() and before_ns is None:
+            raise InvalidArgument(RETAIN_UNTIL)
+        self._check_room(node, json.loads(node.custom or "{}"), xattrs)
+        with self._archive.changes.attributes(node, now_ns(), caller.uid):
             node.xattrs = xattrs
 
     def _set_acl(self, node: Node, name: bytes, value: bytes, caller: Caller) -> None:
@@ -289,11 +338,21 @@ class Xattrs:
             answer = archive.log.failure(node.ino) or known
         elif what == b"runtime_dir" and node.ino == ROOT_INO:
             answer = str(archive.configuration.runtime_dir)
+        elif name.decode(errors="replace") in MARKS:
+            answer = self._answer_of_mark(node, name.decode())
         elif what in (b"element", b"key", b"checksum"):
             answer = self._answer_of_copy(node, what)
         if answer is None:
             raise AttributeAbsent(name)
         return answer.encode()
+
+    def _answer_of_mark(self, node: Node, name: str) -> str | None:
+        """The moment; nobody knows yet when a file will be closed that is open for writing."""
+        if name == SEALED and not self._is_written(node.ino):
+            self._seal_closed()
+        is_open = node.content_state == ContentState.OPEN or self._is_written(node.ino)
+        moment_ns = None if name == SEALED and is_open else marked_ns(node.xattrs, name)
+        return None if moment_ns is None else moment_text(moment_ns)
 
     def _answer_of_copy(self, node: Node, what: bytes) -> str | None:
         copies = self._archive.index.copies(node.ino)

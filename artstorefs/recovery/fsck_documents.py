@@ -93,6 +93,8 @@ def differences(
     copy = next((c for c in copies if c.element == element), None)
     if snapshot is None or copy is None:
         return ["the index has no name for it" if copy else "the index knows no copy of it here"]
+    if node.is_directory and copy.revision < node.revision == max(c.revision for c in copies):
+        return []  # kept by an element that nothing is changed on; another has the newest
     try:
         found = _copy_differences(document, stat, node, copy)
         if not copy.is_record and node.element not in {c.element for c in copies}:

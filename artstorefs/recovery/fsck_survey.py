@@ -27,7 +27,7 @@ from artstorefs.state.image import Image
 from artstorefs.transfer.documents import Accounts
 
 _OWN_FILES = frozenset(
-    naming.OWN_FOLDER + name for name in ("archive.json", "README.txt", "restore.py")
+    naming.OWN_FOLDER + name for name in ("archive.json", "mode.json", "README.txt", "restore.py")
 )
 
 

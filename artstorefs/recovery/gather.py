@@ -257,7 +257,7 @@ def _read(element: Element, listed: Listed, origin: Origin) -> Found:
         log.warning("removed while it was looked at: %s", exc, extra=about(exc))
         return None
     except ElementError as exc:
-        if _is_readable_element(element):
+        if is_readable_element(element):
             return str(exc)  # this one document: a key that leads nowhere, a bad sector
         raise
     if isinstance(document, LinkRecord):
@@ -275,7 +275,7 @@ def _read(element: Element, listed: Listed, origin: Origin) -> Found:
     return _file(document, listed, origin.accounts)
 
 
-def _is_readable_element(element: Element) -> bool:
+def is_readable_element(element: Element) -> bool:
     """Whether the element is there at all, so that a failure is one of a single document."""
     try:
         element.stat(naming.ARCHIVE_KEY)

@@ -44,6 +44,7 @@ from artstorefs.recovery.gather import (
     made_directory_id,
     read_documents,
 )
+from artstorefs.recovery.kept_modes import kept_modes
 from artstorefs.recovery.places import LOST_AND_FOUND, Places
 from artstorefs.state.bulk import NewIndex
 from artstorefs.state.earlier import EarlierIndex, EarlierNode
@@ -135,8 +136,11 @@ class Rebuild:
         rest = self._take_known(listed)
         for batch in read_documents(self._elements, rest, self._origin, on_progress, processes):
             self._take(batch)
+        settings = dict(self._earlier.settings()) if self._earlier is not None else {}
+        self._index.put_settings(settings.items())
+        modes = kept_modes(self._elements.values(), settings, self.report.problem)
+        self._index.put_settings(modes)
         if self._earlier is not None:
-            self._index.put_settings(self._earlier.settings())
             self._take_pending(self._earlier)
         if not self._places and not self.report.unreadable:
             return self.report
@@ -216,9 +220,13 @@ class Rebuild:
 
     def _is_better(self, found: FoundNode, place: _Place) -> bool:
         """Whether a further document of a node is the newest; copies of the newest revision are
-        kept of each element, in whatever order they are read."""
+        kept of each element, in whatever order they are read. So are older records of directories,
+        which elements keep that nothing is changed on."""
         if found.revision != place.rank[0]:
-            if found.revision > place.rank[0]:
+            is_kept = place.is_directory and stat.S_ISDIR(found.node[2])
+            if is_kept and found.element != place.element:
+                self._index.put_copies([(place.ino, *found.copy)])
+            elif found.revision > place.rank[0]:
                 self._index.drop_copies(place.ino)
             return found.revision > place.rank[0]
         if place.is_earlier:  # whose versions of content are others

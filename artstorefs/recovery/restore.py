@@ -113,7 +113,7 @@ class Node:
     def take_xattrs(self, prefix: str, values: dict[str, Any]) -> None:
         for key, value in values.items():
             name = key_bytes(key)
-            if name is not None:
+            if name is not None and (prefix or not name.startswith(b"user.")):  # others are marks
                 self.xattrs[prefix.encode() + name] = value_bytes(value)
 
 

@@ -104,7 +104,7 @@ def _recover_node(archive: Archive, node: Node, unsynced_may_be_lost: bool) -> N
             node.mtime_ns = stat.st_mtime_ns
             node.ctime_ns = max(node.ctime_ns, stat.st_ctime_ns)
         node.size = size
-        archive.changes.content_sealed(node, node.uid)
+        archive.changes.content_sealed(node, node.uid, archive.guard.seal_ns())
     crash_point("start.node_recovered")
 
 

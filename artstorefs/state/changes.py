@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from artstorefs.core.crash_points import crash_point
+from artstorefs.core.marks import SEALED, mark
 from artstorefs.core.naming import new_file_id, record_key
 from artstorefs.state.database import Database, Transaction
 from artstorefs.state.index import FIRST_INO, FIRST_LINK_ID, ROOT_INO, Copy, Index, Name
@@ -357,12 +358,15 @@ class Changes:
             self._changed(node, node.ctime_ns, node.uid)
         crash_point("content_opened.committed")
 
-    def content_sealed(self, node: Node, uid: int) -> None:
-        """The last writer has closed: what the spool holds is the content."""
-        self.contents_sealed([(node, uid)])
+    def content_sealed(self, node: Node, uid: int, seal_ns: int | None = None) -> None:
+        """The last writer has closed: what the spool holds is the content, and from `seal_ns` on
+        nobody may change it where the mode says so."""
+        self.contents_sealed([(node, uid)], seal_ns)
 
     @makes_room
-    def contents_sealed(self, closed: Sequence[tuple[Node, int]]) -> None:
+    def contents_sealed(
+        self, closed: Sequence[tuple[Node, int]], seal_ns: int | None = None
+    ) -> None:
         """The same of many nodes, each with the user who has closed it, in one transaction."""
         with self._change(*(node for node, _ in closed)):
             for node, uid in closed:
@@ -373,6 +377,7 @@ class Changes:
                     node.content_state = ContentState.EMPTY
                     spool = [spool_name(node.ino, node.content)]
                     self._log.removal(node.file_id, Removal(ino=node.ino, spool=spool), uid)
+                node.xattrs = mark(node.xattrs, SEALED, seal_ns)
                 self._changed(node, node.ctime_ns, uid)
                 if self._database.audit is not None:
                     self._database.audit.sealed(node, uid)

@@ -5,7 +5,9 @@ the node record. Its intent stays in the log, and its content in the spool, unti
 
 A copy is *current* if it says all of the node as it is now. All copies that an element of the
 configuration has are kept current, also more than N. Copies on elements that are not in it any more
-do not count, as long as there are others.
+do not count, as long as there are others. Nor does the record of a directory on a *frozen* element,
+one whose mode allows no change there, once the directory has changed: what is newer goes to others,
+where it counts for all because its revision is higher.
 """
 
 from collections.abc import Iterable
@@ -34,6 +36,8 @@ class CopiesPolicy:
     lost: set[tuple[str, str]] = field(default_factory=set)
     """Element and key of copies that a reader has found damaged, or gone, while others have the
     content: they are made again. In memory only: the next reader would find them again."""
+    frozen: set[str] = field(default_factory=set)
+    """Elements whose modes allow no change; kept by `ElementModes`."""
 
     def has_content(self, copy: Copy, node: Node) -> bool:
         """Whether a copy is of the content that the node has now, for all that is known."""
@@ -44,13 +48,16 @@ class CopiesPolicy:
         every = list(copies)
         return [copy for copy in every if copy.element in self.elements] or every
 
-    def stale(self, node: Node, copies: Iterable[Copy]) -> list[Copy]:
-        """Those of the counted copies that are not current."""
-        return [
-            copy
-            for copy in self.counted(copies)
-            if copy.revision != node.revision or not self.has_content(copy, node)
-        ]
+    def counting(self, node: Node, copies: Iterable[Copy]) -> list[Copy]:
+        """Those that count for this node, which may be none."""
+        counted = self.counted(copies)
+        if not node.is_directory or not self.frozen:
+            return counted
+        return [c for c in counted if c.element not in self.frozen or self.is_current(node, c)]
+
+    def is_current(self, node: Node, copy: Copy) -> bool:
+        """Whether a copy says all of the node as it is now."""
+        return copy.revision == node.revision and self.has_content(copy, node)
 
     def is_safe(self, node: Node, copies: Iterable[Copy]) -> bool:
         """Whether enough elements have the content, so that the spool need not keep it."""
@@ -58,5 +65,6 @@ class CopiesPolicy:
 
     def is_complete(self, node: Node, copies: Iterable[Copy]) -> bool:
         """Whether nothing is left to be told of the node as it is now."""
-        counted = self.counted(copies)
-        return len(counted) >= self.wanted and not self.stale(node, counted)
+        counting = self.counting(node, copies)
+        are_current = all(self.is_current(node, copy) for copy in counting)
+        return len(counting) >= self.wanted and are_current

@@ -5,6 +5,7 @@ An intent belongs to the element that it is assigned to, else to the one that ha
 A removal belongs to each element that it names.
 """
 
+import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -24,6 +25,23 @@ _QUEUES = """
         FROM log, json_each(iif(json_valid(data), data, '{}'), '$.remove') AS removed
         WHERE operation = 'file_delete'
     ) GROUP BY element
+"""
+
+_CONCERNING = """
+    SELECT (
+        SELECT count(*) FROM log JOIN nodes ON nodes.ino = log.ino WHERE
+            CASE WHEN json_valid(data) THEN json_extract(data, '$.element') END = :element
+            OR EXISTS (
+                SELECT 1 FROM copies WHERE copies.ino = log.ino AND element = :element
+                AND (copies.revision != nodes.revision OR nodes.content_state IN (2, 3))
+                AND (:takes_new OR nodes.mode & 61440 != 16384)
+            )
+            OR :takes_new AND NOT EXISTS (SELECT 1 FROM copies WHERE copies.ino = log.ino)
+    ) + (
+        SELECT count(DISTINCT log.id)
+        FROM log, json_each(iif(json_valid(data), data, '{}'), '$.remove') AS removed
+        WHERE operation = 'file_delete' AND json_extract(removed.value, '$[0]') = :element
+    )
 """
 
 
@@ -70,3 +88,17 @@ def read_standing(path: str) -> Standing:
             pending=summary_of(connection.execute),
             nodes=int(connection.execute("SELECT count(*) FROM nodes").fetchone()[0]),
         )
+
+
+def count_concerning(connection: sqlite3.Connection, element: str, *, takes_new: bool) -> int:
+    """How many intents an element has still to be told: what is on its way there, what it has an
+    older revision of, what is to be removed there; with `takes_new`, because no other does, also
+    what no element has. Otherwise newer records of directories go to others."""
+    values = {"element": element, "takes_new": takes_new}
+    return int(connection.execute(_CONCERNING, values).fetchone()[0])
+
+
+def read_concerning(path: str, element: str, *, takes_new: bool) -> int:
+    """The same with a connection of its own, for a thread. Raises sqlite3.Error."""
+    with closing(connect_read_only(path)) as connection:
+        return count_concerning(connection, element, takes_new=takes_new)

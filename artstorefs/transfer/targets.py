@@ -10,10 +10,10 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from uuid import UUID
 
-from artstorefs.core.configuration import ElementConfiguration
 from artstorefs.core.naming import object_key, record_key
 from artstorefs.elements.interface import Capacity
 from artstorefs.state.copies import CopiesPolicy, is_in_record
+from artstorefs.state.element_modes import ElementModes
 from artstorefs.state.index import Copy, Index
 from artstorefs.state.log import Assignment, Log
 from artstorefs.state.node import Node
@@ -32,13 +32,13 @@ class Targets:
         index: Index,
         log: Log,
         policy: CopiesPolicy,
-        elements: tuple[ElementConfiguration, ...],
+        modes: ElementModes,
         accounts: Accounts,
     ) -> None:
         self._index = index
         self._log = log
         self._policy = policy
-        self._elements = elements
+        self._modes = modes
         self._accounts = accounts
 
     def job(
@@ -51,13 +51,28 @@ class Targets:
         """What the next element has to be told of the node; None if none takes it. `unavailable`:
         elements that did not answer last; `taken`: keys of this node that are being removed.
         """
-        copies = self._policy.counted(self._index.copies(node.ino))
+        known = self._index.copies(node.ino)
+        counting = self._policy.counting(node, known)
+        job = self._job(node, counting, capacities, unavailable, taken)
+        if job is None and not counting and known:  # accepted before nobody would take it
+            return self._job(node, self._policy.counted(known), capacities, unavailable, taken)
+        return job
+
+    def _job(
+        self,
+        node: Node,
+        copies: list[Copy],
+        capacities: Mapping[str, Capacity],
+        unavailable: Collection[str],
+        taken: set[str],
+    ) -> StoreJob | None:
+        """The same with these copies, the ones that count."""
         is_record = is_in_record(node)
         before = self._log.assignment(node.ino)
         if before and (before.content, before.is_record) != (node.content, is_record):
             before = None
         candidates: list[tuple[str, Copy | None]] = [
-            (copy.element, copy) for copy in self._policy.stale(node, copies)
+            (copy.element, copy) for copy in copies if not self._policy.is_current(node, copy)
         ]
         if len(copies) < self._policy.wanted:
             element = self._further(node, copies, before, capacities, unavailable)
@@ -102,18 +117,23 @@ class Targets:
         capacities: Mapping[str, Capacity],
         unavailable: Collection[str],
     ) -> str | None:
-        """An element that has no copy. What is on its way goes on to where it was going, unless
-        that does not answer and there is another that does."""
+        """An element that has no copy; one that prepares for another mode only if no other takes
+        it. What is on its way goes on to where it was going, unless that does not answer and there
+        is another that does."""
         having = {copy.element for copy in copies}
-        options = [one for one in self._elements if one.id not in having]
-        answering = [one for one in options if one.id not in unavailable]
-        if self._policy.wanted > 1 and answering:
-            options = answering
-        if before is not None:
-            under_way = [one for one in options if one.id == before.element]
-            if choose_element(under_way, capacities, node.size) is not None:
-                return before.element
-        return choose_element(options, capacities, node.size)
+        for elements in (self._modes.elements, self._modes.draining):
+            options = [one for one in elements if one.id not in having]
+            answering = [one for one in options if one.id not in unavailable]
+            if self._policy.wanted > 1 and answering:
+                options = answering
+            if before is not None:
+                under_way = [one for one in options if one.id == before.element]
+                if choose_element(under_way, capacities, node.size) is not None:
+                    return before.element
+            chosen = choose_element(options, capacities, node.size)
+            if chosen is not None:
+                return chosen
+        return None
 
     def _object_key(self, node: Node, copies: list[Copy], taken: set[str]) -> str:
         """The key that the content has on other elements; else one that no earlier content of this

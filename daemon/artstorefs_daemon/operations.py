@@ -315,6 +315,7 @@ class Operations(pyfuse3.Operations):
             size=attr.st_size if fields.update_size else None,
             atime_ns=attr.st_atime_ns if fields.update_atime else None,
             mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
+            is_by_descriptor=handle is not None,
         )
         await self._attributes.change(node, change, _caller(context))
         return self._entry(node)

@@ -57,6 +57,7 @@ async def _is_read_at_each_use(service: Service, new: ArchiveConfiguration) -> N
 
 _CHANGES: Final[dict[str, Callable[[Service, ArchiveConfiguration], Awaitable[None]]]] = {
     "settle_s": _change_settling,
+    "seal_after_s": _is_read_at_each_use,
     "spool_max": _change_spool_limit,
     "spool_full": _change_spool_wait,
     "spool_wait_s": _change_spool_wait,

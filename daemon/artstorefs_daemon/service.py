@@ -33,6 +33,7 @@ from artstorefs_daemon.callers import in_group
 from artstorefs_daemon.element_reports import timestamp
 from artstorefs_daemon.fuse_library import Backing, KernelPassthrough, drop_attributes, pyfuse3
 from artstorefs_daemon.index_backups import IndexBackups
+from artstorefs_daemon.mode_changes import ModeChanges
 from artstorefs_daemon.operation_statistics import OperationStatistics
 from artstorefs_daemon.transfer_child import TransferChild
 from artstorefs_daemon.transfer_link import TransferLink
@@ -112,7 +113,8 @@ class Service:
                 self.contents.hold_written(node)
         self.tree = Tree(archive, self.contents.is_held)
         self.attributes = Attributes(archive, self.contents)
-        self.xattrs = Xattrs(archive, in_group, self.contents.is_written)
+        self.xattrs = Xattrs(archive, in_group, self.contents.is_written, self.contents.seal_closed)
+        self.mode_changes = ModeChanges(archive, self.contents, self.link)
         self.state_error = ""
         self._index_error = ""
         self._backups = IndexBackups(
@@ -151,6 +153,7 @@ class Service:
             nursery.start_soon(self._let_go_of_unmapped)
             nursery.start_soon(self._seal_closed)
             nursery.start_soon(self._sum_waiting)
+            nursery.start_soon(self.mode_changes.run)
 
     async def _keep_state(self) -> None:
         """Checkpoints, backups, what was closed on a full disk, and the reserve; every second, for
@@ -444,7 +447,7 @@ class Service:
                 "limit_bytes": self.read_cache.room.limit_bytes,
             },
             "survey": self.link.last_survey or {"seen": 0},
-            "elements": self.link.reports.status(configuration.elements, standing.queues),
+            "elements": self.link.reports.status(self.archive.modes.elements, standing.queues),
             **self.operations.to_message(),
         }
 

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from typing import NoReturn, Protocol
 from uuid import UUID
 
@@ -71,9 +72,10 @@ class TransferChild:
         self.process = process
         self.ours = ours
 
-    def introduce(self, archive_id: UUID) -> None:
-        """What it waits for before it looks at any element."""
-        self.ours.sendall(encode({"archive": str(archive_id)}))
+    def introduce(self, archive_id: UUID, modes: Mapping[str, str]) -> None:
+        """What it waits for before it looks at any element: whose they are, and which modes they
+        are in by now."""
+        self.ours.sendall(encode({"archive": str(archive_id), "modes": dict(modes)}))
 
     def dismiss(self) -> None:
         """For one that was never put to work: nothing it does has to be waited for."""

@@ -85,7 +85,7 @@ class TransferLink:
         self.reports = ElementReports(archive.counters)
         self._targets = Targets(
             *(archive.index, archive.log, archive.policy),
-            *(archive.configuration.elements, account),
+            *(archive.modes, account),
         )
         self.state_error = ""
         self.pid = 0
@@ -93,6 +93,7 @@ class TransferLink:
         self.last_survey: dict[str, Any] = {}
         self._returned = trio.Event()
         self.bad_documents: list[str] = []
+        self._mode_answers: dict[str, str | None] = {}
         self._batches: dict[int, tuple[list[StoreJob], list[RemoveJob]]] = {}
         self._last_batch = 0
         self._hurry = 0
@@ -174,7 +175,7 @@ class TransferLink:
                 inherited=self._inherited,
             )
         try:
-            child.introduce(self._archive.id)
+            child.introduce(self._archive.id, self._archive.modes.in_force)
         except OSError:  # it has died already
             child.dismiss()
             raise
@@ -356,6 +357,8 @@ class TransferLink:
                 self._returned.set()
         elif "survey" in message:
             self._take_survey(message["survey"])
+        elif "mode" in message:
+            self._mode_answers[message["mode"]] = message["error"]
         elif message:
             self._take_result(BatchResult.from_message(message))
         self._wake.set()
@@ -443,6 +446,19 @@ class TransferLink:
                     await self._tell({"survey": True})
             await self.wait_progress(1.0)
         return self.last_survey
+
+    async def record_mode(self, element: str, record: str) -> str | None:
+        """Have an element keep what mode it is in; what has gone wrong, or None."""
+        self._mode_answers.pop(element, None)
+        asked = 0
+        while element not in self._mode_answers:
+            await self._connected.wait()
+            if asked != self.pid:
+                asked = self.pid
+                with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                    await self._tell({"mode": element, "record": record})
+            await self.wait_progress(1.0)
+        return self._mode_answers.pop(element)
 
     async def keep_surveyed(self) -> None:
         """Survey once, and again whenever an element is there that could not be looked through."""

@@ -21,8 +21,10 @@ from typing import Any
 from uuid import UUID
 
 from artstorefs.core.configuration import ArchiveConfiguration
+from artstorefs.core.crash_points import crash_point
 from artstorefs.core.errors import ElementError
 from artstorefs.core.log_fields import about
+from artstorefs.core.naming import MODE_KEY
 from artstorefs.elements.interface import Element
 from artstorefs.elements.quarantine import Quarantine
 from artstorefs.recovery.survey import as_message, survey
@@ -161,6 +163,8 @@ class TransferProcess:
     ) -> dict[str, Any]:
         if "capacity" in message:
             return {"capacity": self._capacities(elements), "tried": message["try_now"]}
+        if "mode" in message:
+            return _record_mode(elements[message["mode"]], message["record"])
         if "survey" in message:
             with closing(self._reader()) as reader:
                 return {"survey": as_message(survey(elements, reader, account))}
@@ -177,6 +181,18 @@ class TransferProcess:
     def _send(self, message: dict[str, Any]) -> None:
         with self._sending:
             self._connection.sendall(encode(message))
+
+
+def _record_mode(element: Element, record: str) -> dict[str, Any]:
+    """The element keeps its mode.json; durable when this returns."""
+    error = None
+    try:
+        element.replace(MODE_KEY, record.encode())
+        element.barrier()
+        crash_point("mode.recorded")
+    except ElementError as exc:
+        error = str(exc)
+    return {"mode": element.id, "error": error}
 
 
 def _capacity(element: Element, limit_bytes: int | None, reader: Reader) -> dict[str, Any]:
@@ -213,7 +229,9 @@ def serve_transfer(
     with connection.makefile("rb") as lines, suppress(ConnectionError):
         first = lines.readline()
         if first:
-            archive_id = UUID(decode(first)["archive"])
+            told = decode(first)
+            archive_id = UUID(told["archive"])
+            configuration = configuration.with_modes(told["modes"])
             introductions = Introductions(configuration, archive_id, read_only=read_only)
             TransferProcess(connection, configuration, introductions).run(lines)
     return 0

@@ -277,7 +277,7 @@ async def changes(bench: Workbench, node: Node) -> dict[str, int]:
             found[name] = errno_of(exc)
         if name == "metadata":
             try:
-                await bench.contents.truncate(node, 1, 0)
+                await bench.attributes.change(node, AttributeChange(size=1), ME)
                 found["content"] = 0
             except ArtStoreFSError as exc:
                 found["content"] = errno_of(exc)

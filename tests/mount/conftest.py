@@ -72,13 +72,21 @@ def _fuse_device() -> None:
 
 
 def make_archive(
-    settings: str = SETTINGS, element_arguments: str = "", user: str | None = None
+    settings: str = SETTINGS,
+    element_arguments: str = "",
+    user: str | None = None,
+    further: str | None = None,
 ) -> MountedArchive:
-    """An archive that is mounted. Its path is short: that of a socket has 107 bytes at most."""
+    """An archive that is mounted. Its path is short: that of a socket has 107 bytes at most.
+    `further`: what is to be said of a second element."""
     base = Path(tempfile.mkdtemp(prefix="asfs-"))
     base.chmod(0o755)  # ordinary users have to reach the mount
     archive = MountedArchive(
-        base, settings=settings, element_arguments=element_arguments, user=user
+        base,
+        settings=settings,
+        element_arguments=element_arguments,
+        user=user,
+        further=() if further is None else (f"second=local:{base / 'second'}{further}",),
     )
     _archives.append(archive)
     try:

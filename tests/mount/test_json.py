@@ -47,6 +47,8 @@ def test_output_of_every_command_is_as_documented(
     assert all(f"`{key}`" in CONTROL for key in status if key != "mounted")
     archive.run("attr", str(path), "artist=Rembrandt", "year:=1642")
     see("attr", printed(archive, "attr", str(path)))
+    see("mode", printed(archive, "mode", name))
+    see("seal", printed(archive, "seal", str(path), check=False))
     see("config", printed(archive, "config", name, "--check"))
     assert all(f"`{key}`" in CONTROL for key in printed(archive, "cache", name))
     see("cache", printed(archive, "cache", name, "--warm", str(path)))

@@ -24,6 +24,21 @@ UNLIMITED = Limits(
 
 STATUS = status()
 
+MODE: dict[str, Any] = {
+    "element": "main",
+    "mode": "rw",
+    "configured": "rw",
+    "phase": "preparing",
+    "target": "ro",
+    "since": "2026-01-02T03:04:05Z",
+    "by": 1000,
+    "why": "so",
+    "retain_until": None,
+    "intents": 1,
+    "writers": 0,
+    "error": None,
+}
+
 
 def configured(text: str = "") -> ArchiveConfiguration:
     element = '[[element]]\nid = "main"\npath = "/objects"\n'
@@ -61,6 +76,30 @@ class StubArchive:
         self.notes.append((operation, who.uid, who.gid, who.pid, details))
 
 
+class StubModeChanges:
+    """`asked` is what was asked for; what it answers is always the same."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+
+    def describe(self) -> list[dict[str, Any]]:
+        return [self.describe_one("main")]
+
+    def describe_one(self, element: str) -> dict[str, Any]:
+        return MODE | {"element": element}
+
+    def begin(self, element: str, mode: str, who: Any, why: str) -> None:
+        self.asked.append((element, mode, who.uid, why))
+
+    def cancel(self, element: str, who: Any, why: str) -> None:
+        self.asked.append((element, None, who.uid, why))
+
+    async def follow(self, element: str) -> AsyncIterator[dict[str, Any]]:
+        for intents in (2, 1):
+            await trio.lowlevel.checkpoint()
+            yield {"phase": "preparing", "intents": intents, "writers": 0, "error": None}
+
+
 class StubService:
     """What the control socket asks of the service."""
 
@@ -74,6 +113,7 @@ class StubService:
         self.errors: list[dict[str, Any]] = []
         self.link = StubLink()
         self.archive = StubArchive()
+        self.mode_changes = StubModeChanges()
 
     async def status(self) -> dict[str, Any]:
         self.statuses += 1

@@ -270,7 +270,7 @@ def test_what_has_room_can_be_written_whatever_happens_to_the_file(custom, xattr
         section = LONGEST.posix.as_json() | {"name": name_to_json(name.replace(b"/", b'"'))}
         section["name"] = section["name"] if section["name"] not in (".", "..") else "..."
         members = LONGEST.as_json() | carried | {"custom_attributes": padded}
-        section = section | {"xattrs": xattrs}
+        section = section | {"xattrs": LONGEST.posix.xattrs | xattrs}
         members |= {"posix": section, "original_filename": "é" * 255}
         if b"\0" not in name:
             data = render(validated(FileAttributesV2, members, "x"))

@@ -23,7 +23,7 @@ from artstorefs_daemon.control.models import JobStarted
 from artstorefs_daemon.control.roles import Peer, Rights, Role
 from artstorefs_daemon.reloading import RELOADABLE
 
-from .control_server import STATUS, Server, configured, serving
+from .control_server import MODE, STATUS, Server, configured, serving
 
 DOCUMENT = (Path(control.__file__).parents[2] / "CONTROL.md").read_text()
 
@@ -142,6 +142,10 @@ WRONG_PARAMS: list[tuple[str, Any, str]] = [
     ("cache_pin", {"ino": 1 << 63}, "ino: "),
     ("cache_drop", {"ino": 1, "detach": True}, "detach: "),
     ("job", {"job": "1"}, "job: "),
+    ("mode_change", {"element": "main"}, "mode: "),
+    ("mode_change", {"element": "main", "mode": "wr"}, "mode: "),
+    ("mode_change", {"element": "main", "mode": "ro", "why": "x" * 501}, "why: "),
+    ("mode_cancel", {}, "element: "),
     ("fsck", {"rate": -1}, "rate: "),
     ("fsck", {"restart": True}, "restart and rate"),
     ("log_level", {"logger": "botocore", "level": "DEBUG"}, "logger: "),
@@ -164,8 +168,23 @@ async def test_parameters_that_a_method_does_not_take(
 
 async def test_modes_and_elements(server: Server) -> None:
     client = await server.connect()
-    assert await client.call("modes") == {"modes": [{"element": "main", "mode": "edit"}]}
+    assert await client.call("modes") == {"modes": [MODE]}
     assert await client.call("elements") == {"elements": STATUS["elements"]}
+
+
+async def test_change_of_a_mode(server: Server) -> None:
+    """Its progress is told, unless nobody wants to wait for it."""
+    client = await server.connect()
+    request = {"id": 1, "method": "mode_change", "params": {"element": "main", "mode": "ro"}}
+    told = await client.ask(request)
+    assert told["params"] == {"phase": "preparing", "intents": 2, "writers": 0, "error": None}
+    client = await server.connect()
+    given = {"element": "main", "mode": "ar", "why": "it is full", "wait": False}
+    assert await client.call("mode_change", **given) == MODE
+    assert await client.call("mode_cancel", element="main") == MODE
+    uid = os.geteuid()
+    asked = [("main", "ro", uid, ""), ("main", "ar", uid, "it is full"), ("main", None, uid, "")]
+    assert server.service.mode_changes.asked == asked
 
 
 async def test_result_that_is_not_as_the_model_says_is_a_bug(

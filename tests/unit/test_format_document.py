@@ -14,8 +14,10 @@ from artstorefs.core.archive_record import ArchiveRecord, parse_archive_record
 from artstorefs.core.attributes import FileAttributesV2, parse_attributes
 from artstorefs.core.block_list import BLOCK_BYTES, parse_block_list, render_block_list
 from artstorefs.core.json_text import key_to_json, name_to_json
+from artstorefs.core.mode_record import ModeRecord, parse_mode_record
 from artstorefs.core.naming import (
     ARCHIVE_KEY,
+    MODE_KEY,
     blocks_key,
     check_key,
     object_key,
@@ -36,6 +38,7 @@ PARSERS = {
     "node record": parse_record,
     "link record": parse_record,
     "archive.json": parse_archive_record,
+    "mode.json": parse_mode_record,
 }
 EXAMPLES = re.findall(r"^```json (.*?)\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
 KEYS = re.search(r"^```text keys\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)[1].split()
@@ -69,6 +72,7 @@ def test_every_example_is_valid_and_has_no_key_unknown_to_us(kind, text):
     [
         (FileAttributesV2, "attr.json"),
         (ArchiveRecord, "archive.json"),
+        (ModeRecord, "mode.json"),
         (LinkRecord, "link record"),
         (NodeRecord, "node record"),
         (PosixSection, "attr.json"),
@@ -95,7 +99,8 @@ def test_the_keys_are_those_that_we_make():
     )
     assert made == f"{attributes.storage_path}/{attributes.storage_filename}"
     root = UUID("7c9e6679-7425-40de-944b-e07fc1f90ae7")
-    assert [made, sidecar_key(made), blocks_key(made), record_key(root), ARCHIVE_KEY] == KEYS
+    beside = [sidecar_key(made), blocks_key(made)]
+    assert [made, *beside, record_key(root), ARCHIVE_KEY, MODE_KEY] == KEYS
     for key in KEYS:
         check_key(key)
 

@@ -40,6 +40,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 
 CHANGES: dict[str, tuple[Any, str]] = {
     "settle_s": (2.5, "settle_s = 2.5"),
+    "seal_after_s": (4.5, "seal_after_s = 4.5"),
     "spool_max": (4096, "spool_max = 4096"),
     "spool_full": ("fail", 'spool_full = "fail"'),
     "spool_wait_s": (3.5, "spool_wait_s = 3.5"),

@@ -32,6 +32,8 @@ COMMANDS: Final[dict[str, str]] = {
     "top": "show what a mounted archive does now, second by second",
     "flush": "wait until the elements have everything",
     "attr": "show and change the attributes of files",
+    "mode": "show what each element allows, and have it allow less",
+    "seal": "have files complete, so that nobody can change them",
     "config": "show what a configuration means, and check it",
     "cache": "show what the read cache holds, and say what shall be in it",
     "fsck": "check an archive, and repair it where that is safe",

@@ -12,6 +12,8 @@ from typing import Any, Final
 import trio
 from pydantic import BaseModel, ValidationError
 
+from artstorefs.core.modes import ElementMode
+from artstorefs.filesystem.archive import Caller
 from artstorefs.filesystem.cache_orders import Outcome
 from artstorefs_daemon.control import models, status
 from artstorefs_daemon.control.checks import Checks
@@ -32,6 +34,11 @@ class Call:
 
     peer: Peer
     notify: Notify
+
+    @property
+    def caller(self) -> Caller:
+        """Who has asked, for records of it."""
+        return Caller(self.peer.uid, self.peer.gid, self.peer.pid, 0)
 
 
 Answer = dict[str, Any]
@@ -56,8 +63,20 @@ class Methods:
         return {"elements": (await self.service.status())["elements"]}
 
     async def modes(self, call: Call, params: models.Params) -> Answer:
-        configured = self.service.archive.configuration.elements
-        return {"modes": [{"element": one.id, "mode": one.mode} for one in configured]}
+        return {"modes": self.service.mode_changes.describe()}
+
+    async def mode_change(self, call: Call, params: models.ModeParams) -> Answer:
+        changes = self.service.mode_changes
+        changes.begin(params.element, ElementMode(params.mode), call.caller, params.why)
+        if params.wait:
+            async with aclosing(changes.follow(params.element)) as steps:
+                async for progress in steps:
+                    await call.notify(progress)
+        return changes.describe_one(params.element)
+
+    async def mode_cancel(self, call: Call, params: models.ModeCancelParams) -> Answer:
+        self.service.mode_changes.cancel(params.element, call.caller, params.why)
+        return self.service.mode_changes.describe_one(params.element)
 
     async def cache(self, call: Call, params: models.Params) -> Answer:
         return await self.service.cache_orders.summary()
@@ -274,6 +293,14 @@ _TABLE = (
     Method(
         *("job_cancel", Role.CHANGE, Methods.job_cancel, "ends a job"),
         *(models.Job, models.JobParams),
+    ),
+    Method(
+        *("mode_change", Role.ADMINISTER, Methods.mode_change, "puts an element into a mode"),
+        *(models.ElementMode, models.ModeParams, models.ModeProgress),
+    ),
+    Method(
+        *("mode_cancel", Role.ADMINISTER, Methods.mode_cancel, "leaves it in the mode it was in"),
+        *(models.ElementMode, models.ModeCancelParams),
     ),
     Method(
         *("log_level", Role.ADMINISTER, Methods.log_level, "how much is logged, by subsystem"),

@@ -53,6 +53,22 @@ class LogLevelParams(Params):
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] | None = None
 
 
+class ModeParams(Params):
+    """`why` is for those who ask later. With `wait` the answer comes when the change has ended."""
+
+    element: str = Field(min_length=1, max_length=255)
+    mode: Literal["edit", "rw", "ro", "ar"]
+    why: str = Field("", max_length=500)
+    wait: bool = True
+
+
+class ModeCancelParams(Params):
+    """Which element."""
+
+    element: str = Field(min_length=1, max_length=255)
+    why: str = Field("", max_length=500)
+
+
 class JobParams(Params):
     """Which job."""
 
@@ -106,11 +122,25 @@ class Cache(Result):
     pins: list[str]
 
 
+Mode = Literal["edit", "rw", "ro", "ar"]
+Phase = Literal["settled", "preparing", "committing"]
+
+
 class ElementMode(Result):
-    """What an element allows."""
+    """What an element allows, and what it is on its way to."""
 
     element: str
-    mode: Literal["edit", "rw", "ro", "ar"]
+    mode: Mode
+    configured: Mode
+    phase: Phase
+    target: Mode | None
+    since: str | None
+    by: int | None
+    why: str
+    retain_until: str | None
+    intents: int
+    writers: int
+    error: str | None
 
 
 class Modes(Result):
@@ -211,6 +241,15 @@ class FlushProgress(Result):
 
     pending: int
     bytes: int
+
+
+class ModeProgress(Result):
+    """What the change of a mode still waits for."""
+
+    phase: Phase
+    intents: int
+    writers: int
+    error: str | None
 
 
 class OrderProgress(Result):

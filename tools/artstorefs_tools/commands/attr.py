@@ -27,6 +27,8 @@ READ_ONLY_KEYS: Final = (
     "element",
     "key",
     "created_by",
+    "sealed",
+    "retain_until",
     "error",
 )
 """Answers that are never listed (or `cp -a` would copy them), so each is asked for by name."""
