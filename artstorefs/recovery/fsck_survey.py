@@ -167,7 +167,8 @@ def _compare(
     file_id = document.file_id.bytes
     if isinstance(document, FileAttributesV2):
         folder, _, name = naming.object_of(stat.key).rpartition("/")
-        if (document.storage_path or folder, document.storage_filename) != (folder, name):
+        told = (document.storage_path or folder).rstrip("/")
+        if (told, document.storage_filename) != (folder, name):
             survey.found(FindingClass.INDEX_DRIFT, stat.key, "names another object", file_id)
     found = differences(document, survey.element.id, stat, image, accounts)
     if found:

@@ -33,6 +33,12 @@ _FACTS = frozenset(
 )
 """Fields of attr.json that state how the file and its object are: they follow the node."""
 
+TEXTS = frozenset({"created_by_id", "version"})
+"""Fields of attr.json that are text in v2.0, and numbers in what some programs write."""
+
+_NEVER_NULL = frozenset({"content_type", "created_at", "created_by_id", "created_by_username"})
+"""Fields that v2.0 wants to have a value."""
+
 _RECORD_FACTS = frozenset(
     {
         *("record_version", "file_id", "type", "target", "rdev", "target_id"),
@@ -85,7 +91,7 @@ def attributes_document(
     node = snapshot.node
     carried: dict[str, Any] = json.loads(node.carried) if node.carried else {}
     carried_posix = carried.pop("posix", {})
-    directory, _, storage_filename = content.key.rpartition("/")
+    directory, slash, storage_filename = content.key.rpartition("/")
     fields: dict[str, Any] = {
         "schema_version": "2.0",
         "file_id": UUID(bytes=node.file_id),
@@ -94,13 +100,24 @@ def attributes_document(
         "file_size": content.size,
         **_for_people(snapshot, accounts),
         "updated_at": _timestamp(updated_ns),
-        "storage_path": directory,
+        "storage_path": directory + slash,
         "checksum": content.sha256,
         "custom_attributes": json.loads(node.custom) if node.custom else {},
-        **{key: value for key, value in carried.items() if key not in _FACTS},
+        **{key: value for key, value in _as_v2(carried).items() if key not in _FACTS},
         "posix": _posix_section(snapshot, carried_posix, content.blocks),
     }
     return render(_model(FileAttributesV2, fields, carried, f"attr.json of {content.key}"))
+
+
+def _as_v2(carried: dict[str, Any]) -> dict[str, Any]:
+    """What others wrote, as v2.0 has it for whoever reads strictly: text where they have numbers,
+    and of what nobody may leave out as null ours instead."""
+    texts = {key: str(carried[key]) for key in TEXTS if type(carried.get(key)) in (int, float)}
+    return {
+        key: texts.get(key, value)
+        for key, value in carried.items()
+        if value is not None or key not in _NEVER_NULL
+    }
 
 
 def carried_by(

@@ -42,6 +42,8 @@ from artstorefs.transfer.jobs import RemoveJob, StoreJob
 from artstorefs_daemon.mount_daemon import open_archive
 from artstorefs_daemon.transfer_link import TransferLink
 
+from ..artstore import read_attributes
+
 ME = Caller(uid=0, gid=0, pid=1, umask=0o022)
 FILE = stat.S_IFREG | 0o644
 DIRECTORY = stat.S_IFDIR | 0o755
@@ -169,9 +171,10 @@ class Workbench:
         return check(self.configuration, lambda uid: Account(f"user{uid}", ""), Options(**options))
 
     def check_soundness(self) -> None:
-        """At the end of a test: a check finds nothing wrong, unless the test has said that it does
-        damage."""
+        """At the end of a test: a check finds nothing wrong, and ArtStore could read what we have
+        written, unless the test has said that it does damage."""
         if self.is_sound:
+            check_neighbourliness(self.root)
             report = self.fsck()
             assert not report.incomplete
             assert not report.left, "\n".join(str(finding) for finding in report.left)
@@ -279,6 +282,16 @@ class Workbench:
             for path in self.root.rglob("*")
             if path.is_file() and path.parent != self.root / ".artstorefs"
         )
+
+
+def check_neighbourliness(root: Path) -> None:
+    """Every attr.json of ours follows ArtStore's rules, whoever reads them strictly. SEMANTICS says
+    so of what we write: those that have no `posix` section others have written."""
+    for path in root.rglob("*.attr.json"):
+        data = path.read_bytes()
+        if b'"posix"' in data:
+            attributes = read_attributes(data)
+            assert f"{root / attributes.key}.attr.json" == str(path)
 
 
 async def jump(seconds: float, clock: trio.testing.MockClock) -> None:
