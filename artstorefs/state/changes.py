@@ -16,6 +16,7 @@ from uuid import UUID
 
 from artstorefs.core.crash_points import crash_point
 from artstorefs.core.naming import new_file_id, record_key
+from artstorefs.state.attribute_room import require_room
 from artstorefs.state.database import Database, Transaction
 from artstorefs.state.index import FIRST_INO, FIRST_LINK_ID, ROOT_INO, Copy, Index, Name
 from artstorefs.state.log import Log, Removal
@@ -425,6 +426,8 @@ class Changes:
         return _Change(self._database.transaction(is_lone=is_lone), self._log, nodes)
 
     def _changed(self, node: Node, now_ns: int, uid: int) -> None:
+        if node.revision == 0:  # an attr.json by others, which gets a posix section now
+            require_room(self._index, node, node.custom, node.xattrs)
         node.ctime_ns = now_ns
         node.revision += 1
         self._save(node)

@@ -10,6 +10,7 @@ import json
 from artstorefs.state.database import Database
 from artstorefs.state.log import Log
 from artstorefs.state.node import Node
+from artstorefs.state.row_sums import give_revision
 
 _PREFIX = "damaged "
 
@@ -56,6 +57,7 @@ class Mending:
                 (file_id, file_id),
             ).fetchone()
             if row is not None:
+                give_revision(execute, row[0])
                 self._log.node_changed(row[0], row[1], created=False, uid=row[2])
         self._log.announce()
         return row is not None

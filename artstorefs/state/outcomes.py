@@ -36,9 +36,10 @@ from artstorefs.state.index import Copy, Index
 from artstorefs.state.log import Assignment, Log, Removal
 from artstorefs.state.node import ContentState, Node
 from artstorefs.state.reserve import makes_room
-from artstorefs.state.row_sums import put_row_sum
+from artstorefs.state.row_sums import give_revision, put_row_sum
 from artstorefs.state.spool import spool_name
 from artstorefs.state.spool_sums import drop_spool_sum
+from artstorefs.state.witnesses import has_joined, note_joined
 
 _PUT_COPY = f"INSERT OR REPLACE INTO copies VALUES ({', '.join('?' * len(fields(Copy)))})"
 _values = attrgetter(*(column.name for column in fields(Copy)))
@@ -177,6 +178,7 @@ class Outcomes:
         if found:
             with self._database.transaction():
                 for ino, file_id, uid in found:
+                    give_revision(self._execute, ino)
                     self._log.node_changed(ino, file_id, created=False, uid=uid)
             self._log.announce()
         return len(found)
