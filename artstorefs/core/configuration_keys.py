@@ -43,6 +43,7 @@ ELEMENT_COMMENTS: Final[dict[str, str]] = {
     "mode": "edit: everything; rw: nothing is changed or deleted; ro: reading; ar: names only.",
     "priority": "New files go to the element with the lowest number that has room.",
     "capacity": "How much of the disk, or of the bucket, may be used; without it all.",
+    "adopted": "Whether ArtStore has written it; it may have no archive.json of ours yet.",
     "bucket": "Its name; the bucket has to be there.",
     "prefix": "The part of the bucket that is the element's; without it all.",
     "endpoint": "The address of a server that is not Amazon's.",
@@ -150,7 +151,7 @@ def table_keys(table: str) -> Iterator[Key]:
 
 def element_keys(kind: str) -> Iterator[Key]:
     """Those of an `[[element]]` table of a kind, in the order of the model."""
-    others = S3_KEYS if kind == "local" else ("path",)
+    others = S3_KEYS if kind == "local" else ("path", "adopted")
     for key in _keys(ElementConfiguration, ELEMENT_COMMENTS, {}):
         if key.name not in others:
             yield key

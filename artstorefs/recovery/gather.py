@@ -279,6 +279,8 @@ def _is_readable_element(element: Element) -> bool:
     """Whether the element is there at all, so that a failure is one of a single document."""
     try:
         element.stat(naming.ARCHIVE_KEY)
+    except ObjectAbsent:  # a positive answer, of an adopted element
+        return True
     except ElementError:
         return False
     return True

@@ -21,7 +21,7 @@ record of its successor is safe.
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, fields
 from operator import attrgetter
 from typing import Any
@@ -100,8 +100,17 @@ class Failed:
 class Outcomes:
     """Not thread-safe; nothing here suspends."""
 
-    def __init__(self, database: Database, index: Index, log: Log, policy: CopiesPolicy) -> None:
+    def __init__(
+        self,
+        database: Database,
+        index: Index,
+        log: Log,
+        policy: CopiesPolicy,
+        adopted: Collection[str] = (),
+    ) -> None:
+        """`adopted`: ids of the elements that may have had nothing of ours before."""
         self._database = database
+        self._unjoined = {name for name in adopted if not has_joined(database, name)}
         self._policy = policy
         self._execute = database.execute
         self._index = index
@@ -199,6 +208,8 @@ class Outcomes:
         try:
             with self._database.transaction():
                 for outcome in stored:
+                    if outcome.element in self._unjoined:
+                        note_joined(self._database, outcome.element)
                     if not self._stored(outcome, moved):
                         again.append(outcome.ino)
                 for log_id in removed:
@@ -208,6 +219,7 @@ class Outcomes:
         except BaseException:
             self._log.discard()
             raise
+        self._unjoined.difference_update(outcome.element for outcome in stored)
         if stored:
             crash_point("stored.committed")
         if removed:

@@ -131,7 +131,7 @@ class Workbench:
         """A new transfer process, so to speak."""
         database = self.archive.database.path
         self.reader = Reader(database)
-        self.element = LocalElement("main", str(self.root))
+        self.element = self.make_element()
         self.log_file = LogFile(database)
         self.carrier = Carrier(
             self.reader,
@@ -141,6 +141,9 @@ class Workbench:
             lambda uid: Account(f"user{uid}", ""),
             Quarantine({"main": self.root}, self.base / "state"),
         )
+
+    def make_element(self) -> LocalElement:
+        return LocalElement("main", str(self.root))
 
     def elements_of_carrier(self) -> dict[str, Any]:
         return {"main": HookedElement(self.element, self)}

@@ -26,6 +26,7 @@ from artstorefs_tools.usage import WIDTH, Parser
 
 COMMANDS: Final[dict[str, str]] = {
     "init": "make a new archive on storage elements",
+    "adopt": "make an archive of what ArtStore has written, as it is",
     "mount": "mount an archive",
     "umount": "unmount an archive and wait until its process has ended",
     "status": "show what a mounted archive does, and what no element has yet",
