@@ -280,6 +280,9 @@ class ArchiveConfiguration(_Table):
     index_backup_interval_s: float = Field(
         3600.0, ge=0, le=31_536_000, description="a number of seconds, or 0 for no backups"
     )
+    rescan_interval_s: float = Field(
+        0.0, ge=0, le=31_536_000, description="a number of seconds, or 0 for never"
+    )
     control_change_group: GroupName | None = Field(None, description=_GROUP_ALLOWED)
     control_admin_group: GroupName | None = Field(None, description=_GROUP_ALLOWED)
     metrics: MetricsConfiguration = Field(MetricsConfiguration(), description="a [metrics] table")

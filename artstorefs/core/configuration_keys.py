@@ -32,6 +32,7 @@ COMMENTS: Final[dict[str, str]] = {
     "cache_max": "How large cache_dir may grow.",
     "copies": "How many elements have to have each file before it counts as safe.",
     "index_backup_interval_s": "How often the index is copied to state_dir/backup; 0: never.",
+    "rescan_interval_s": "How often it is looked for what others changed on elements; 0: never.",
     "control_change_group": "Whose members may flush, rescan, check, and fill the cache.",
     "control_admin_group": "Whose members may also unmount, reload, and change log levels.",
 }

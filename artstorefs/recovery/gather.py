@@ -272,7 +272,7 @@ def _read(element: Element, listed: Listed, origin: Origin) -> Found:
         )
     if isinstance(document, NodeRecord):
         return _record(document, listed, origin.accounts)
-    return _file(document, listed, origin.accounts)
+    return found_file(document, listed, origin.accounts)
 
 
 def _is_readable_element(element: Element) -> bool:
@@ -286,7 +286,8 @@ def _is_readable_element(element: Element) -> bool:
     return True
 
 
-def _file(document: FileAttributesV2, listed: Listed, accounts: Accounts) -> FoundNode:
+def found_file(document: FileAttributesV2, listed: Listed, accounts: Accounts) -> FoundNode:
+    """What an attr.json says."""
     posix = document.posix
     object_key = naming.object_of(listed.key)
     copy = (

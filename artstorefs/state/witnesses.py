@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from contextlib import closing
 from uuid import UUID
 
+from artstorefs.core.errors import ElementUnavailable
 from artstorefs.core.naming import sidecar_key
 from artstorefs.elements.adoption import Witness
 from artstorefs.state.database import Database, connect_read_only
@@ -27,12 +28,22 @@ _QUERY = (
 
 
 def witnesses_of(path: str, element: str) -> list[Witness] | None:
-    """Those of an element, by the index at `path`; None once archive.json was written there."""
+    """Those of an element, by the index at `path`; None once archive.json was written there. Raises
+    ElementUnavailable where the index cannot say."""
+    try:
+        return read_witnesses(path, element)
+    except sqlite3.Error as exc:
+        reason = f"the index cannot say what was there: {exc}"
+        raise ElementUnavailable(element, path, reason) from exc
+
+
+def read_witnesses(path: str, element: str) -> list[Witness] | None:
+    """The same. Raises sqlite3.Error."""
     with closing(connect_read_only(path)) as connection:
-        try:
-            return witnesses(connection.execute, element)
-        except sqlite3.OperationalError:  # no tables yet
-            return []
+        execute = connection.execute
+        if not execute("SELECT 1 FROM sqlite_master WHERE name = 'settings'").fetchone():
+            return []  # a start was killed before it had made the tables
+        return witnesses(execute, element)
 
 
 def witnesses(execute: Execute, element: str) -> list[Witness] | None:

@@ -14,7 +14,7 @@ from artstorefs.elements.adoption import Adoption, Witness
 from artstorefs.elements.identified import check_adopted, read_layout
 from artstorefs.elements.interface import Element
 from artstorefs.state import backup, files
-from artstorefs.state.witnesses import witnesses_of
+from artstorefs.state.witnesses import read_witnesses
 
 
 def archive_id(configuration: ArchiveConfiguration, elements: Mapping[str, Element]) -> UUID:
@@ -53,7 +53,7 @@ def _require_there(
     known: Sequence[Witness] | None = ()
     if os.path.exists(path):
         with suppress(sqlite3.Error):  # of a damaged index nothing is known
-            known = witnesses_of(path, described.id)
+            known = read_witnesses(path, described.id)
     check_adopted(element, described.place, Adoption(lambda: known))
     if not known and not any(is_sidecar(found.key) for found in element.list()):
         reason = "no attr.json is there; is its disk mounted?"

@@ -426,7 +426,7 @@ async def _tell_ready(service: Service, mounting: Mounting, manager: ServiceMana
     await service.begun.wait()  # which sets back how far the kernel reads ahead
     mounting.settle()
     with trio.move_on_after(SURVEY_WAIT_S):
-        await service.link.wait_surveyed()
+        await service.link.surveys.wait_first()
     manager.ready()
 
 

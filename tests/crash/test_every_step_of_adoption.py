@@ -3,6 +3,7 @@
 See `test_every_step.py` for the rest of the crash points.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -98,6 +99,32 @@ def test_kill_while_an_adopted_element_gets_its_archive_json(
         assert (archive.element / ".artstorefs/archive.json").is_file()
         changed = [one for one in read_element(archive.element).values() if one.version == "2.0"]
         assert [one.custom for one in changed] == [{"k": "v"}]
+    finally:
+        archive.clean_up()
+        starter.close()
+
+
+@pytest.mark.slow
+def test_kill_while_what_others_have_added_is_taken_in(archive: MountedArchive) -> None:
+    """SEMANTICS: ADOPT-6, DUR-1"""
+    archive.adopt()
+    for path in archive.element.rglob("*.attr.json"):
+        document = json.loads(path.read_bytes())
+        if int(document["original_filename"].split()[1]) >= FILES // 2:
+            path.rename(archive.base / path.name)
+    archive.run("rebuild", str(archive.toml))
+    starter = Starter({VARIABLE: str(archive.base / "crash")})
+    try:
+        for path in archive.base.glob("*.attr.json"):
+            path.rename(archive.element / "2024/03/05/14" / path.name)
+        (archive.base / "crash").write_text("taken_in.committed")
+        starter.begin("mount", str(archive.toml), str(archive.mount))
+        wait_until((archive.base / "crash.reached").exists)
+        wait_for_end(archive.pid)
+        (archive.base / "crash.reached").unlink()
+        starter.mount(archive)
+        check(archive)
+        assert not (archive.element / ".artstorefs").exists()
     finally:
         archive.clean_up()
         starter.close()

@@ -4,6 +4,7 @@ changed and not before."""
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -44,8 +45,11 @@ class AdoptedBench(Workbench):
         return LocalElement("main", str(self.root), adoption=Adoption())
 
     def elements_of_carrier(self) -> dict[str, Any]:
-        self.introductions = Introductions(self.configuration, self.archive.id, read_only=False)
-        return {"main": self.introductions.open("main")}
+        introductions = Introductions(self.configuration, self.archive.id, read_only=False)
+        element = introductions.open("main")
+        with suppress(ElementUnavailable):
+            element.capacity()  # waits for the first answer
+        return {"main": element}
 
     def file(self, name: bytes, folder: bytes = HOUR) -> Node:
         node = self.archive.index.node(ROOT_INO)

@@ -32,6 +32,7 @@ from artstorefs.recovery.fsck import Options, check
 from artstorefs.recovery.fsck_findings import Report
 from artstorefs.recovery.layout import write_layout
 from artstorefs.recovery.start import recover
+from artstorefs.recovery.survey import Part, Survey, survey
 from artstorefs.state.index import ROOT_INO
 from artstorefs.state.node import Node
 from artstorefs.state.reader import Reader
@@ -47,6 +48,10 @@ from ..artstore import read_attributes
 ME = Caller(uid=0, gid=0, pid=1, umask=0o022)
 FILE = stat.S_IFREG | 0o644
 DIRECTORY = stat.S_IFDIR | 0o755
+
+
+def fake_account(uid: int) -> Account:
+    return Account(f"user{uid}", "")
 
 
 class HookedElement:
@@ -138,7 +143,7 @@ class Workbench:
             self.log_file.sync,
             self.elements_of_carrier(),
             Spool(str(self.base / "state" / "spool")),
-            lambda uid: Account(f"user{uid}", ""),
+            fake_account,
             Quarantine({"main": self.root}, self.base / "state"),
         )
 
@@ -171,7 +176,7 @@ class Workbench:
 
     def fsck(self, **options: Any) -> Report:
         """A check of the archive as it is; `repair=True` needs it closed."""
-        return check(self.configuration, lambda uid: Account(f"user{uid}", ""), Options(**options))
+        return check(self.configuration, fake_account, Options(**options))
 
     def check_soundness(self) -> None:
         """At the end of a test: a check finds nothing wrong, and ArtStore could read what we have
@@ -222,6 +227,23 @@ class Workbench:
             if self.link.schedule.is_empty:
                 return
         raise AssertionError(f"still pending: {self.link.schedule}")
+
+    def look(self) -> tuple[Survey, list[Part]]:
+        """A look at the element, which nobody takes over."""
+        parts: list[Part] = []
+        return survey({"main": self.element}, self.reader, fake_account, parts.append), parts
+
+    def rescan(self) -> dict[str, Any]:
+        """`artstorefs rescan`, by a transfer process that answers at once."""
+        surveys = self.link.surveys
+        number = surveys.begin()
+
+        def tell(part: Part) -> None:
+            surveys.take(json.loads(json.dumps({"survey": number, "part": part.to_message()})))
+
+        found = survey({"main": self.element}, self.reader, fake_account, tell)
+        surveys.take(json.loads(json.dumps({"survey": number, "end": found.to_message()})))
+        return surveys.last
 
     # -------------------------------------------------------------------------- short cuts
 

@@ -56,8 +56,7 @@ DESCRIPTION: Final = (
 FIRST_STEPS: Final = """\
   artstorefs init museum --element main=local:/srv/objects
   artstorefs mount museum /srv/museum
-  artstorefs attr /srv/museum/nightwatch.jpg artist=Rembrandt year:=1642
-  artstorefs umount /srv/museum"""
+  artstorefs attr /srv/museum/nightwatch.jpg artist=Rembrandt year:=1642"""
 
 
 class Command(Protocol):

@@ -213,6 +213,13 @@ class FlushProgress(Result):
     bytes: int
 
 
+class RescanProgress(Result):
+    """Documents that were seen, and how many nodes the index knows."""
+
+    seen: int
+    known: int
+
+
 class OrderProgress(Result):
     """What an order has dealt with, and fetched."""
 
