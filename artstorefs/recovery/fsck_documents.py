@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from artstorefs.core import naming
-from artstorefs.core.attributes import FileAttributesV2, parse_attributes
+from artstorefs.core.attributes import TEXTS, FileAttributesV2, parse_attributes
 from artstorefs.core.errors import DocumentError
 from artstorefs.core.node_record import LinkRecord, NodeRecord, NodeType, parse_record
 from artstorefs.elements.interface import ObjectStat
@@ -19,7 +19,6 @@ from artstorefs.state.index import Copy
 from artstorefs.state.node import ContentState, Node
 from artstorefs.state.reader import Link, Snapshot
 from artstorefs.transfer.documents import (
-    TEXTS,
     Accounts,
     Content,
     attributes_document,

@@ -16,7 +16,7 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from artstorefs.core import naming
-from artstorefs.core.attributes import FileAttributesV2, render
+from artstorefs.core.attributes import NEVER_NULL, TEXTS, FileAttributesV2, render
 from artstorefs.core.document import Document, validated
 from artstorefs.core.json_text import name_to_json
 from artstorefs.core.node_record import LinkRecord, NodeRecord, render_record
@@ -32,12 +32,6 @@ _FACTS = frozenset(
     }
 )
 """Fields of attr.json that state how the file and its object are: they follow the node."""
-
-TEXTS = frozenset({"created_by_id", "version"})
-"""Fields of attr.json that are text in v2.0, and numbers in what some programs write."""
-
-_NEVER_NULL = frozenset({"content_type", "created_at", "created_by_id", "created_by_username"})
-"""Fields that v2.0 wants to have a value."""
 
 _RECORD_FACTS = frozenset(
     {
@@ -116,7 +110,7 @@ def _as_v2(carried: dict[str, Any]) -> dict[str, Any]:
     return {
         key: texts.get(key, value)
         for key, value in carried.items()
-        if value is not None or key not in _NEVER_NULL
+        if value is not None or key not in NEVER_NULL
     }
 
 

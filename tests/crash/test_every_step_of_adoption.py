@@ -128,3 +128,18 @@ def test_kill_while_what_others_have_added_is_taken_in(archive: MountedArchive) 
     finally:
         archive.clean_up()
         starter.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "point", ["barrier.change_published:9", "migrate_schema.durable", "migrate_schema.noted"]
+)
+def test_kill_while_a_schema_is_migrated(archive: MountedArchive, point: str) -> None:
+    """SEMANTICS: ADOPT-8"""
+    archive.adopt()
+    killed_at(archive, point, "migrate-schema", str(archive.toml), "main")
+    assert len(read_element(archive.element)) == FILES
+    archive.run("migrate-schema", str(archive.toml), "main")
+    assert {one.version for one in read_element(archive.element).values()} == {"2.0"}
+    archive.start()
+    check(archive)

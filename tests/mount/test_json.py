@@ -87,6 +87,8 @@ def test_output_of_every_command_is_as_documented(
     element = f"main=local:{tmp_path}/artstore"
     made = ("adopt", "adopted", "--element", element, "--config-dir", str(tmp_path))
     see("adopt", printed(archive, *made))
+    lost = ("--to", "1.0", "--into", str(tmp_path / "v1"))
+    see("migrate-schema", printed(archive, "migrate-schema", name, "main", *lost))
     see("install-units", printed(archive, "install-units", "--root", str(tmp_path)))
     assert set(seen) == commands()
     # what only a failure has, or only one element

@@ -42,6 +42,7 @@ COMMANDS: Final[dict[str, str]] = {
     "jobs": "show what takes long, wait for it, or cancel it",
     "log": "show how much a mounted archive logs, and change it",
     "rebuild": "make the index anew from what the elements hold",
+    "migrate-schema": "make v1.0 on an element v2.0, or copy it out as v1.0",
     "doctor": "look whether everything is there that an archive needs",
     "install-units": "have systemd, mount(8), man and the shell find this program",
     "completion": "print what completes commands in a shell",
