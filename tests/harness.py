@@ -31,6 +31,8 @@ class MountedArchive:
     With `place`, such as "s3:BUCKET/PREFIX", the element is there instead; `further`: elements
     beside it, as `init` takes them. `user`: whom its daemon runs as. `new_processes`: its
     commands are processes from the start, for tests of what that takes, and some of each kind.
+    `adopts`: `element` is there, and ArtStore has written it; nothing is made but the
+    configuration, with which `adopt` goes on.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class MountedArchive:
         further: tuple[str, ...] = (),
         user: str | None = None,
         new_processes: bool = False,
+        adopts: bool = False,
     ) -> None:
         self.base = base
         self.new_processes = new_processes
@@ -52,18 +55,25 @@ class MountedArchive:
         self.state = base / "state"
         self.toml = base / "test.toml"
         self.mount.mkdir(parents=True)
+        places = "\n".join(
+            f'{name}_dir = "{base / name}"' for name in ("state", "cache", "runtime")
+        )
+        self.element_argument = f"main={place or f'local:{self.element}'}{element_arguments}"
+        if adopts:
+            keys = [argument.split("=") for argument in element_arguments.split(",")[1:]]
+            more = "".join(f'{key} = "{value}"\n' for key, value in keys)
+            element = f'[[element]]\nid = "main"\npath = "{self.element}"\nadopted = true\n{more}'
+            self.toml.write_text(f"{places}\n{settings}\n{element}")
+            return
         self.run(
             "init",
             "test",
             "--element",
-            f"main={place or f'local:{self.element}'}{element_arguments}",
+            self.element_argument,
             *(word for element in further for word in ("--element", element)),
             *(("--user", user) if user else ()),
             "--config-dir",
             str(base),
-        )
-        places = "\n".join(
-            f'{name}_dir = "{base / name}"' for name in ("state", "cache", "runtime")
         )
         text = self.toml.read_text()
         head, _, tables = text.partition("[[element]]")
@@ -119,6 +129,12 @@ class MountedArchive:
             except NotMounted:
                 assert time.monotonic() < deadline, f"nobody listens: {self.log()[-4000:]}"
                 time.sleep(0.01)
+
+    def adopt(self, *options: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """`artstorefs adopt`."""
+        element = ("--element", self.element_argument)
+        arguments = ("adopt", "test", *element, "--config-dir", str(self.base), *options)
+        return self.run(*arguments, check=check)
 
     # ------------------------------------------------------------------------------ processes
 

@@ -42,6 +42,15 @@ ATTR_JSON_LIMIT_BYTES: Final = 4096
 
 SchemaVersion = Literal["1.0", "2.0"]
 
+TEXTS: Final = frozenset({"created_by_id", "version"})
+"""Fields that are text in v2.0, and numbers in what some programs write."""
+
+NEVER_NULL: Final = frozenset(
+    {"content_type", "created_at", "created_by_id", "created_by_username"}
+)
+"""Fields that v2.0 wants to have a value, beside those that we cannot do without, and those that
+follow the object (`updated_at`, `storage_path`)."""
+
 
 def _plain_name(text: str) -> str:
     if "/" in text or "\0" in text or text in (".", ".."):
@@ -111,6 +120,19 @@ def parse_attributes(data: bytes, where: str) -> FileAttributesV2:
     if detect_schema(document, where) == "1.0":
         document = migrate_v1(document)
     return validated(FileAttributesV2, document, where)
+
+
+def missing_fields(attributes: FileAttributesV2) -> list[str]:
+    """What a strict reader of v2.0 would miss in this document, by name."""
+    needed = sorted({*NEVER_NULL, "updated_at", "storage_path"})
+    return [name for name in needed if getattr(attributes, name) is None]
+
+
+def with_text_fields(attributes: FileAttributesV2) -> FileAttributesV2:
+    """The document with text where v2.0 has text, and some programs numbers."""
+    numbers = {name: getattr(attributes, name) for name in TEXTS}
+    texts = {name: str(value) for name, value in numbers.items() if isinstance(value, int | float)}
+    return attributes.with_changes(**texts) if texts else attributes
 
 
 def to_v1_compatible(attributes: FileAttributesV2) -> tuple[JsonObject, list[str]]:

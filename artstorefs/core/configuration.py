@@ -174,6 +174,7 @@ class ElementConfiguration(_Table):
     priority: int = Field(1, ge=0, description="a whole number from 0; the lowest is filled first")
     capacity: Size | None = Field(None, gt=0, description=SIZE_ALLOWED)
     retain_until: Moment | None = Field(None, description="a date, or a time, as in ISO 8601")
+    adopted: bool = Field(False, description="true or false")
     bucket: Bucket | None = Field(None, description=_BUCKET_ALLOWED)
     prefix: Prefix = Field("", description=_PREFIX_ALLOWED)
     endpoint: Endpoint | None = Field(None, description=_ENDPOINT_ALLOWED)
@@ -206,6 +207,8 @@ class ElementConfiguration(_Table):
         for key in ("path",) if self.kind == "s3" else S3_KEYS:
             if getattr(self, key) != fields[key].default:
                 raise PlaceError(key, f"is set, but an element of kind {self.kind} has no such key")
+        if self.adopted and self.kind != "local":
+            raise PlaceError("adopted", "is set, but only a directory can be adopted")
         if self.encryption_key is not None and self.encryption != "aws:kms":
             raise PlaceError("encryption_key", 'is set; it needs encryption = "aws:kms"')
         if self.ca_bundle is not None and not self.verify_tls:
@@ -290,6 +293,9 @@ class ArchiveConfiguration(_Table):
     copies: int = Field(1, ge=1, le=100, description="a whole number from 1 to that of elements")
     index_backup_interval_s: float = Field(
         3600.0, ge=0, le=31_536_000, description="a number of seconds, or 0 for no backups"
+    )
+    rescan_interval_s: float = Field(
+        0.0, ge=0, le=31_536_000, description="a number of seconds, or 0 for never"
     )
     control_change_group: GroupName | None = Field(None, description=_GROUP_ALLOWED)
     control_admin_group: GroupName | None = Field(None, description=_GROUP_ALLOWED)
@@ -441,7 +447,7 @@ def _setting(key: str, text: str, resolve: Callable[[str], str]) -> object:
     """The value that a key of `--element` has in TOML."""
     if key in ("priority", "concurrency") and text.isdecimal():
         return int(text)
-    if key == "verify_tls" and text in ("true", "false"):
+    if key in ("verify_tls", "adopted") and text in ("true", "false"):
         return text == "true"
     if key in ("credentials_file", "ca_bundle"):
         return resolve(text)

@@ -33,6 +33,7 @@ COMMENTS: Final[dict[str, str]] = {
     "cache_max": "How large cache_dir may grow.",
     "copies": "How many elements have to have each file before it counts as safe.",
     "index_backup_interval_s": "How often the index is copied to state_dir/backup; 0: never.",
+    "rescan_interval_s": "How often it is looked for what others changed on elements; 0: never.",
     "control_change_group": "Whose members may flush, rescan, check, and fill the cache.",
     "control_admin_group": "Whose members may also unmount, reload, and change log levels.",
 }
@@ -45,6 +46,7 @@ ELEMENT_COMMENTS: Final[dict[str, str]] = {
     "priority": "New files go to the element with the lowest number that has room.",
     "capacity": "How much of the disk, or of the bucket, may be used; without it all.",
     "retain_until": "Nothing that is complete there is changed or removed before; only ever later.",
+    "adopted": "Whether ArtStore has written it; it may have no archive.json of ours yet.",
     "bucket": "Its name; the bucket has to be there.",
     "prefix": "The part of the bucket that is the element's; without it all.",
     "endpoint": "The address of a server that is not Amazon's.",
@@ -153,7 +155,7 @@ def table_keys(table: str) -> Iterator[Key]:
 
 def element_keys(kind: str) -> Iterator[Key]:
     """Those of an `[[element]]` table of a kind, in the order of the model."""
-    others = S3_KEYS if kind == "local" else ("path",)
+    others = S3_KEYS if kind == "local" else ("path", "adopted")
     for key in _keys(ElementConfiguration, ELEMENT_COMMENTS, {}):
         if key.name not in others:
             yield key

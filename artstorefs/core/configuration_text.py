@@ -72,5 +72,5 @@ def _element_lines(element: ElementConfiguration) -> Iterator[str]:
     yield "[[element]]"
     for key, value in element:
         is_default = value == ElementConfiguration.model_fields[key].default
-        if value is not None and not (key in S3_KEYS and is_default):
+        if value is not None and not (key in (*S3_KEYS, "adopted") and is_default):
             yield f"{key} = {literal(key, value)}"

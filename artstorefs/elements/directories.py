@@ -9,7 +9,8 @@ descriptors of the directories in use. It answers the two questions on which eve
   path leads to the directory that was opened, and its archive.json, once seen, is still there and
   the same to the byte. An
   unmounted disk leaves an empty mount point that answers ENOENT to everything; and because all
-  access goes through the descriptor, nothing is ever written into that mount point either.
+  access goes through the descriptor, nothing is ever written into that mount point either. An
+  adopted element (`adoption.py`) may have no archive.json yet.
 
 Paths are relative to the root, with "/", without a leading or trailing one; "" is the root.
 Everything raises plain `OSError`, except `check_present` and `absent`.
@@ -23,7 +24,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from artstorefs.core.attributes import ATTR_JSON_LIMIT_BYTES
 from artstorefs.core.errors import ElementError, ElementUnavailable, ObjectAbsent
+from artstorefs.elements.adoption import Adoption
 from artstorefs.elements.interface import ARCHIVE_KEY, OWN_DIRECTORY
 from artstorefs.elements.os_errors import translated
 from artstorefs.elements.regular import open_regular
@@ -51,10 +54,12 @@ class _Handle:
 class Directories:
     """Open directories of one local element. Safe to use from many threads."""
 
-    def __init__(self, element: str, path: str) -> None:
+    def __init__(self, element: str, path: str, adoption: Adoption | None = None) -> None:
         """Open the root; `ElementUnavailable` if `path` is not there or is no element."""
         self.element = element
         self.path = path
+        self._adoption = adoption
+        self._began_without_layout = False
         self._lock = threading.Lock()
         self._cache: OrderedDict[str, _Handle] = OrderedDict()
         self._archive_document: bytes | None = None
@@ -70,6 +75,7 @@ class Directories:
         except ElementError:
             self.close()
             raise
+        self._began_without_layout = self._archive_document is None
 
     @contextmanager
     def opened(self, path: str, touched: set[str] | None = None) -> Iterator[int]:
@@ -103,10 +109,7 @@ class Directories:
                 if not self._reopen():
                     raise self._unavailable("another directory is there; is the disk mounted?")
                 raise self._unavailable("its disk has been mounted anew")
-            own = os.stat(OWN_DIRECTORY, dir_fd=self.root_fd, follow_symlinks=False)
-            if not stat.S_ISDIR(own.st_mode):
-                raise self._unavailable(f"{OWN_DIRECTORY} is not a directory")
-            self._check_archive_document()
+            self._check_layout()
         except FileNotFoundError:
             reason = f"no {OWN_DIRECTORY} is there; is the disk mounted?"
             raise self._unavailable(reason) from None
@@ -132,11 +135,11 @@ class Directories:
 
     def _reopen(self) -> bool:
         """Take what the path leads to now for the root, if it is this element."""
-        if self._archive_document is None:
+        if self._archive_document is None and self._adoption is None:
             return False
         fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            if _archive_document(fd) != self._archive_document:
+            if not self._is_this_element(fd):
                 return False
             with self._lock:
                 for path in list(self._cache):
@@ -146,10 +149,29 @@ class Directories:
             os.close(fd)
         return True
 
+    def _is_this_element(self, root_fd: int) -> bool:
+        document = _archive_document(root_fd)
+        if self._archive_document is not None or self._adoption is None:
+            return document == self._archive_document
+        if document is not None:  # the first change was made meanwhile, by another process
+            return self._adoption.problem_of_record(document) is None
+        return self._adoption.problem_of_place(lambda key: _read_below(root_fd, key)) is None
+
     def forget_archive_document(self) -> None:
         """It is being written: the next one that is seen is the right one."""
         self._archive_document = None
         self._archive_stamp = ()
+
+    def _check_layout(self) -> None:
+        try:
+            own = os.stat(OWN_DIRECTORY, dir_fd=self.root_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            if self._adoption is not None and self._archive_document is None:
+                return
+            raise
+        if not stat.S_ISDIR(own.st_mode):
+            raise self._unavailable(f"{OWN_DIRECTORY} is not a directory")
+        self._check_archive_document()
 
     def _check_archive_document(self) -> None:
         """Before the first archive.json is written an element is one without it. It is read again
@@ -168,6 +190,10 @@ class Directories:
         if self._archive_document not in (None, document):
             reason = "put it back, or unmount and mount if it is right"
             raise self._unavailable(f"{ARCHIVE_KEY} is another one now; {reason}")
+        if self._adoption is not None and self._began_without_layout:
+            problem = self._adoption.problem_of_record(document)
+            if problem is not None:
+                raise self._unavailable(problem)
         self._archive_document, self._archive_stamp = document, stamp
 
     def _unavailable(self, reason: str) -> ElementUnavailable:
@@ -235,6 +261,27 @@ def _archive_document(root_fd: int) -> bytes | None:
         raise OSError(exc.errno, f"{ARCHIVE_KEY}: {exc.strerror}") from exc
     try:
         return os.read(fd, ARCHIVE_DOCUMENT_BYTES)
+    finally:
+        os.close(fd)
+
+
+def _read_below(root_fd: int, key: str) -> bytes | None:
+    """An attr.json below a root that is none of an element yet; None for what is no ordinary file,
+    and whatever else is in the way."""
+    fd = os.dup(root_fd)
+    try:
+        *directories, name = key.split("/")
+        for component in directories:
+            child = os.open(component, DIRECTORY_FLAGS, dir_fd=fd)
+            os.close(fd)
+            fd = child
+        found = open_regular(name, fd)
+        try:
+            return os.read(found, ATTR_JSON_LIMIT_BYTES + 1)
+        finally:
+            os.close(found)
+    except OSError:
+        return None
     finally:
         os.close(fd)
 

@@ -15,12 +15,16 @@ from typing import BinaryIO
 from uuid import UUID
 
 from artstorefs.core.archive_record import ArchiveRecord, parse_archive_record
+from artstorefs.core.attributes import ATTR_JSON_LIMIT_BYTES
 from artstorefs.core.errors import (
     DocumentError,
+    ElementDenied,
     ElementOfAnother,
     ElementUnavailable,
+    KeyInvalid,
     ObjectAbsent,
 )
+from artstorefs.elements.adoption import Adoption, Read
 from artstorefs.elements.interface import (
     ARCHIVE_KEY,
     Capabilities,
@@ -31,6 +35,9 @@ from artstorefs.elements.interface import (
 
 ARCHIVE_LIMIT_BYTES = 65_536
 """More than any archive.json has."""
+
+Join = Callable[[Element], None]
+"""Makes an adopted element one of the archive, durably, if it is none yet. Raises ElementError."""
 
 
 def read_layout(element: Element) -> ArchiveRecord | None:
@@ -46,17 +53,20 @@ def read_layout(element: Element) -> ArchiveRecord | None:
     return parse_archive_record(data, f"element {element.id}: {ARCHIVE_KEY}")
 
 
-def check_identity(element: Element, archive_id: UUID, place: str) -> None:
+def check_identity(
+    element: Element, archive_id: UUID, place: str, adoption: Adoption | None = None
+) -> None:
     """Raise `ElementUnavailable` unless this is the archive's element of this id; `place` is where
-    it was looked for. Other ElementErrors if it cannot be asked."""
+    it was looked for. Other ElementErrors if it cannot be asked. An adopted one that has no
+    archive.json yet is known by its witnesses."""
     try:
         record = read_layout(element)
     except DocumentError as exc:
         reason = f"{ARCHIVE_KEY}: {exc.reason}; put back the one of this archive"
         raise ElementUnavailable(element.id, place, reason) from exc
     if record is None:
-        reason = f"no {ARCHIVE_KEY} is there; is its disk mounted, is it the right place?"
-        raise ElementUnavailable(element.id, place, reason)
+        check_adopted(element, place, adoption or Adoption(lambda: None))
+        return
     if record.archive_id != archive_id:
         name = f"{record.archive_name} ({record.archive_id}), not to {archive_id}"
         reason = f"belongs to another archive, {name}; correct the place, or mount the right disk"
@@ -66,10 +76,30 @@ def check_identity(element: Element, archive_id: UUID, place: str) -> None:
         raise ElementUnavailable(element.id, place, reason)
 
 
+def check_adopted(element: Element, place: str, adoption: Adoption) -> None:
+    """Raise `ElementUnavailable` unless what has no archive.json is this adopted element."""
+    problem = adoption.problem_of_place(reader_of(element))
+    if problem is not None:
+        raise ElementUnavailable(element.id, place, problem)
+
+
+def reader_of(element: Element) -> Read:
+    """How an adoption looks at documents of an element."""
+
+    def read(key: str) -> bytes | None:
+        try:
+            return element.read(key, 0, ATTR_JSON_LIMIT_BYTES + 1)
+        except (ObjectAbsent, ElementDenied, KeyInvalid):
+            return None
+
+    return read
+
+
 class IdentifiedElement:
     """The `Element` that `open_inner` opens, once it has proved to be the one it should be.
 
     Before each call `require` may raise an ElementError: what is known of the element already.
+    Before the first change `join` makes an adopted element one of the archive, if it is none yet.
     """
 
     def __init__(
@@ -82,6 +112,8 @@ class IdentifiedElement:
         capabilities: Capabilities,
         archive_id: UUID,
         require: Callable[[], None] | None = None,
+        adoption: Adoption | None = None,
+        join: Join | None = None,
     ) -> None:
         self.id = id
         self.kind = kind
@@ -90,6 +122,8 @@ class IdentifiedElement:
         self._place = place
         self._archive_id = archive_id
         self._require = require
+        self._adoption = adoption
+        self._join = join
         self._lock = threading.Lock()
         self._inner: Element | None = None
 
@@ -105,17 +139,17 @@ class IdentifiedElement:
         is_first: bool = False,
     ) -> None:
         """Stage an object."""
-        self._opened().put(
+        self._opened_to_change().put(
             key, source_path, size_bytes=size_bytes, sha256=sha256, is_first=is_first
         )
 
     def replace(self, key: str, data: bytes) -> None:
         """Stage a document."""
-        self._opened().replace(key, data)
+        self._opened_to_change().replace(key, data)
 
     def remove(self, key: str) -> None:
         """Stage a removal."""
-        self._opened().remove(key)
+        self._opened_to_change().remove(key)
 
     def barrier(self) -> Mapping[str, int]:
         """Carry out what is staged."""
@@ -154,6 +188,13 @@ class IdentifiedElement:
         if inner is not None:
             inner.close()
 
+    def _opened_to_change(self) -> Element:
+        element = self._opened()
+        if self._join is not None:
+            self._join(element)
+            self._join = None
+        return element
+
     def _opened(self) -> Element:
         """The element itself. ElementError while it is not there, or not the right one."""
         if self._require is not None:
@@ -164,7 +205,7 @@ class IdentifiedElement:
             if self._inner is None:
                 inner = self._open_inner()
                 try:
-                    check_identity(inner, self._archive_id, self._place)
+                    check_identity(inner, self._archive_id, self._place, self._adoption)
                 except BaseException:
                     inner.close()
                     raise

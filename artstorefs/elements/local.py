@@ -31,6 +31,7 @@ from typing import BinaryIO
 from artstorefs.core.crash_points import crash_point
 from artstorefs.core.errors import ElementDenied, ElementError, ElementUnavailable, ObjectExists
 from artstorefs.elements import durable
+from artstorefs.elements.adoption import Adoption
 from artstorefs.elements.directories import (
     DIRECTORY_MODE,
     Directories,
@@ -67,15 +68,23 @@ class LocalElement:
     kind = "local"
     capabilities = IN_PLACE
 
-    def __init__(self, id: str, path: str, *, capacity_bytes: int | None = None) -> None:
-        """Open an element that `initialize` has made; reads only, so that read-only media work.
+    def __init__(
+        self,
+        id: str,
+        path: str,
+        *,
+        capacity_bytes: int | None = None,
+        adoption: Adoption | None = None,
+    ) -> None:
+        """Open an element that `initialize` has made, or one of ArtStore's (`adoption`); reads
+        only, so that read-only media work.
 
         `ElementUnavailable` if there is no element under `path`, a disk that is not mounted for
         example. `capacity_bytes` is the part of the filesystem that the archive may use.
         """
         self.id = id
         self._capacity_bytes = capacity_bytes
-        self._directories = Directories(id, path)
+        self._directories = Directories(id, path, adoption)
         self._barrier_lock = threading.Lock()
         self._publication = Publication(self._directories)
         try:
@@ -133,8 +142,7 @@ class LocalElement:
         """Stage a document; the barrier renames it over the old one."""
         check_writable_key(self.id, key)
         self._check_before_the_first()
-        self._look_up(key)
-        self._staging.stage_document(key, data)
+        self._staging.stage_document(key, data, self._look_up(key))
 
     def remove(self, key: str) -> None:
         """Stage a removal; the barrier removes hours, days, … that become empty as well."""

@@ -127,12 +127,14 @@ class Staging:
         finally:
             os.close(source)
 
-    def stage_document(self, key: str, data: bytes) -> None:
-        """Stage a document of `data`."""
+    def stage_document(self, key: str, data: bytes, before: os.stat_result | None) -> None:
+        """Stage a document of `data`. Who could read the one `before` can read this one too."""
         change = self._begin(Action.REPLACE, key)
         try:
             with translated(self._element, key), self._directory() as directory:
                 self._create(change, directory)
+                if before is not None:
+                    _give_access(change.fd, before)
                 durable.write_all(change.fd, data)
             self._append(change)
         except BaseException:
@@ -256,6 +258,18 @@ def sha256_of(fd: int) -> str:
     os.lseek(fd, 0, os.SEEK_SET)
     with open(fd, "rb", buffering=0, closefd=False) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _give_access(fd: int, like: os.stat_result) -> None:
+    """Owner, as far as we may, and mode of a document by somebody else."""
+    mine = os.fstat(fd)
+    for uid in (like.st_uid, -1):  # if not the owner, then the group
+        with suppress(PermissionError):
+            if (mine.st_uid, mine.st_gid) != (like.st_uid, like.st_gid):
+                os.fchown(fd, uid, like.st_gid)
+            break
+    if like.st_mode != mine.st_mode:
+        os.fchmod(fd, like.st_mode & 0o666)
 
 
 def _link(source: int, directory: int, name: str) -> bool:

@@ -20,7 +20,6 @@ from artstorefs.core.errors import DocumentInvalid
 from artstorefs.core.json_text import JsonObject, key_from_json, key_to_json
 from artstorefs.core.marks import MARKS, RETAIN_UNTIL, SEALED, mark, marked_ns, moment_text
 from artstorefs.core.modes import Operation
-from artstorefs.core.room import check_room
 from artstorefs.core.timestamps import timestamp_ns
 from artstorefs.core.xattr_values import value_to_bytes, value_to_json
 from artstorefs.filesystem import acl
@@ -35,6 +34,7 @@ from artstorefs.filesystem.errors import (
     NotSealable,
     RetentionShortened,
 )
+from artstorefs.state.attribute_room import require_room
 from artstorefs.state.copies import has_content
 from artstorefs.state.index import ROOT_INO
 from artstorefs.state.mending import damage_of
@@ -207,12 +207,11 @@ class Xattrs:
             custom = json.loads(node.custom) if node.custom else {}
             custom[key_to_json(name[len(USER) :])] = value_to_json(value)
             xattrs = node.xattrs
-            self._check_room(node, custom, xattrs)
             custom_text = _text(custom)
         else:
             custom_text = node.custom
             xattrs = set_system(node.xattrs, {name: value})
-            self._check_room(node, json.loads(node.custom or "{}"), xattrs)
+        require_room(self._archive.index, node, custom_text, xattrs)
         with self._archive.changes.attributes(node, now_ns(), caller.uid):
             node.custom = custom_text
             node.xattrs = xattrs
@@ -264,7 +263,7 @@ class Xattrs:
             raise RetentionShortened(node.ino)
         if until_ns < self._archive.guard.now_ns() and before_ns is None:
             raise InvalidArgument(RETAIN_UNTIL)
-        self._check_room(node, json.loads(node.custom or "{}"), xattrs)
+        require_room(self._archive.index, node, node.custom, xattrs)
         with self._archive.changes.attributes(node, now_ns(), caller.uid):
             node.xattrs = xattrs
 
@@ -290,7 +289,7 @@ class Xattrs:
             if mode & stat.S_ISGID and caller.uid != 0 and not self._in_group(caller, node.gid):
                 mode &= ~stat.S_ISGID
         xattrs = set_system(node.xattrs, {name: kept})
-        self._check_room(node, json.loads(node.custom or "{}"), xattrs)
+        require_room(self._archive.index, node, node.custom, xattrs)
         with self._archive.changes.attributes(node, now_ns(), caller.uid):
             node.mode = mode
             node.xattrs = xattrs
@@ -308,12 +307,6 @@ class Xattrs:
         else:
             if flags & XATTR_CREATE:
                 raise NameExists(name)
-
-    def _check_room(self, node: Node, custom: JsonObject, xattrs: str | None) -> None:
-        carried = json.loads(node.carried) if node.carried else {}
-        entry = self._archive.index.first_name(node.ino)
-        name = entry.name if entry else b""
-        check_room(custom, json.loads(xattrs or "{}"), carried, name)
 
     def _require_kept(self, name: bytes) -> None:
         if not name.startswith(_KEPT):

@@ -17,12 +17,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
 from artstorefs.core import naming
 from artstorefs.core.configuration import ArchiveConfiguration
 from artstorefs.core.errors import ArchiveInUse, ArtStoreFSError, ElementError
+from artstorefs.elements.adoption import Adoption
 from artstorefs.elements.interface import Element
 from artstorefs.elements.opening import open_element
 from artstorefs.recovery.fsck_deep import Throttle, Watch, check_objects, hash_object
@@ -202,7 +204,8 @@ class _Check:
         archive_id = UUID(bytes=root) if root is not None else None
         surveys: dict[str, ElementSurvey] = {}
         for name, element in self._elements.items():
-            survey = surveys[name] = survey_element(element, archive_id, sound, self._accounts)
+            parts = (element, archive_id, sound, self._accounts)
+            survey = surveys[name] = survey_element(*parts, self._adoption(name, sound))
             archive_id = archive_id or survey.archive_id
             findings += survey.findings
         self._count(surveys)
@@ -217,6 +220,12 @@ class _Check:
         if sound is not None:
             findings = [f for f in findings if not _is_under_way(f, sound)]
         return _Pass(sound, surveys, findings)
+
+    def _adoption(self, name: str, image: Image | None) -> Adoption | None:
+        """What the index knows of an adopted element, if it is one."""
+        if all(element.id != name for element in self._configuration.elements if element.adopted):
+            return None
+        return Adoption(partial(image.witnesses, name)) if image is not None else Adoption()
 
     def _count(self, surveys: dict[str, ElementSurvey]) -> None:
         self.report.documents = sum(survey.documents for survey in surveys.values())

@@ -13,7 +13,8 @@ from artstorefs.core.attributes import ATTR_JSON_LIMIT_BYTES, FileAttributesV2
 from artstorefs.core.errors import DocumentError, ElementError, ObjectAbsent
 from artstorefs.core.node_record import RECORD_LIMIT_BYTES
 from artstorefs.core.quarantine import QUARANTINE_FOLDER
-from artstorefs.elements.identified import read_layout
+from artstorefs.elements.adoption import Adoption
+from artstorefs.elements.identified import read_layout, reader_of
 from artstorefs.elements.interface import Element, ObjectStat
 from artstorefs.recovery.fsck_documents import (
     Document,
@@ -81,12 +82,17 @@ class ElementSurvey:
 
 
 def survey_element(
-    element: Element, archive_id: UUID | None, image: Image | None, accounts: Accounts
+    element: Element,
+    archive_id: UUID | None,
+    image: Image | None,
+    accounts: Accounts,
+    adoption: Adoption | None = None,
 ) -> ElementSurvey:
-    """Look at everything. `archive_id` is that of the index, or of another element."""
+    """Look at everything. `archive_id` is that of the index, or of another element; `adoption` of
+    an element that may have no archive.json yet."""
     survey = ElementSurvey(element)
     try:
-        if not _check_layout(survey, archive_id):
+        if not _check_layout(survey, archive_id, adoption):
             survey.incomplete = "does not say that it belongs to this archive"
             return survey
         survey.stats = {stat.key: stat for stat in element.list()}
@@ -108,7 +114,9 @@ def survey_element(
     return survey
 
 
-def _check_layout(survey: ElementSurvey, archive_id: UUID | None) -> bool:
+def _check_layout(
+    survey: ElementSurvey, archive_id: UUID | None, adoption: Adoption | None
+) -> bool:
     """Whether the element says that it is one of this archive."""
     key = naming.ARCHIVE_KEY
     kind = FindingClass.ARCHIVE_RECORD
@@ -118,8 +126,13 @@ def _check_layout(survey: ElementSurvey, archive_id: UUID | None) -> bool:
         survey.found(kind, key, exc.reason)
         return False
     if record is None:
-        survey.found(kind, key, "is not there")
-        return False
+        problem = "is not there"
+        if adoption is not None:
+            problem = adoption.problem_of_place(reader_of(survey.element)) or ""
+            survey.archive_id = archive_id
+        if problem:
+            survey.found(kind, key, problem)
+        return not problem
     survey.archive_id = record.archive_id
     if record.element_id != survey.element.id:
         survey.found(kind, key, f"element_id is {record.element_id!a}")
@@ -167,7 +180,8 @@ def _compare(
     file_id = document.file_id.bytes
     if isinstance(document, FileAttributesV2):
         folder, _, name = naming.object_of(stat.key).rpartition("/")
-        if (document.storage_path or folder, document.storage_filename) != (folder, name):
+        told = (document.storage_path or folder).rstrip("/")
+        if (told, document.storage_filename) != (folder, name):
             survey.found(FindingClass.INDEX_DRIFT, stat.key, "names another object", file_id)
     found = differences(document, survey.element.id, stat, image, accounts)
     if found:

@@ -272,19 +272,22 @@ def _read(element: Element, listed: Listed, origin: Origin) -> Found:
         )
     if isinstance(document, NodeRecord):
         return _record(document, listed, origin.accounts)
-    return _file(document, listed, origin.accounts)
+    return found_file(document, listed, origin.accounts)
 
 
 def is_readable_element(element: Element) -> bool:
     """Whether the element is there at all, so that a failure is one of a single document."""
     try:
         element.stat(naming.ARCHIVE_KEY)
+    except ObjectAbsent:  # a positive answer, of an adopted element
+        return True
     except ElementError:
         return False
     return True
 
 
-def _file(document: FileAttributesV2, listed: Listed, accounts: Accounts) -> FoundNode:
+def found_file(document: FileAttributesV2, listed: Listed, accounts: Accounts) -> FoundNode:
+    """What an attr.json says."""
     posix = document.posix
     object_key = naming.object_of(listed.key)
     copy = (

@@ -55,8 +55,9 @@ def _found(element: Element, key: str) -> bytes | None:
         return None
 
 
-def write_layout(element: Element, archive_id: UUID, archive_name: str) -> None:
-    """Make an initialized, empty element one of this archive. Repeating it is fine.
+def write_layout(element: Element, archive_id: UUID, archive_name: str) -> bool:
+    """Make an initialized, empty element, or an adopted one, one of this archive; False if it is
+    that already. Repeating it is fine.
 
     Raises ElementError when the element belongs to another archive already.
     """
@@ -66,7 +67,7 @@ def write_layout(element: Element, archive_id: UUID, archive_name: str) -> None:
             raise ElementError(
                 element.id, ARCHIVE_KEY, f"belongs to another archive, {found.archive_name}"
             )
-        return
+        return False
     record = ArchiveRecord(
         archive_id=archive_id,
         archive_name=archive_name,
@@ -77,3 +78,4 @@ def write_layout(element: Element, archive_id: UUID, archive_name: str) -> None:
         element.replace(key, data)
     element.replace(ARCHIVE_KEY, render_archive_record(record))
     element.barrier()
+    return True

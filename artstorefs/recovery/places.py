@@ -94,7 +94,7 @@ class Places:
     def _put(self, entry: Name, parent: int) -> None:
         """Give `entry` its name in `parent`, or the nearest one that is free."""
         name = entry.name
-        candidates = _others(name, entry, self._nodes[entry.ino].file_id)
+        candidates = other_names(name, self._nodes[entry.ino].file_id, entry.link_id)
         self.renamed += (parent, name) in self._taken
         while (parent, name) in self._taken:
             name = next(candidates)
@@ -124,9 +124,9 @@ class Places:
                 yield at
 
 
-def _others(name: bytes, entry: Name, file_id: bytes) -> Iterator[bytes]:
+def other_names(name: bytes, file_id: bytes, link_id: bytes | None = None) -> Iterator[bytes]:
     """`NAME (first 8 of file_id).EXT`, then with more of what tells the node, or link, apart."""
-    identity = UUID(bytes=entry.link_id or file_id).hex
+    identity = UUID(bytes=link_id or file_id).hex
     yield _marked(name, UUID(bytes=file_id).hex[:8])
     yield _marked(name, identity)
     number = 2

@@ -296,7 +296,8 @@ class Rebuild:
     def _make_root(self) -> None:
         """The row of the root directory, where no document tells of it."""
         if self._root_id not in self._places:
-            self.report.problem("the root directory has no node record; it gets a new one")
+            if any(place.parent for place in self._by_ino.values()):  # not all of ArtStore's own
+                self.report.problem("the root directory has no node record; it gets a new one")
             self._make_directory(self._root_id, self._root_id, b"", 0o755)
         root = self._index.row(ROOT_INO)
         assert root is not None

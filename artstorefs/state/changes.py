@@ -17,21 +17,21 @@ from uuid import UUID
 from artstorefs.core.crash_points import crash_point
 from artstorefs.core.marks import SEALED, mark
 from artstorefs.core.naming import new_file_id, record_key
-from artstorefs.state.database import Database, Transaction
+from artstorefs.state.attribute_room import require_room
+from artstorefs.state.database import Database
 from artstorefs.state.index import FIRST_INO, FIRST_LINK_ID, ROOT_INO, Copy, Index, Name
 from artstorefs.state.log import Log, Removal
 from artstorefs.state.node import COLUMNS, ContentState, Node
+from artstorefs.state.node_transaction import INSERT_NAME, INSERT_NODE, NodeTransaction
 from artstorefs.state.reserve import makes_room
-from artstorefs.state.row_sums import NAME_COLUMNS, name_sum, row_sum
+from artstorefs.state.row_sums import name_sum, row_sum
 from artstorefs.state.spool import spool_name
 from artstorefs.state.spool_sums import SpoolSum, drop_spool_sum, put_spool_sums
 from artstorefs.state.touches import Touches, touch
 
-_INSERT_NODE = f"INSERT INTO nodes VALUES ({', '.join('?' * len(COLUMNS))}, ?)"
 _UPDATE_NODE = (
     f"UPDATE nodes SET {', '.join(f'{c} = ?' for c in COLUMNS[2:])}, sum = ? WHERE ino = ?"
 )
-_INSERT_NAME = f"INSERT INTO names ({NAME_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
 _MOVE_NAME = "UPDATE names SET parent = ?, name = ?, stored = 0, sum = ? WHERE id = ?"
 
 _LAST_INO = "last_ino"
@@ -107,6 +107,11 @@ class Changes:
         self._last_ino = node.ino
         self._index.remember(node)
         return node
+
+    def new_ino(self) -> int:
+        """A number that nobody else gets."""
+        self._last_ino += 1
+        return self._last_ino
 
     def entry_came(self, directory: Node, at_ns: int) -> None:
         """Record what a new entry has changed of its directory, see `touches.py`."""
@@ -217,7 +222,7 @@ class Changes:
         self, identifier: int, parent: int, name: bytes, ino: int, link_id: bytes | None
     ) -> None:
         known = name_sum(identifier, parent, name, ino, link_id)
-        self._execute(_INSERT_NAME, (identifier, parent, name, ino, link_id, known))
+        self._execute(INSERT_NAME, (identifier, parent, name, ino, link_id, known))
 
     def _move_name(self, entry: Name, parent: int, name: bytes) -> None:
         known = name_sum(entry.id, parent, name, entry.ino, entry.link_id)
@@ -434,11 +439,13 @@ class Changes:
 
     # ----------------------------------------------------------------------------- helpers
 
-    def _change(self, *nodes: Node, is_lone: bool = False) -> "_Change":
+    def _change(self, *nodes: Node, is_lone: bool = False) -> NodeTransaction:
         """For `with`: a transaction that leaves `nodes` as they were if it does not commit."""
-        return _Change(self._database.transaction(is_lone=is_lone), self._log, nodes)
+        return NodeTransaction(self._database.transaction(is_lone=is_lone), self._log, nodes)
 
     def _changed(self, node: Node, now_ns: int, uid: int) -> None:
+        if node.revision == 0:  # an attr.json by others, which gets a posix section now
+            require_room(self._index, node, node.custom, node.xattrs)
         node.ctime_ns = now_ns
         node.revision += 1
         self._save(node)
@@ -446,7 +453,7 @@ class Changes:
 
     def _insert(self, node: Node) -> None:
         values = node.values()
-        self._execute(_INSERT_NODE, (*values, row_sum(values)))
+        self._execute(INSERT_NODE, (*values, row_sum(values)))
 
     def _save(self, node: Node) -> None:
         values = node.values()
@@ -455,37 +462,6 @@ class Changes:
     def _touch_directory(self, directory: Node, now_ns: int, links: int, uid: int) -> None:
         touch(directory, now_ns, links)
         self.touches.record(directory, uid)
-
-
-class _Change:
-    """See `Changes._change`. No generator: each change of the tree comes through here."""
-
-    __slots__ = ("_before", "_log", "_nodes", "_transaction")
-
-    def __init__(self, transaction: Transaction, log: Log, nodes: tuple[Node, ...]) -> None:
-        self._transaction = transaction
-        self._log = log
-        self._nodes = nodes
-        self._before = [node.values() for node in nodes]
-
-    def __enter__(self) -> None:
-        self._transaction.__enter__()  # nothing has changed yet
-
-    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
-        try:
-            self._transaction.__exit__(kind, exc, traceback)
-        except BaseException:
-            self._take_back()
-            raise
-        if exc is not None:
-            self._take_back()
-        else:
-            self._log.announce()
-
-    def _take_back(self) -> None:
-        for node, values in zip(self._nodes, self._before, strict=True):
-            node.restore(values)
-        self._log.discard()
 
 
 def _changed_keys(before: str | None, after: str | None) -> list[str]:

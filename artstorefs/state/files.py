@@ -116,7 +116,11 @@ def _problem(connection: sqlite3.Connection, look: Look) -> str | None:
 def root_id(directory: str) -> bytes | None:
     """The file_id of the root, which is the id of the archive, in an index that `examine` found
     good; None if it holds nothing."""
-    path = os.path.join(directory, INDEX)
+    return root_id_at(os.path.join(directory, INDEX))
+
+
+def root_id_at(path: str) -> bytes | None:
+    """The same of an index, or a backup of one. Raises sqlite3.Error if it cannot be read."""
     query = "SELECT file_id FROM nodes WHERE ino = ?"
     with closing(connect_read_only(path)) as connection:
         try:

@@ -14,14 +14,16 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from artstorefs.elements.adoption import Witness
 from artstorefs.state.database import connect_read_only
 from artstorefs.state.index import FIRST_LINK_ID, ROOT_INO, Copy, Name, copy_of_row
-from artstorefs.state.log import Assignment, Removal
+from artstorefs.state.log import UNRECORDED, Assignment, Removal
 from artstorefs.state.node import COLUMNS, ContentState, Node
 from artstorefs.state.reader import Snapshot
 from artstorefs.state.row_sums import add_sum_column, wrong_row_sums
 from artstorefs.state.schema import COPIES_BY_KEY, SCHEMA_VERSION, SPOOL_SUMS, create_tables
 from artstorefs.state.spool_sums import SpoolSum, spool_sum
+from artstorefs.state.witnesses import witnesses
 
 DAMAGE = (sqlite3.Error, UnicodeError)
 """What comes out of a damaged database: SQLite's message about it may quote what is no text."""
@@ -93,7 +95,8 @@ STRUCTURE: tuple[tuple[str, str], ...] = (
     (
         "inode {0} is not on an element, and the log has no intent for it",
         "SELECT ino FROM nodes WHERE nlink > 0 AND ino NOT IN (SELECT ino FROM copies)"
-        " AND ino NOT IN (SELECT ino FROM log WHERE ino IS NOT NULL)",
+        " AND ino NOT IN (SELECT ino FROM log WHERE ino IS NOT NULL) AND ino NOT IN"
+        f" (SELECT e.value FROM settings s, json_each(s.value) e WHERE s.key = '{UNRECORDED}')",
     ),
     (
         "the content of inode {0} waits for an element, and the log has no intent for it",
@@ -225,6 +228,10 @@ class Image:
         if data is not None:
             assignment = Assignment.from_json(data)
             found.keys.add((assignment.element, assignment.key))
+
+    def witnesses(self, element: str) -> list[Witness] | None:
+        """What an adopted element is known by; None once it has an archive.json."""
+        return witnesses(self._execute, element)
 
     def is_busy(self, file_id: bytes) -> bool:
         """Whether the elements are still to be told something of this node or link."""

@@ -119,6 +119,12 @@ class Index:
         row = self._execute("SELECT max(id) FROM names").fetchone()
         return int(row[0] or 0)
 
+    def nodes_after(self, ino: int) -> list[tuple[int, bytes]]:
+        """Inode number and file_id of all nodes with higher numbers, in their order."""
+        return self._execute(
+            "SELECT ino, file_id FROM nodes WHERE ino > ? ORDER BY ino", (ino,)
+        ).fetchall()
+
     def inos_in_state(self, state: int) -> list[int]:
         """Inode numbers whose content is in this state. Reads the whole table: for the start."""
         rows = self._execute("SELECT ino FROM nodes WHERE content_state = ?", (state,))
@@ -205,6 +211,11 @@ class Index:
         return [
             copy_of_row(row) for row in self._execute("SELECT * FROM copies WHERE ino = ?", (ino,))
         ]
+
+    def has_copy(self, element: str, key: str) -> bool:
+        """Whether an element has something of a node under this key, by what is known."""
+        query = "SELECT 1 FROM copies WHERE element = ? AND key = ?"
+        return self._execute(query, (element, key)).fetchone() is not None
 
     def all_copies(self, element: str) -> Iterator[Copy]:
         for row in self._execute("SELECT * FROM copies WHERE element = ?", (element,)):

@@ -30,8 +30,9 @@ from artstorefs.state.node import ContentState
 from artstorefs.state.schema import FIRST_REMOVAL_ID
 
 UNRECORDED = "unrecorded"
-"""Setting: inode numbers, as a JSON list, of directories that a rebuild has made up and that no
-element knows. They are logged as soon as something in them is, which needs them to be found."""
+"""Setting: inode numbers, as a JSON list, of directories that a rebuild, or a look at the elements,
+has made up and that no element knows. They are logged as soon as something in them is, which needs
+them to be found."""
 
 _IS_CLOSED = f"ino IN (SELECT ino FROM nodes WHERE content_state != {int(ContentState.OPEN)})"
 
@@ -153,6 +154,14 @@ class Log:
                     self.node_changed(at, row[0], created=True, uid=uid)
             above = self._execute("SELECT parent FROM names WHERE id = ?", (at,)).fetchone()
             at = above[0] if above else None
+
+    def made_up(self, inos: Iterable[int]) -> None:
+        """Directories that no element knows: they are told of once something in them is."""
+        self._unrecorded.update(inos)
+        self._database.set_setting(UNRECORDED, json.dumps(sorted(self._unrecorded)))
+
+    def is_made_up(self, ino: int) -> bool:
+        return ino in self._unrecorded
 
     def _load_unrecorded(self) -> set[int]:
         return set(json.loads(self._database.setting(UNRECORDED) or "[]"))

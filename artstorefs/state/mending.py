@@ -7,9 +7,11 @@ file has other content, or a check finds it right again. Kept in the settings, a
 
 import json
 
+from artstorefs.core.naming import object_of
 from artstorefs.state.database import Database
 from artstorefs.state.log import Log
 from artstorefs.state.node import Node
+from artstorefs.state.row_sums import give_revision
 
 _PREFIX = "damaged "
 
@@ -56,6 +58,7 @@ class Mending:
                 (file_id, file_id),
             ).fetchone()
             if row is not None:
+                give_revision(execute, row[0])
                 self._log.node_changed(row[0], row[1], created=False, uid=row[2])
         self._log.announce()
         return row is not None
@@ -80,3 +83,18 @@ class Mending:
                 row = execute("SELECT file_id FROM nodes WHERE ino = ?", (ino,)).fetchone()
                 if row is None or row[0] not in damaged:
                     execute("DELETE FROM settings WHERE key = ?", (f"{_PREFIX}{ino}",))
+
+
+def note_seen(
+    database: Database, element: str, rows: list[tuple[str, tuple[int, int], tuple[int, int]]]
+) -> None:
+    """Documents that were rewritten without a change of what they say: key, and size and mark of
+    before and after. What somebody else had written before, and nobody has looked at, stays to be
+    looked at."""
+    with database.transaction():
+        for key, before, after in rows:
+            database.execute(
+                "UPDATE copies SET seen_size = ?, seen_modified_ns = ?"
+                " WHERE element = ? AND key = ? AND seen_size = ? AND seen_modified_ns = ?",
+                (*after, element, object_of(key), *before),
+            )

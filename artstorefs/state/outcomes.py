@@ -21,7 +21,7 @@ record of its successor is safe.
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, fields
 from operator import attrgetter
 from typing import Any
@@ -36,9 +36,10 @@ from artstorefs.state.index import Copy, Index
 from artstorefs.state.log import Assignment, Log, Removal
 from artstorefs.state.node import ContentState, Node
 from artstorefs.state.reserve import makes_room
-from artstorefs.state.row_sums import put_row_sum
+from artstorefs.state.row_sums import give_revision, put_row_sum
 from artstorefs.state.spool import spool_name
 from artstorefs.state.spool_sums import drop_spool_sum
+from artstorefs.state.witnesses import has_joined, note_joined
 
 _PUT_COPY = f"INSERT OR REPLACE INTO copies VALUES ({', '.join('?' * len(fields(Copy)))})"
 _values = attrgetter(*(column.name for column in fields(Copy)))
@@ -99,8 +100,17 @@ class Failed:
 class Outcomes:
     """Not thread-safe; nothing here suspends."""
 
-    def __init__(self, database: Database, index: Index, log: Log, policy: CopiesPolicy) -> None:
+    def __init__(
+        self,
+        database: Database,
+        index: Index,
+        log: Log,
+        policy: CopiesPolicy,
+        adopted: Collection[str] = (),
+    ) -> None:
+        """`adopted`: ids of the elements that may have had nothing of ours before."""
         self._database = database
+        self._unjoined = {name for name in adopted if not has_joined(database, name)}
         self._policy = policy
         self._execute = database.execute
         self._index = index
@@ -177,6 +187,7 @@ class Outcomes:
         if found:
             with self._database.transaction():
                 for ino, file_id, uid in found:
+                    give_revision(self._execute, ino)
                     self._log.node_changed(ino, file_id, created=False, uid=uid)
             self._log.announce()
         return len(found)
@@ -197,6 +208,8 @@ class Outcomes:
         try:
             with self._database.transaction():
                 for outcome in stored:
+                    if outcome.element in self._unjoined:
+                        note_joined(self._database, outcome.element)
                     if not self._stored(outcome, moved):
                         again.append(outcome.ino)
                 for log_id in removed:
@@ -206,6 +219,7 @@ class Outcomes:
         except BaseException:
             self._log.discard()
             raise
+        self._unjoined.difference_update(outcome.element for outcome in stored)
         if stored:
             crash_point("stored.committed")
         if removed:

@@ -5,6 +5,7 @@ call, so `snapshot` gathers all that an attr.json or node record needs in one re
 """
 
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -18,6 +19,14 @@ from artstorefs.state.spool_sums import SpoolSum, spool_sum
 _NODE = f"SELECT {', '.join(COLUMNS)}, sum FROM nodes WHERE ino = ?"
 _NAME = f"SELECT {NAME_COLUMNS} FROM names WHERE id = ?"
 _LINKS = f"SELECT {NAME_COLUMNS} FROM names WHERE ino = ? AND link_id IS NOT NULL AND stored <= ?"
+
+
+COPIES_AT_ONCE = 10_000
+
+
+def is_text(key: str) -> bool:
+    """Whether a key is Unicode, which what a listing shows need not be."""
+    return key.isascii() or key == key.encode("utf-8", "replace").decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +113,48 @@ class Reader:
     def copy_under(self, element: str, key: str) -> Copy | None:
         """What the index believes that an element has under a key, if anything; a key that is no
         text, as a listing may show, is none that it knows."""
-        if not key.isascii() and key != key.encode("utf-8", "replace").decode():
+        if not is_text(key):
             return None
         row = self._execute(
             "SELECT * FROM copies WHERE element = ? AND key = ?", (element, key)
         ).fetchone()
         return copy_of_row(row) if row else None
+
+    def ino_under(self, element: str, key: str) -> int | None:
+        """The inode number of what an element has under the key of an object, if it is known."""
+        query = "SELECT ino FROM copies WHERE element = ? AND key = ?"
+        row = self._execute(query, (element, key)).fetchone() if is_text(key) else None
+        return None if row is None else int(row[0])
+
+    def copies_on(self, element: str) -> Iterator[tuple[int, str, bool]]:
+        """Inode number, key, and whether it is a record, of all that the index believes to be on an
+        element; read piece by piece, so that nothing waits for whoever is slow with it."""
+        last = -1
+        query = (
+            "SELECT ino, key, is_record FROM copies WHERE element = ? AND ino > ?"
+            f" ORDER BY ino LIMIT {COPIES_AT_ONCE}"
+        )
+        while rows := self._execute(query, (element, last)).fetchall():
+            for ino, key, is_record in rows:
+                yield ino, key, bool(is_record)
+            last = rows[-1][0]
+
+    def remember_ids(self) -> None:
+        """Have `node_of_id` answer for every node of this moment, from a table of our own: an index
+        of file ids would cost every change, and is asked now and then."""
+        self._execute("DROP TABLE IF EXISTS temp.known_ids")
+        self._execute("CREATE TEMP TABLE known_ids AS SELECT file_id, ino, mode FROM nodes")
+        self._execute("CREATE INDEX temp.known_ids_by_id ON known_ids (file_id)")
+
+    def node_of_id(self, file_id: bytes) -> tuple[int, int] | None:
+        """Inode number and mode of a node that was there at `remember_ids`."""
+        query = "SELECT ino, mode FROM temp.known_ids WHERE file_id = ?"
+        found: tuple[int, int] | None = self._execute(query, (file_id,)).fetchone()
+        return found
+
+    def root_id(self) -> bytes:
+        """The file_id of the root directory."""
+        return self._file_id(ROOT_INO)
 
     def stored_bytes(self, element: str) -> int:
         """Content of all objects on an element, whatever sizes others have written there."""

@@ -80,6 +80,14 @@ def put_row_sum(execute: Execute, ino: int) -> None:
         execute("UPDATE nodes SET sum = ? WHERE ino = ?", (row_sum(values), ino))
 
 
+def give_revision(execute: Execute, ino: int) -> None:
+    """What others have written has revision 0 here, which no document of ours can have: before it
+    is written without a change of its own it gets the first. Inside a transaction of the caller,
+    and while nobody holds the node."""
+    if execute("UPDATE nodes SET revision = 1 WHERE ino = ? AND revision = 0", (ino,)).rowcount:
+        put_row_sum(execute, ino)
+
+
 def wrong_row_sums(execute: Execute) -> Iterator[int]:
     """Inode numbers of rows that are not as they were written. Reads both tables whole."""
     for *values, known in execute(_SELECT_SUMMED):

@@ -212,6 +212,8 @@ class Carrier:
         try:
             stat = element.stat(key)
         except ObjectAbsent:
+            if copy is not None and not (job.upload or job.is_record):
+                _require_object(element, copy.key)
             return False  # nothing there to lose
         if copy is None:
             read_document(element, key)
@@ -384,6 +386,17 @@ class Carrier:
                 links=[link.name.id for link in item.snapshot.links],
             )
         )
+
+
+def _require_object(element: Element, key: str) -> None:
+    """Raise ObjectDamaged where somebody has removed a file with its attr.json: another one would
+    speak of nothing."""
+    try:
+        element.stat(key)
+    except ObjectAbsent:
+        raise ObjectDamaged(
+            element.id, key, "its object is gone, and so is its attr.json"
+        ) from None
 
 
 def _describe(item: _Carried, path: str, sha256: str, hashes: BlockList) -> None:

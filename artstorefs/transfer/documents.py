@@ -16,7 +16,7 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from artstorefs.core import naming
-from artstorefs.core.attributes import FileAttributesV2, render
+from artstorefs.core.attributes import NEVER_NULL, TEXTS, FileAttributesV2, render
 from artstorefs.core.document import Document, validated
 from artstorefs.core.json_text import name_to_json
 from artstorefs.core.node_record import LinkRecord, NodeRecord, render_record
@@ -85,7 +85,7 @@ def attributes_document(
     node = snapshot.node
     carried: dict[str, Any] = json.loads(node.carried) if node.carried else {}
     carried_posix = carried.pop("posix", {})
-    directory, _, storage_filename = content.key.rpartition("/")
+    directory, slash, storage_filename = content.key.rpartition("/")
     fields: dict[str, Any] = {
         "schema_version": "2.0",
         "file_id": UUID(bytes=node.file_id),
@@ -94,13 +94,24 @@ def attributes_document(
         "file_size": content.size,
         **_for_people(snapshot, accounts),
         "updated_at": _timestamp(updated_ns),
-        "storage_path": directory,
+        "storage_path": directory + slash,
         "checksum": content.sha256,
         "custom_attributes": json.loads(node.custom) if node.custom else {},
-        **{key: value for key, value in carried.items() if key not in _FACTS},
+        **{key: value for key, value in _as_v2(carried).items() if key not in _FACTS},
         "posix": _posix_section(snapshot, carried_posix, content.blocks),
     }
     return render(_model(FileAttributesV2, fields, carried, f"attr.json of {content.key}"))
+
+
+def _as_v2(carried: dict[str, Any]) -> dict[str, Any]:
+    """What others wrote, as v2.0 has it for whoever reads strictly: text where they have numbers,
+    and of what nobody may leave out as null ours instead."""
+    texts = {key: str(carried[key]) for key in TEXTS if type(carried.get(key)) in (int, float)}
+    return {
+        key: texts.get(key, value)
+        for key, value in carried.items()
+        if value is not None or key not in NEVER_NULL
+    }
 
 
 def carried_by(

@@ -4,13 +4,15 @@ mount → transfer
     {"archive": id}                                                 first of all: whose elements
     {"batch": n, "store": [StoreJob…], "remove": [RemoveJob…]}     carry these out
     {"capacity": true}                                              ask every element for its room
-    {"survey": true}                                                look for changes by others
+    {"survey": n}                                                   look for changes by others
+    {"survey_taken": n}                                             a part of that is committed
     {"fetch": n, "job": FetchJob, "urgency": Urgency}               bring this into the read cache
     {"fetch": n, "job": null, "urgency": Urgency}                   it is more urgent by now
 transfer → mount
     {"batch": n, "stored": […], "removed": […], "failed": […], "dropped": […], "observed": […], …}
     {"capacity": {element: {total_bytes, free_bytes, …} | {"error": text}}}
-    {"survey": {"seen": n, "added": n, "observed": […], "unreadable": […], "errors": […]}}
+    {"survey": n, "part": Part}                                     (recovery/survey.py)
+    {"survey": n, "end": Survey}
     {"fetched": n, "answer": FetchAnswer}                           (state/fetch.py)
 
 Fetches have threads of their own, and are answered in any order.

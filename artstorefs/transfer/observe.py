@@ -6,6 +6,7 @@ ours has to keep. Facts about the object and the `posix` section stay ours; what
 for fsck.
 """
 
+from artstorefs.core.attributes import FileAttributesV2
 from artstorefs.core.errors import DocumentInvalid
 from artstorefs.core.node_record import LinkRecord
 from artstorefs.elements.interface import Element, ObjectStat
@@ -39,6 +40,8 @@ def observe(
         raise DocumentInvalid(where, f"file_id is {document.file_id}, not that of this file")
     if document.posix is not None and document.posix.revision != copy.revision:
         return None
+    if isinstance(document, FileAttributesV2) and copy.revision == 0:
+        _require_same_object(document, copy, f"{element.id}: {stat.key}")
     return Observed(
         ino=copy.ino,
         element=element.id,
@@ -47,3 +50,12 @@ def observe(
         seen_size=stat.size_bytes,
         seen_modified_ns=stat.mark,
     )
+
+
+def _require_same_object(document: FileAttributesV2, copy: Copy, where: str) -> None:
+    """Raise DocumentInvalid if an attr.json of others has come to speak of other content: objects
+    do not change, and what a reader has opened must stay what it is."""
+    known = copy.sha256.hex() if copy.sha256 is not None else ""
+    if (document.file_size, document.checksum) != (copy.size, known):
+        reason = "speaks of other content than before; a rebuild of the index would believe it"
+        raise DocumentInvalid(where, reason)

@@ -12,19 +12,29 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from artstorefs.core.configuration import ArchiveConfiguration, ElementConfiguration
+from artstorefs.core.crash_points import crash_point
 from artstorefs.core.errors import ElementError, ElementUnavailable
 from artstorefs.core.log_fields import about
 from artstorefs.core.modes import ElementMode, Operation, refusal
+from artstorefs.elements.adoption import Witnesses, nothing_known
 from artstorefs.elements.gauges import Gauges
-from artstorefs.elements.identified import check_identity
+from artstorefs.elements.identified import Join, check_identity, read_layout
 from artstorefs.elements.interface import Element
-from artstorefs.elements.opening import capabilities_of, identified_element, open_element
-from artstorefs.recovery.layout import refresh_guides
+from artstorefs.elements.opening import (
+    adoption_of,
+    capabilities_of,
+    identified_element,
+    open_element,
+)
+from artstorefs.recovery.layout import refresh_guides, write_layout
 from artstorefs.recovery.leftovers import remove_leftovers
+from artstorefs.state.files import INDEX
+from artstorefs.state.witnesses import witnesses_of
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +56,19 @@ class Introduction:
     """What is known of one element. `run` is its thread, `require` for everybody."""
 
     def __init__(
-        self, configuration: ElementConfiguration, archive_id: UUID, *, read_only: bool
+        self,
+        configuration: ElementConfiguration,
+        archive_id: UUID,
+        *,
+        read_only: bool,
+        witnesses: Witnesses = nothing_known,
+        join: Join | None = None,
     ) -> None:
+        """`witnesses` and `join`: for one that was adopted."""
         self._configuration = configuration
         self._archive_id = archive_id
+        self._witnesses = witnesses
+        self._join = join
         self.gauges = Gauges()
         mode = ElementMode(configuration.mode)
         self._takes_guides = not read_only and not refusal(mode, Operation.CREATE, False)
@@ -81,13 +100,16 @@ class Introduction:
     def open(
         self, require: Callable[[], None] | None = None, *, for_readers: bool = False
     ) -> Element:
-        """The element, if it proves to be that and `require` lets it be used."""
+        """The element, if it proves to be that and `require` lets it be used; without `require` by
+        the introduction, which makes no element one of the archive."""
         return identified_element(
             self._configuration,
             self._archive_id,
             require,
             for_readers=for_readers,
             gauges=self.gauges,
+            witnesses=self._witnesses,
+            join=None if require is None else self._join,
         )
 
     def report(self) -> dict[str, Any]:
@@ -153,10 +175,12 @@ class Introduction:
         return self._is_done
 
     def _failure_of_asking(self) -> ElementError | None:
+        configuration = self._configuration
+        adoption = adoption_of(configuration, self._archive_id, self._witnesses)
         try:
-            asked = open_element(self._configuration, briefly=True, gauges=self.gauges)
+            asked = open_element(configuration, briefly=True, gauges=self.gauges, adoption=adoption)
             try:
-                check_identity(asked, self._archive_id, self._configuration.place)
+                check_identity(asked, self._archive_id, configuration.place, adoption)
             finally:
                 asked.close()
         except ElementError as exc:
@@ -164,13 +188,24 @@ class Introduction:
         return None
 
     def _refresh_guides(self, element: Element) -> None:
-        """README.txt and restore.py as this release has them, where we may write."""
+        """README.txt and restore.py as this release has them, where we may write, and have."""
         if not self._takes_guides:
             return
         try:
-            refresh_guides(element)
+            if not self._configuration.adopted or read_layout(element) is not None:
+                refresh_guides(element)
         except ElementError as exc:
             log.warning("README.txt and restore.py are not written: %s", exc, extra=about(exc))
+
+
+def _join(lock: threading.Lock, archive_id: UUID, name: str, element: Element) -> None:
+    """Make an adopted element one of the archive. One thread at a time: of two archive.json, which
+    tell when they were written, one would be another than the one that was seen."""
+    with lock:
+        if write_layout(element, archive_id, name):
+            crash_point("join.layout_written")
+            told = ("element %s is one of this archive from now on", element.id)
+            log.info(*told, extra=about(element=element.id))
 
 
 class Introductions:
@@ -179,8 +214,14 @@ class Introductions:
     def __init__(
         self, configuration: ArchiveConfiguration, archive_id: UUID, *, read_only: bool
     ) -> None:
+        path = os.path.join(str(configuration.state_dir), INDEX)
         self._of = {
-            one.id: Introduction(one, archive_id, read_only=read_only)
+            one.id: Introduction(
+                *(one, archive_id),
+                read_only=read_only,
+                witnesses=partial(witnesses_of, path, one.id),
+                join=partial(_join, threading.Lock(), archive_id, configuration.name),
+            )
             for one in configuration.elements
         }
         for introduction in self._of.values():

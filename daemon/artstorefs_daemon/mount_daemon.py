@@ -35,11 +35,11 @@ from artstorefs.core.errors import (
     ConfigurationError,
     ElementError,
     ElementOfAnother,
+    ObjectAbsent,
 )
 from artstorefs.core.log_fields import about
 from artstorefs.elements.durable import make_directories_durably
 from artstorefs.elements.gauges import Gauges
-from artstorefs.elements.identified import read_layout
 from artstorefs.elements.interface import ARCHIVE_KEY, Element
 from artstorefs.elements.opening import identified_element, open_element, open_elements
 from artstorefs.filesystem.archive import Archive, now_ns
@@ -56,8 +56,10 @@ from artstorefs.state.log import Log
 from artstorefs.state.outcomes import Outcomes
 from artstorefs.state.reserve import Reserve
 from artstorefs.state.spool import Spool
+from artstorefs.state.witnesses import remember_joined, witnesses_of
 from artstorefs_daemon import logs
 from artstorefs_daemon.accounts import account
+from artstorefs_daemon.archive_identity import archive_id
 from artstorefs_daemon.auditing import note_anyway, open_audit
 from artstorefs_daemon.control.server import ControlSocket
 from artstorefs_daemon.ending import Ending
@@ -293,16 +295,21 @@ def open_archive(
     reserve.start()
     root_id = open_index(state, lambda: _open_all(configuration), account)
     gauges = {one.id: Gauges() for one in configuration.elements}
+    path = os.path.join(state, INDEX)
     elements = {
-        one.id: identified_element(one, root_id, gauges=gauges[one.id])
+        one.id: identified_element(
+            one, root_id, gauges=gauges[one.id], witnesses=partial(witnesses_of, path, one.id)
+        )
         for one in configuration.elements
     }
-    _open_near(elements)
-    database = Database(os.path.join(state, INDEX), reserve)
+    there = _open_near(elements)
+    database = Database(path, reserve)
     index = Index(database)
     database.audit = open_audit(configuration, index)
     intents = Log(database)
     policy = CopiesPolicy(configuration.copies, frozenset(one.id for one in configuration.elements))
+    adopted = {one.id for one in configuration.elements if one.adopted}
+    remember_joined(database, adopted & there)
     archive = Archive(
         id=root_id,
         configuration=configuration,
@@ -310,7 +317,7 @@ def open_archive(
         index=index,
         log=intents,
         changes=Changes(database, index, intents),
-        outcomes=Outcomes(database, index, intents, policy),
+        outcomes=Outcomes(database, index, intents, policy, adopted),
         policy=policy,
         spool=Spool(os.path.join(state, "spool")),
         elements=elements,
@@ -336,19 +343,24 @@ def _open_all(configuration: ArchiveConfiguration) -> tuple[dict[str, Element], 
     return open_elements(configuration.elements), found
 
 
-def _open_near(elements: dict[str, Element]) -> None:
-    """Open the directories, which are read from here, as far as they are there at once.
+def _open_near(elements: dict[str, Element]) -> set[str]:
+    """Open the directories, which are read from here, as far as they are there at once; the ids of
+    those that have an archive.json.
 
     Raises ElementOfAnother for one of another archive, so that a mistake in the configuration shows
     now. What else is wrong with one `status` tells, and it is opened once that is mended.
     """
     mistaken: list[ElementOfAnother] = []
+    there: set[str] = set()
 
     def look(element: Element) -> None:
         try:
             element.stat(ARCHIVE_KEY)
+            there.add(element.id)
         except ElementOfAnother as exc:
             mistaken.append(exc)
+        except ObjectAbsent:
+            log.debug("element %s was adopted, and nothing is written there yet", element.id)
         except ElementError as exc:
             log.warning("%s", exc, extra=about(exc))
 
@@ -361,25 +373,7 @@ def _open_near(elements: dict[str, Element]) -> None:
         thread.join(max(0.0, deadline - time.monotonic()))
     for exc in mistaken[:1]:
         raise exc
-
-
-def archive_id(configuration: ArchiveConfiguration, elements: dict[str, Element]) -> UUID:
-    """The id that all elements agree on."""
-    found: dict[UUID, str] = {}
-    for element in elements.values():
-        record = read_layout(element)
-        if record is None:
-            raise ConfigurationError(
-                configuration.name,
-                f"element {element.id}",
-                "is not an element of an archive yet; make it one with artstorefs init",
-            )
-        found.setdefault(record.archive_id, element.id)
-    if len(found) != 1:
-        raise ConfigurationError(
-            configuration.name, "element", f"{' and '.join(found.values())} are of two archives"
-        )
-    return next(iter(found))
+    return set(there)
 
 
 async def _serve(
@@ -432,7 +426,7 @@ async def _tell_ready(service: Service, mounting: Mounting, manager: ServiceMana
     await service.begun.wait()  # which sets back how far the kernel reads ahead
     mounting.settle()
     with trio.move_on_after(SURVEY_WAIT_S):
-        await service.link.wait_surveyed()
+        await service.link.surveys.wait_first()
     manager.ready()
 
 

@@ -51,6 +51,10 @@ async def _change_cache_limit(service: Service, new: ArchiveConfiguration) -> No
     await service.read_cache.change_limit(new.cache_max)
 
 
+async def _change_rescanning(service: Service, new: ArchiveConfiguration) -> None:
+    service.link.surveys.ask()  # and from its end on the new interval counts
+
+
 async def _is_read_at_each_use(service: Service, new: ArchiveConfiguration) -> None:
     """Nobody has a copy of it."""
 
@@ -63,6 +67,7 @@ _CHANGES: Final[dict[str, Callable[[Service, ArchiveConfiguration], Awaitable[No
     "spool_wait_s": _change_spool_wait,
     "cache_max": _change_cache_limit,
     "index_backup_interval_s": _is_read_at_each_use,
+    "rescan_interval_s": _change_rescanning,
     "control_change_group": _is_read_at_each_use,
     "control_admin_group": _is_read_at_each_use,
 }

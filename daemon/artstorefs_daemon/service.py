@@ -31,8 +31,9 @@ from artstorefs.state.node import ContentState, Node
 from artstorefs.state.queues import Standing, read_standing
 from artstorefs_daemon.callers import in_group
 from artstorefs_daemon.element_reports import timestamp
-from artstorefs_daemon.fuse_library import Backing, KernelPassthrough, drop_attributes, pyfuse3
+from artstorefs_daemon.fuse_library import Backing, KernelPassthrough
 from artstorefs_daemon.index_backups import IndexBackups
+from artstorefs_daemon.kernel_caches import KernelCaches
 from artstorefs_daemon.mode_changes import ModeChanges
 from artstorefs_daemon.operation_statistics import OperationStatistics
 from artstorefs_daemon.transfer_child import TransferChild
@@ -95,7 +96,9 @@ class Service:
             wait_s=configuration.spool_wait_s if configuration.spool_full == "wait" else 0.0,
             disk_is_full=self._state_is_full,
         )
-        self.link = TransferLink(archive, self.budget, transfer, lock_descriptor)
+        self._caches = KernelCaches()
+        came = self._caches.entry_came
+        self.link = TransferLink(archive, self.budget, transfer, lock_descriptor, came)
         source = ContentSource(archive, self.link.fetches.send)
         self.read_cache = self.link.fetches.cache = source.read_cache
         self.cache_orders = CacheOrders(archive, source)
@@ -103,7 +106,7 @@ class Service:
             archive,
             source,
             self.budget,
-            self._attributes_changed,
+            self._caches.attributes_changed,
             self._kernel(),
             None if self.waits_for_elements else self._closed_one,
         )
@@ -126,8 +129,6 @@ class Service:
         self._closed = trio.Event()
         archive.changes.touches.added = self._closed_one
         self._standing: Standing | None = None
-        self._stale: list[int] = []
-        self._stale_added = trio.Event()
         self._files = archive.index.count_nodes()
         self._files_counted = time.monotonic()
 
@@ -147,9 +148,9 @@ class Service:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.link.run)
             nursery.start_soon(self._keep_cache)
-            nursery.start_soon(self.link.keep_surveyed)
+            nursery.start_soon(self.link.surveys.run)
             nursery.start_soon(self._keep_state)
-            nursery.start_soon(self._invalidate)
+            nursery.start_soon(self._caches.run)
             nursery.start_soon(self._let_go_of_unmapped)
             nursery.start_soon(self._seal_closed)
             nursery.start_soon(self._sum_waiting)
@@ -272,20 +273,6 @@ class Service:
                 continue
             self.contents.let_go_of_unmapped()
             pause_s = min(2 * pause_s, UNMAPPED_PAUSE_LIMIT_S)
-
-    def _attributes_changed(self, ino: int) -> None:
-        """Let the kernel ask again; from a thread, because the call waits for the kernel."""
-        drop_attributes()
-        self._stale.append(ino)
-        self._stale_added.set()
-
-    async def _invalidate(self) -> None:
-        while True:
-            await self._stale_added.wait()
-            self._stale_added = trio.Event()
-            stale, self._stale = set(self._stale), []
-            for ino in stale:
-                await trio.to_thread.run_sync(_invalidate_inode, ino)
 
     # ------------------------------------------------------------------------------- waits
 
@@ -435,8 +422,8 @@ class Service:
             "errors": self.errors() or self._state_errors(self.state_error),
             "damaged": self.damaged(),
             "quarantined": {
-                "documents": self.link.last_survey.get("quarantined", 0),
-                "errors": self.link.bad_documents[:SHOWN_ERRORS],
+                "documents": self.link.surveys.last.get("quarantined", 0),
+                "errors": self.link.surveys.bad_documents[:SHOWN_ERRORS],
             },
             "spool": {
                 "bytes": self.budget.used_bytes,
@@ -446,7 +433,7 @@ class Service:
                 "bytes": self.read_cache.room.used_bytes,
                 "limit_bytes": self.read_cache.room.limit_bytes,
             },
-            "survey": self.link.last_survey or {"seen": 0},
+            "survey": self.link.surveys.last or {"seen": 0},
             "elements": self.link.reports.status(self.archive.modes.elements, standing.queues),
             **self.operations.to_message(),
         }
@@ -461,10 +448,3 @@ class Service:
             if not self.note_damage(exc):
                 log.warning("status tells numbers of before: %s", exc, extra=about(exc, path=path))
         return self._standing or Standing({}, self.pending(), self.count_nodes())
-
-
-def _invalidate_inode(ino: int) -> None:
-    try:
-        pyfuse3.invalidate_inode(ino, attr_only=True)
-    except FileNotFoundError:
-        return  # the kernel does not know this inode: nothing is stale

@@ -20,7 +20,7 @@ from artstorefs.filesystem.archive import Archive
 from artstorefs.filesystem.spool_budget import SpoolBudget
 from artstorefs.state.log import Assignment, Removal
 from artstorefs.state.node import ContentState
-from artstorefs.state.outcomes import Observed, Stored
+from artstorefs.state.outcomes import Stored
 from artstorefs.state.row_sums import RowDamaged
 from artstorefs.state.spool import parse_spool_name
 from artstorefs.transfer.jobs import BatchResult, RemoveJob, StoreJob, batch_message, decode, encode
@@ -30,6 +30,7 @@ from artstorefs_daemon.accounts import account
 from artstorefs_daemon.element_reports import ElementReports
 from artstorefs_daemon.fetch_link import FetchLink
 from artstorefs_daemon.log_levels import LogLevels
+from artstorefs_daemon.survey_link import EntryCame, SurveyLink
 from artstorefs_daemon.transfer_child import Process, TransferChild, spawn_transfer
 
 log = logging.getLogger(__name__)
@@ -71,10 +72,11 @@ class TransferLink:
         budget: SpoolBudget,
         first: TransferChild | None = None,
         lock_descriptor: int | None = None,
+        entry_came: EntryCame = lambda directory, name: None,
     ) -> None:
         """`first`: the transfer process to begin with. Those that follow inherit `lock_descriptor`
         as it has, so that no other daemon begins while one that has lost its mount process is still
-        at work on an element."""
+        at work on an element. `entry_came` is told of names that others have added there."""
         self._first = first
         self._inherited = [] if lock_descriptor is None else [lock_descriptor]
         self._archive = archive
@@ -89,10 +91,7 @@ class TransferLink:
         )
         self.state_error = ""
         self.pid = 0
-        self.surveys = 0
-        self.last_survey: dict[str, Any] = {}
-        self._returned = trio.Event()
-        self.bad_documents: list[str] = []
+        self.surveys = SurveyLink(archive, self, entry_came)
         self._mode_answers: dict[str, str | None] = {}
         self._batches: dict[int, tuple[list[StoreJob], list[RemoveJob]]] = {}
         self._last_batch = 0
@@ -125,6 +124,7 @@ class TransferLink:
 
     def _removal_logged(self, log_id: int, removal: Removal) -> None:
         self.schedule.removal_logged(log_id, removal)
+        self.surveys.note_removal(removal)
         self._wake.set()
 
     # ---------------------------------------------------------------------------- the child
@@ -147,10 +147,10 @@ class TransferLink:
             try:
                 async with trio.open_nursery() as nursery:
                     if self.log_levels.changed:
-                        await self._tell({"log_levels": self.log_levels.changed})
+                        await self.tell({"log_levels": self.log_levels.changed})
                     nursery.start_soon(self._send_due)
                     nursery.start_soon(self._ask_capacity)
-                    nursery.start_soon(self.fetches.run, self._tell)
+                    nursery.start_soon(self.fetches.run, self.tell)
                     await self._receive()
                     nursery.cancel_scope.cancel()
             except* (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -232,11 +232,11 @@ class TransferLink:
             return bool(inos)
         self._last_batch += 1
         self._batches[self._last_batch] = (store, remove)
-        await self._tell(batch_message(self._last_batch, store, remove))
+        await self.tell(batch_message(self._last_batch, store, remove))
         crash_point("batch.sent")
         return True
 
-    async def _tell(self, message: dict[str, Any]) -> None:
+    async def tell(self, message: dict[str, Any]) -> None:
         assert self._stream is not None
         async with self._sending:
             await self._stream.send_all(encode(message))
@@ -302,7 +302,7 @@ class TransferLink:
     async def _ask_capacity(self) -> None:
         while True:
             try_now, self._try_now = self._try_now, False
-            await self._tell({"capacity": True, "try_now": try_now})
+            await self.tell({"capacity": True, "try_now": try_now})
             with trio.move_on_after(CAPACITY_INTERVAL_S):
                 await self._capacity_wanted.wait()
             self._capacity_wanted = trio.Event()
@@ -354,9 +354,9 @@ class TransferLink:
             self.reports.take_gauges(message.pop("gauges"))
         if "capacity" in message:
             if self.reports.take_capacities(message):
-                self._returned.set()
+                self.surveys.ask_if_incomplete()
         elif "survey" in message:
-            self._take_survey(message["survey"])
+            self.surveys.take(message)
         elif "mode" in message:
             self._mode_answers[message["mode"]] = message["error"]
         elif message:
@@ -364,22 +364,6 @@ class TransferLink:
         self._wake.set()
         self._progress.set()
         self._progress = trio.Event()
-
-    def _take_survey(self, found: dict[str, Any]) -> None:
-        observed = [Observed(**values) for values in found["observed"]]
-        self.last_survey = {
-            "seen": found["seen"],
-            "changed": self._archive.outcomes.observe(observed),
-            "added": found["added"],
-            "quarantined": found["quarantined"],
-            "errors": found["errors"],
-        }
-        self.bad_documents = [reason for _, reason in found["unreadable"]]
-        for key, reason in found["unreadable"]:
-            log.error("%s is not taken over: %s", key, reason, extra=about(key=key))
-        for error in found["errors"]:
-            log.warning("an element could not be looked through: %s", error)
-        self.surveys += 1
 
     def _take_result(self, result: BatchResult) -> None:
         crash_point("result.received")
@@ -426,26 +410,12 @@ class TransferLink:
         """Have the transfer process log as much as this one; one that is not there yet will."""
         with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             if self._stream is not None:
-                await self._tell({"log_levels": self.log_levels.changed})
+                await self.tell({"log_levels": self.log_levels.changed})
 
     def change_settling(self, settle_s: float) -> None:
         """From now on a node rests so long; also what rests already."""
         self.schedule.settle_s = settle_s
         self._wake.set()
-
-    async def survey(self) -> dict[str, Any]:
-        """Look for what others have changed on the elements and take it over. Numbers of
-        documents seen, changed, unknown to the index (added), and unreadable (quarantined)."""
-        surveys = self.surveys
-        asked = 0
-        while self.surveys == surveys:
-            await self._connected.wait()
-            if asked != self.pid:  # not yet, or the one that was asked has ended
-                asked = self.pid
-                with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                    await self._tell({"survey": True})
-            await self.wait_progress(1.0)
-        return self.last_survey
 
     async def record_mode(self, element: str, record: str) -> str | None:
         """Have an element keep what mode it is in; what has gone wrong, or None."""
@@ -456,22 +426,13 @@ class TransferLink:
             if asked != self.pid:
                 asked = self.pid
                 with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                    await self._tell({"mode": element, "record": record})
+                    await self.tell({"mode": element, "record": record})
             await self.wait_progress(1.0)
         return self._mode_answers.pop(element)
 
-    async def keep_surveyed(self) -> None:
-        """Survey once, and again whenever an element is there that could not be looked through."""
-        while True:
-            if self.last_survey.get("errors", True):
-                await self.survey()
-            await self._returned.wait()
-            self._returned = trio.Event()
-
-    async def wait_surveyed(self) -> None:
-        """Until the elements have been looked through once since the start."""
-        while self.surveys == 0:
-            await self.wait_progress(1.0)
+    async def wait_connected(self) -> None:
+        """Until there is a transfer process."""
+        await self._connected.wait()
 
     async def wait_progress(self, limit_s: float) -> None:
         """Until something has been carried out, or `limit_s` seconds."""

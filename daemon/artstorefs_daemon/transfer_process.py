@@ -27,7 +27,7 @@ from artstorefs.core.log_fields import about
 from artstorefs.core.naming import MODE_KEY
 from artstorefs.elements.interface import Element
 from artstorefs.elements.quarantine import Quarantine
-from artstorefs.recovery.survey import as_message, survey
+from artstorefs.recovery.survey import Part, survey
 from artstorefs.state.audit_files import sync_newest
 from artstorefs.state.cache import CacheFiles
 from artstorefs.state.fetch import FetchAnswer
@@ -54,6 +54,9 @@ log = logging.getLogger("artstorefs_daemon.transfer_process")  # also where this
 WORKERS = 2
 """Threads: one may hash a large file while the other goes on with small ones."""
 
+SURVEY_PARTS_UNDER_WAY = 4
+"""Parts of a look that the mount process has not taken yet: more would fill its memory."""
+
 NICENESS = 5
 """Programs on the mount come first."""
 
@@ -75,6 +78,7 @@ class TransferProcess:
         self._database = os.path.join(str(configuration.state_dir), "state.db")
         self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._sending = threading.Lock()
+        self._survey_window = threading.Semaphore()
         self._fetching = Fetching(
             self._open_for_readers, CacheFiles(str(configuration.cache_dir)), self._fetched
         )
@@ -92,6 +96,9 @@ class TransferProcess:
                 continue
             if "log_levels" in message:
                 self._log_levels.change_all(message["log_levels"])
+                continue
+            if "survey_taken" in message:
+                self._survey_window.release()
                 continue
             if "capacity" in message:
                 if message["try_now"]:
@@ -166,11 +173,22 @@ class TransferProcess:
         if "mode" in message:
             return _record_mode(elements[message["mode"]], message["record"])
         if "survey" in message:
-            with closing(self._reader()) as reader:
-                return {"survey": as_message(survey(elements, reader, account))}
+            return self._look(message["survey"], elements)
         store = [StoreJob(**values) for values in message["store"]]
         remove = [RemoveJob(**values) for values in message["remove"]]
         return carrier.carry(message["batch"], store, remove).to_message()
+
+    def _look(self, number: int, elements: dict[str, Element]) -> dict[str, Any]:
+        """A look at the elements; what it finds is told in parts, a few of which are under way."""
+        window = self._survey_window = threading.Semaphore(SURVEY_PARTS_UNDER_WAY)
+
+        def tell(part: Part) -> None:
+            window.acquire()
+            self._send({"survey": number, "part": part.to_message()})
+
+        with closing(self._reader()) as reader:
+            found = survey(elements, reader, account, tell)
+        return {"survey": number, "end": found.to_message()}
 
     def _report(self, message: dict[str, Any]) -> None:
         """Send it, with what has been counted by now."""

@@ -32,6 +32,7 @@ from artstorefs.recovery.fsck import Options, check
 from artstorefs.recovery.fsck_findings import Report
 from artstorefs.recovery.layout import write_layout
 from artstorefs.recovery.start import recover
+from artstorefs.recovery.survey import Part, Survey, survey
 from artstorefs.state.index import ROOT_INO
 from artstorefs.state.node import Node
 from artstorefs.state.reader import Reader
@@ -42,9 +43,15 @@ from artstorefs.transfer.jobs import RemoveJob, StoreJob
 from artstorefs_daemon.mount_daemon import open_archive
 from artstorefs_daemon.transfer_link import TransferLink
 
+from ..artstore import read_attributes
+
 ME = Caller(uid=0, gid=0, pid=1, umask=0o022)
 FILE = stat.S_IFREG | 0o644
 DIRECTORY = stat.S_IFDIR | 0o755
+
+
+def fake_account(uid: int) -> Account:
+    return Account(f"user{uid}", "")
 
 
 class HookedElement:
@@ -129,16 +136,19 @@ class Workbench:
         """A new transfer process, so to speak."""
         database = self.archive.database.path
         self.reader = Reader(database)
-        self.element = LocalElement("main", str(self.root))
+        self.element = self.make_element()
         self.log_file = LogFile(database)
         self.carrier = Carrier(
             self.reader,
             self.log_file.sync,
             self.elements_of_carrier(),
             Spool(str(self.base / "state" / "spool")),
-            lambda uid: Account(f"user{uid}", ""),
+            fake_account,
             Quarantine({"main": self.root}, self.base / "state"),
         )
+
+    def make_element(self) -> LocalElement:
+        return LocalElement("main", str(self.root))
 
     def elements_of_carrier(self) -> dict[str, Any]:
         return {"main": HookedElement(self.element, self)}
@@ -166,12 +176,13 @@ class Workbench:
 
     def fsck(self, **options: Any) -> Report:
         """A check of the archive as it is; `repair=True` needs it closed."""
-        return check(self.configuration, lambda uid: Account(f"user{uid}", ""), Options(**options))
+        return check(self.configuration, fake_account, Options(**options))
 
     def check_soundness(self) -> None:
-        """At the end of a test: a check finds nothing wrong, unless the test has said that it does
-        damage."""
+        """At the end of a test: a check finds nothing wrong, and ArtStore could read what we have
+        written, unless the test has said that it does damage."""
         if self.is_sound:
+            check_neighbourliness(self.root)
             report = self.fsck()
             assert not report.incomplete
             assert not report.left, "\n".join(str(finding) for finding in report.left)
@@ -216,6 +227,23 @@ class Workbench:
             if self.link.schedule.is_empty:
                 return
         raise AssertionError(f"still pending: {self.link.schedule}")
+
+    def look(self) -> tuple[Survey, list[Part]]:
+        """A look at the element, which nobody takes over."""
+        parts: list[Part] = []
+        return survey({"main": self.element}, self.reader, fake_account, parts.append), parts
+
+    def rescan(self) -> dict[str, Any]:
+        """`artstorefs rescan`, by a transfer process that answers at once."""
+        surveys = self.link.surveys
+        number = surveys.begin()
+
+        def tell(part: Part) -> None:
+            surveys.take(json.loads(json.dumps({"survey": number, "part": part.to_message()})))
+
+        found = survey({"main": self.element}, self.reader, fake_account, tell)
+        surveys.take(json.loads(json.dumps({"survey": number, "end": found.to_message()})))
+        return surveys.last
 
     # -------------------------------------------------------------------------- short cuts
 
@@ -279,6 +307,16 @@ class Workbench:
             for path in self.root.rglob("*")
             if path.is_file() and path.parent != self.root / ".artstorefs"
         )
+
+
+def check_neighbourliness(root: Path) -> None:
+    """Every attr.json of ours follows ArtStore's rules, whoever reads them strictly. SEMANTICS says
+    so of what we write: those that have no `posix` section others have written."""
+    for path in root.rglob("*.attr.json"):
+        data = path.read_bytes()
+        if b'"posix"' in data:
+            attributes = read_attributes(data)
+            assert f"{root / attributes.key}.attr.json" == str(path)
 
 
 async def jump(seconds: float, clock: trio.testing.MockClock) -> None:

@@ -16,10 +16,8 @@ from uuid import UUID
 import pytest
 
 from artstorefs.core.naming import record_key
-from artstorefs.recovery.survey import survey
 from artstorefs.state.index import ROOT_INO
 from artstorefs.state.node import Node
-from artstorefs.transfer.documents import Account
 
 from ..filesystem.workbench import DIRECTORY, ME, Workbench
 from .cases import PLACES, TEXTS, PlaceCase, TextCase, written
@@ -141,9 +139,9 @@ async def test_survey_names_each_bad_document_and_goes_on(bench: Workbench) -> N
     changed = bench.root / key_of_good(bench)
     members = json.loads(changed.read_bytes())
     changed.write_bytes(written({**members, "custom_attributes": {"by": "others"}}))
-    found = survey({"main": bench.element}, bench.reader, lambda uid: Account("x", ""))
+    found, parts = bench.look()
     assert found.errors == []
-    assert {"by": "others"} in [item.custom for item in found.observed]
+    assert {"by": "others"} in [item.custom for part in parts for item in part.observed]
     assert found.quarantined == len(found.unreadable)
     # another file's id, or root, is for the rebuild to see; size and time say that it was changed
     assert_reported_loosely(bench, victims, [reason for _, reason in found.unreadable])

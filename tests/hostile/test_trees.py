@@ -14,10 +14,8 @@ import pytest
 from artstorefs.core.json_text import name_from_json
 from artstorefs.core.naming import record_key
 from artstorefs.filesystem.attributes import AttributeChange
-from artstorefs.recovery.survey import survey
 from artstorefs.state.index import ROOT_INO
 from artstorefs.state.node import Node
-from artstorefs.transfer.documents import Account
 from artstorefs.transfer.reading import REPORTED_MAX
 
 from ..filesystem.workbench import DIRECTORY, ME, Workbench
@@ -260,7 +258,7 @@ async def test_keys_that_cannot_be_keys(
     os.close(descriptor)
     try:
         await rebuilt(bench)
-        found = survey({"main": bench.element}, bench.reader, lambda uid: Account("x", ""))
+        found, _ = bench.look()
         assert found.errors == []
         assert found.quarantined == 4
         json.dumps(found.unreadable).encode("ascii")
@@ -354,7 +352,7 @@ async def test_many_documents_of_one_hour(bench: Workbench, planter: Planter) ->
     begun = time.thread_time()
     tree = await rebuilt(bench)
     assert len(tree) == count - count // 10 + 2
-    found = survey({"main": bench.element}, bench.reader, lambda uid: Account("x", ""))
+    found, _ = bench.look()
     assert found.quarantined == count // 10
     assert len(found.unreadable) == min(count // 10, REPORTED_MAX)
     assert time.thread_time() - begun < 2 + count / 500

@@ -22,10 +22,8 @@ from artstorefs.elements.faults import FaultPlan, Faults, FaultyElement
 from artstorefs.elements.local import LocalElement
 from artstorefs.filesystem.attributes import AttributeChange
 from artstorefs.filesystem.content import Handle
-from artstorefs.recovery.survey import as_message, survey
 from artstorefs.state.index import ROOT_INO
 from artstorefs.state.node import Node
-from artstorefs.transfer.documents import Account
 
 from ..filesystem.workbench import ME, Workbench
 from .outside import check_element, write_outside
@@ -425,12 +423,9 @@ class Layer:
         """`artstorefs rescan`, by a transfer process that answers at once."""
         if self.at_fault:
             return
-        found = survey(
-            {"main": self.bench.element}, self.bench.reader, lambda uid: Account(f"user{uid}", "")
-        )
-        assert found.errors == []
-        assert found.unreadable == []
-        self.bench.link._take(as_message_of(found))
+        last = self.bench.rescan()
+        assert (last["errors"], last["quarantined"]) == ([], 0)
+        assert (last["added"], last["vanished"]) == (0, 0)
 
     def outside(self, kind: str, path: str, seed: int) -> dict[str, bytes]:
         """Somebody writes on the element; the attributes that the file has from now on."""
@@ -441,7 +436,3 @@ class Layer:
         if self.bench.archive.log.assignment(node.ino) is not None:
             return {}  # being rewritten at this moment: a race that nobody can win
         return write_outside(self.bench.root, copies[0].key, kind, seed)
-
-
-def as_message_of(found: object) -> dict[str, object]:
-    return {"survey": as_message(found)}  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ import pytest
 from artstorefs_tools.command_line import COMMANDS, build_parser, subparsers
 from artstorefs_tools.control_client import ControlClient
 
+from ..artstore import write_file
 from ..harness import REPOSITORY, MountedArchive
 from ..unit.json_document import check, commands, keys_of
 
@@ -81,6 +82,15 @@ def test_output_of_every_command_is_as_documented(
     element = f"main=local:{tmp_path}/objects"
     made = ("init", "new", "--element", element, "--config-dir", str(tmp_path))
     see("init", printed(archive, *made))
+    write_file(tmp_path / "artstore", "scan.tif", b"scan")
+    toml = archive.toml.read_text().replace(f'"{archive.element}"', f'"{tmp_path}/artstore"')
+    toml = toml.replace(str(archive.base), str(tmp_path)) + "adopted = true\n"
+    (tmp_path / "adopted.toml").write_text(toml.replace('name = "test"', 'name = "adopted"'))
+    element = f"main=local:{tmp_path}/artstore"
+    made = ("adopt", "adopted", "--element", element, "--config-dir", str(tmp_path))
+    see("adopt", printed(archive, *made))
+    lost = ("--to", "1.0", "--into", str(tmp_path / "v1"))
+    see("migrate-schema", printed(archive, "migrate-schema", name, "main", *lost))
     see("install-units", printed(archive, "install-units", "--root", str(tmp_path)))
     assert set(seen) == commands()
     # what only a failure has, or only one element

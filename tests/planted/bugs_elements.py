@@ -226,4 +226,28 @@ BUGS = [
             "tests/filesystem/test_semantics.py::test_modes[ro]",
         ),
     ),
+    Bug(
+        name="adopted-element-without-witness",
+        what="An adopted element is believed whatever is in its place.",
+        breaks="promise 5: an empty mount point says nothing of what is absent",
+        path="artstorefs/elements/adoption.py",
+        old="any(_is_there(witness, read) for witness in witnesses)",
+        new="witnesses",
+        caught_by=(
+            "tests/filesystem/test_adoption.py::test_an_empty_mount_point_is_not_it",
+            "tests/filesystem/test_adoption.py::test_another_element_is_not_it",
+        ),
+    ),
+    Bug(
+        name="adopted-element-not-joined",
+        what="The first change of an adopted element is carried without its archive.json.",
+        breaks="SEMANTICS: ADOPT-3",
+        path="artstorefs/elements/identified.py",
+        old="            self._join(element)\n",
+        new="",
+        caught_by=(
+            "tests/filesystem/test_adoption.py::"
+            "test_first_change_makes_it_an_element_of_the_archive",
+        ),
+    ),
 ]

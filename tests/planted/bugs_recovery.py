@@ -196,4 +196,27 @@ BUGS = [
             "[garbage-True-True]",
         ),
     ),
+    Bug(
+        name="removed-file-found-again",
+        what="A file that is removed during a look at the elements comes back.",
+        breaks="SEMANTICS: ADOPT-6",
+        path="artstorefs/recovery/additions.py",
+        old="            item.place not in self._removed\n            and ",
+        new="            ",
+        caught_by=(
+            "tests/filesystem/test_additions.py::test_what_is_removed_here_does_not_come_back",
+        ),
+    ),
+    Bug(
+        name="vanished-file-not-told",
+        what="Nobody is told of files that others have removed from an element.",
+        breaks="SEMANTICS: ADOPT-7",
+        path="artstorefs/recovery/survey.py",
+        old="            if gone and still",
+        new="            if not gone and still",
+        caught_by=(
+            "tests/filesystem/test_additions.py::"
+            "test_what_others_have_removed_is_told_of_and_stays",
+        ),
+    ),
 ]

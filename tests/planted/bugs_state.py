@@ -57,7 +57,7 @@ BUGS = [
         name="failed-commit-half-undone",
         what="A change that could not be committed stays in memory, where everybody sees it.",
         breaks="promise 8: a full disk gives a clear errno, and nothing else happens",
-        path="artstorefs/state/changes.py",
+        path="artstorefs/state/node_transaction.py",
         old="            node.restore(values)\n",
         new="            node.nlink = node.nlink\n",
         caught_by=(STATE + "test_failed_commit_changes_nothing[unlink-True]",),

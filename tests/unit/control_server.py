@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import trio
 
@@ -45,8 +45,25 @@ def configured(text: str = "") -> ArchiveConfiguration:
     return parse_configuration(f"{text}\n{element}", "museum.toml", SYSTEM_DIRECTORIES)
 
 
+class StubSurveys:
+    last: ClassVar[dict[str, Any]] = {"seen": 5, "changed": 1, "added": 0, "errors": []}
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def ask(self) -> int:
+        self.asked += 1
+        return self.asked
+
+    async def look(self) -> AsyncIterator[int]:
+        for seen in (0, 3):
+            yield seen
+            await trio.lowlevel.checkpoint()
+
+
 class StubLink:
     def __init__(self) -> None:
+        self.surveys = StubSurveys()
         self.log_levels = LogLevels()
         self.told: list[dict[str, str | None]] = []
         self.settle_s = 1.0
@@ -56,10 +73,6 @@ class StubLink:
 
     def change_settling(self, settle_s: float) -> None:
         self.settle_s = settle_s
-
-    async def survey(self) -> dict[str, Any]:
-        await trio.lowlevel.checkpoint()
-        return {"seen": 5, "changed": 1, "added": 0, "quarantined": 0, "errors": []}
 
 
 class StubArchive:
@@ -114,6 +127,9 @@ class StubService:
         self.link = StubLink()
         self.archive = StubArchive()
         self.mode_changes = StubModeChanges()
+
+    def count_nodes(self) -> int:
+        return 9
 
     async def status(self) -> dict[str, Any]:
         self.statuses += 1

@@ -64,6 +64,8 @@ async def allowed(server: Server) -> set[Role]:
     found = set()
     for role, method in zip(Role, ("modes", "rescan", "shutdown"), strict=True):
         answer = await client.ask({"id": 1, "method": method})
+        while "method" in answer:  # its progress
+            answer = await client.line() or {}
         if "result" in answer:
             found.add(role)
         else:

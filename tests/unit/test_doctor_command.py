@@ -14,6 +14,8 @@ from artstorefs.recovery.layout import write_layout
 from artstorefs_tools import checkup, exit_codes
 from artstorefs_tools.command_line import main
 
+from ..artstore import write_file
+
 MOUNTS = (
     "21 1 {major}:{minor} / / rw shared:1 - {kind} /dev/vda rw\n"
     "22 21 0:20 / /proc rw - proc proc rw\n"
@@ -183,3 +185,17 @@ def test_secrets_that_others_can_read(
     secrets.chmod(0o600)
     _, (wrong,) = found(museum, capsys, "wrong")
     assert (wrong["subject"], "no connection" in wrong["text"]) == ("element main", True)
+
+
+def test_an_adopted_element(museum: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = museum.parent / "artstore"
+    write_file(root, "scan.tif", b"scan")
+    path = write(museum.parent, "artstore")
+    (wrong,) = found(path, capsys, "wrong")[1]
+    assert wrong["text"].endswith("no .artstorefs is there; is the disk mounted?")
+    path.write_text(f"{path.read_text()}\nadopted = true")
+    assert found(path, capsys, "wrong") == (exit_codes.OK, [])
+    shutil.rmtree(root)
+    root.mkdir()
+    assert found(path, capsys, "wrong")[1] == []  # without an index nothing is known of it
+    assert list(root.iterdir()) == []

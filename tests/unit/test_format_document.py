@@ -97,7 +97,7 @@ def test_the_keys_are_those_that_we_make():
         parse_timestamp(attributes.created_at),
         attributes.file_id,
     )
-    assert made == f"{attributes.storage_path}/{attributes.storage_filename}"
+    assert made == f"{attributes.storage_path}{attributes.storage_filename}"
     root = UUID("7c9e6679-7425-40de-944b-e07fc1f90ae7")
     beside = [sidecar_key(made), blocks_key(made)]
     assert [made, *beside, record_key(root), ARCHIVE_KEY, MODE_KEY] == KEYS

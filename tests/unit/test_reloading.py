@@ -46,6 +46,7 @@ CHANGES: dict[str, tuple[Any, str]] = {
     "spool_wait_s": (3.5, "spool_wait_s = 3.5"),
     "cache_max": (8192, "cache_max = 8192"),
     "index_backup_interval_s": (0.0, "index_backup_interval_s = 0"),
+    "rescan_interval_s": (60.0, "rescan_interval_s = 60"),
     "control_change_group": (GROUP.gr_name, f'control_change_group = "{GROUP.gr_name}"'),
     "control_admin_group": (GROUP.gr_name, f'control_admin_group = "{GROUP.gr_name}"'),
 }
@@ -68,6 +69,7 @@ async def test_what_can_change_changes_at_once(key: str, server: Server) -> None
         "settle_s": service.link.settle_s == 2.5,
         "spool_max": service.budget.limit_bytes == 4096,
         "cache_max": service.read_cache.limit_bytes == 8192,
+        "rescan_interval_s": service.link.surveys.asked == 1,
         "control_change_group": server.reloading.rights == Rights(GROUP.gr_gid, None),
         "control_admin_group": server.reloading.rights == Rights(None, GROUP.gr_gid),
     }

@@ -178,7 +178,8 @@ def check_elements(configuration: "ArchiveConfiguration") -> Iterator[Finding]:
             yield from wrong
             if wrong:
                 continue  # the element would say the same
-        yield from _in_time(element, partial(_check_element, element, archives))
+        index = configuration.state_dir / "state.db"
+        yield from _in_time(element, partial(_check_element, element, archives, index))
     if len(set(archives.values())) > 1:
         names = " and ".join(archives)
         text = f"{names} are of different archives"
@@ -208,23 +209,30 @@ def _uid_of(user: str | None) -> int | None:
 
 
 def _check_element(
-    configuration: "ElementConfiguration", archives: dict[str, str]
+    configuration: "ElementConfiguration", archives: dict[str, str], index: Path
 ) -> Iterator[Finding]:
-    from artstorefs.elements.identified import read_layout
+    from artstorefs.elements.adoption import Adoption, nothing_known
+    from artstorefs.elements.identified import check_adopted, read_layout
     from artstorefs.elements.opening import open_element
+    from artstorefs.state.witnesses import witnesses_of
     from artstorefs.transfer.placement import Room, room_of
 
     subject = f"element {configuration.id}"
     element = open_element(configuration, briefly=True)
     try:
         record = read_layout(element)
-        if record is None:
+        if record is None and configuration.adopted:
+            known = partial(witnesses_of, str(index), configuration.id)
+            adoption = Adoption(known if index.exists() else nothing_known)
+            check_adopted(element, configuration.place, adoption)
+        elif record is None:
             text = f"{configuration.place} is no element of an archive"
             advice = "is its disk mounted? A new one is made with artstorefs init"
             yield Finding("wrong", subject, text, advice)
             return
-        archives[configuration.id] = str(record.archive_id)
-        if record.element_id != configuration.id:
+        else:
+            archives[configuration.id] = str(record.archive_id)
+        if record is not None and record.element_id != configuration.id:
             text = f"{configuration.place} is element {record.element_id} of its archive"
             yield Finding("wrong", subject, text, "are two places exchanged?")
             return

@@ -26,6 +26,7 @@ from artstorefs_tools.usage import WIDTH, Parser
 
 COMMANDS: Final[dict[str, str]] = {
     "init": "make a new archive on storage elements",
+    "adopt": "make an archive of what ArtStore has written, as it is",
     "mount": "mount an archive",
     "umount": "unmount an archive and wait until its process has ended",
     "status": "show what a mounted archive does, and what no element has yet",
@@ -43,6 +44,7 @@ COMMANDS: Final[dict[str, str]] = {
     "jobs": "show what takes long, wait for it, or cancel it",
     "log": "show how much a mounted archive logs, and change it",
     "rebuild": "make the index anew from what the elements hold",
+    "migrate-schema": "make v1.0 on an element v2.0, or copy it out as v1.0",
     "doctor": "look whether everything is there that an archive needs",
     "install-units": "have systemd, mount(8), man and the shell find this program",
     "completion": "print what completes commands in a shell",
@@ -57,8 +59,7 @@ DESCRIPTION: Final = (
 FIRST_STEPS: Final = """\
   artstorefs init museum --element main=local:/srv/objects
   artstorefs mount museum /srv/museum
-  artstorefs attr /srv/museum/nightwatch.jpg artist=Rembrandt year:=1642
-  artstorefs umount /srv/museum"""
+  artstorefs attr /srv/museum/nightwatch.jpg artist=Rembrandt year:=1642"""
 
 
 class Command(Protocol):

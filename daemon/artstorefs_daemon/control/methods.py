@@ -93,7 +93,11 @@ class Methods:
         return self.service.outcome_of_flush()
 
     async def rescan(self, call: Call, params: models.Params) -> Answer:
-        return await self.service.link.survey()
+        surveys, known = self.service.link.surveys, self.service.count_nodes()
+        async with aclosing(surveys.look()) as steps:  # also when the client goes away
+            async for seen in steps:
+                await call.notify({"seen": seen, "known": known})
+        return surveys.last
 
     async def fsck(self, call: Call, params: models.FsckParams) -> Answer:
         if not params.deep and (params.restart or params.rate):
@@ -268,7 +272,7 @@ _TABLE = (
     ),
     Method(
         *("rescan", Role.CHANGE, Methods.rescan, "takes in what others have changed"),
-        *(status.Survey, models.LongParams),
+        *(status.Survey, models.LongParams, models.RescanProgress),
     ),
     Method(
         *("fsck", Role.CHANGE, Methods.fsck, "checks the archive, and repairs nothing"),

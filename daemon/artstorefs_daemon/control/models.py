@@ -252,6 +252,13 @@ class ModeProgress(Result):
     error: str | None
 
 
+class RescanProgress(Result):
+    """Documents that were seen, and how many nodes the index knows."""
+
+    seen: int
+    known: int
+
+
 class OrderProgress(Result):
     """What an order has dealt with, and fetched."""
 

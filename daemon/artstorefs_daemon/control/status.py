@@ -43,8 +43,11 @@ class Survey(_Part):
     seen: int
     changed: int = 0
     added: int = 0
+    unknown: int = 0
+    vanished: int = 0
     quarantined: int = 0
     errors: list[str] = []
+    gone: list[FileError] = []
 
 
 class Use(_Part):

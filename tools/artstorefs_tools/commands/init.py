@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import pwd
-import secrets
 import uuid
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -23,15 +22,13 @@ from typing import TYPE_CHECKING
 from artstorefs.core.crash_points import crash_point
 from artstorefs_tools import exit_codes
 from artstorefs_tools.configuration_files import Person
-from artstorefs_tools.errors import CommandError, UsageError
+from artstorefs_tools.errors import CommandError
+from artstorefs_tools.new_archives import absolute, user_for, write_new_file
 
 if TYPE_CHECKING:
     from artstorefs.core.archive_record import ArchiveRecord
     from artstorefs.core.configuration import ArchiveConfiguration, ElementConfiguration
     from artstorefs.elements.interface import Element
-
-SERVICE_USER = "artstorefs"
-"""As whom artstorefs@.service runs."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -85,23 +82,23 @@ def run(arguments: argparse.Namespace) -> int:
     from artstorefs.core.configuration_text import render_configuration
 
     person = Person.current()
-    folder = Path(_absolute(arguments.config_dir)) if arguments.config_dir else None
+    folder = Path(absolute(arguments.config_dir)) if arguments.config_dir else None
     path = (folder or person.configurations) / f"{arguments.name}.toml"
     defaults = person.directories(path)
     configuration = new_configuration(
         arguments.name,
-        [parse_element_argument(text, _absolute) for text in arguments.elements],
-        _absolute(arguments.mountpoint) if arguments.mountpoint else None,
+        [parse_element_argument(text, absolute) for text in arguments.elements],
+        absolute(arguments.mountpoint) if arguments.mountpoint else None,
         defaults,
         copies=arguments.copies,
-        user=_user(arguments.user),
+        user=user_for(arguments.user),
     )
     told = str(path) if folder else configuration.name
     if path.exists():
         raise CommandError(f"{path} is there already; mount it with: artstorefs mount {told}")
     reused = prepare_elements(configuration)
     crash_point("init.elements_made")
-    _write_new_file(path, render_configuration(configuration, defaults).encode())
+    write_new_file(path, render_configuration(configuration, defaults).encode())
     if arguments.json:
         print(json.dumps(_as_json(configuration, path, reused), indent=2, ensure_ascii=False))
         return exit_codes.OK
@@ -155,15 +152,6 @@ def prepare_elements(configuration: "ArchiveConfiguration") -> list[str]:
     return [element_id for element_id, record in carried.items() if record is not None]
 
 
-def _user(wanted: str | None) -> str | None:
-    """The account for a new archive, of which only root can choose."""
-    if wanted is not None and os.geteuid() != 0:
-        raise UsageError("only root can make an archive for another user")
-    if wanted is None and os.geteuid() == 0:
-        return SERVICE_USER if any(one.pw_name == SERVICE_USER for one in pwd.getpwall()) else None
-    return None if wanted == "root" else wanted
-
-
 def _give_away(element: "ElementConfiguration", user: str | None) -> None:
     """What has just been made on an element, which is root's as yet, to whom it is for."""
     if user is None or element.path is None:
@@ -196,28 +184,3 @@ def choose_archive_id(name: str, carried: Mapping[str, "ArchiveRecord | None"]) 
             f"elements {' and '.join(ids.values())} carry different archives, both named {name}"
         )
     return next(iter(ids), None) or uuid.uuid4()
-
-
-def _write_new_file(path: Path, data: bytes) -> None:
-    """Write a file durably and whole; `CommandError` if there is one."""
-    from artstorefs.elements import durable
-
-    # XDG Base Directory Specification: a person's own configuration directories have mode 0700.
-    durable.make_directories_durably(path.parent, 0o755 if os.geteuid() == 0 else 0o700)
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        durable.write_file_durably(temporary, data, mode=0o644)
-        crash_point("init.configuration_staged")
-        durable.rename_new(temporary.name, folder, path.name, folder)
-        durable.fsync_directory(folder)
-    except FileExistsError:
-        raise CommandError(f"{path} was made by somebody else meanwhile; it is left") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-        os.close(folder)
-
-
-def _absolute(path: str) -> str:
-    """`path` from the working directory and the home, with the symlinks on the way resolved."""
-    return os.path.realpath(os.path.expanduser(path))
