@@ -132,8 +132,8 @@ class ModeChanges:
         """The next phase, with a record of it before it is committed, and a line in the log."""
         before = self._modes.states[element]
         target = state.target or before.target or state.mode
-        told = {"element": element, "step": step, "from": str(before.mode), "to": str(target)}
-        self._archive.note("mode", who, **told, why=state.why)
+        told = {"element": element, "step": step, "before": str(before.mode)}
+        self._archive.note("mode", who, **told, target=str(target), why=state.why)
         self._modes.put(element, state)
         by = f" by user {who.uid}" if who is not None else ""
         reason = f": {state.why}" if state.why else ""

@@ -38,6 +38,9 @@ def edit(archive: MountedArchive, old: str, new: str) -> None:
 
 @pytest.mark.slow
 def test_every_method_answers_as_its_model_says(fresh_archive: MountedArchive) -> None:
+    fresh_archive.stop()
+    edit(fresh_archive, 'mode = "edit"', 'mode = "rw"')
+    fresh_archive.start()
     (fresh_archive.mount / "f").write_bytes(b"x" * 100)
     ino = (fresh_archive.mount / "f").stat().st_ino
     told: list[dict[str, Any]] = []
@@ -45,7 +48,11 @@ def test_every_method_answers_as_its_model_says(fresh_archive: MountedArchive) -
     params: dict[str, Any] = {
         **{order: {"ino": ino} for order in orders},
         "fsck": {"deep": True, "rate": 1 << 30},
+        "mode_change": {"element": "main", "mode": "ro", "wait": False},
+        "mode_cancel": {"element": "main"},
     }
+    fresh_archive.flush()
+    held = os.open(fresh_archive.mount / "f", os.O_WRONLY)  # or there would be nothing to cancel
     with client(fresh_archive) as control:
         assert control.call("flush", {"detach": True}) == {"job": 1}
         params |= {"job": {"job": 1}, "job_cancel": {"job": 1}}
@@ -54,6 +61,7 @@ def test_every_method_answers_as_its_model_says(fresh_archive: MountedArchive) -
                 result = control.call_with_progress(name, told.append, params.get(name))
                 if method.result is not Discovery:
                     assert method.written(result), name
+        os.close(held)
         assert control.call("shutdown") == {}
     assert {"objects": 1, "bytes": 100, "objects_total": 1, "bytes_total": 100} in told
 

@@ -6,9 +6,12 @@ import mmap
 import os
 import re
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +163,45 @@ def test_cancelled_while_it_prepares(changing: MountedArchive) -> None:
     assert (found["mode"], found["phase"], found["why"]) == ("rw", "settled", "not yet")
     archive.ask("flush")
     assert archive.ask("status")["pending"]["intents"] == 0
+
+
+def test_who_waits_is_told_that_it_was_cancelled(changing: MountedArchive) -> None:
+    """And the audit log of who wanted what. SEMANTICS: MODE-8, AUDIT-1"""
+    archive, name = changing, str(changing.toml)
+    archive.stop()
+    head, _, tables = archive.toml.read_text().partition("[[element]]")
+    archive.toml.write_text(f"{head}\n[audit]\nenabled = true\n[[element]]{tables}")
+    archive.start()
+    with (
+        ThreadPoolExecutor(1) as others,
+        open(archive.mount / "f", "wb"),
+    ):
+        waiting = others.submit(ask, archive, "mode_change", element="main", mode="ro", why="full")
+        wait_until(lambda: mode(archive)["phase"] == "preparing")
+        ask(archive, "mode_cancel", element="main", why="not yet")
+        assert waiting.result()["mode"] == "rw"
+        command = [
+            sys.executable,
+            "-m",
+            "artstorefs_tools.command_line",
+            "mode",
+            name,
+            "main",
+            "ro",
+        ]
+        waits = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        wait_until(lambda: mode(archive)["phase"] == "preparing")
+        ask(archive, "mode_cancel", element="main")
+        assert "is not in mode ro: cancelled" in waits.communicate()[1]
+        assert waits.returncode == 1
+    shown = archive.run("audit", name, "--json").stdout
+    found = [record for record in map(json.loads, shown.splitlines()) if record["op"] == "mode"]
+    assert [(one["step"], one["why"]) for one in found[:2]] == [
+        *(("prepare", "full"), ("cancel", "not yet")),
+    ]
+    for one in found:
+        assert (one["element"], one["before"], one["target"]) == ("main", "rw", "ro")
+        assert one["uid"] == os.geteuid()
 
 
 def test_it_survives_a_kill_while_it_prepares_and_a_rebuild(

@@ -89,6 +89,23 @@ def test_seal_command(sealing: MountedArchive) -> None:
     require_sealed(directory / "renamed")
 
 
+def test_what_cannot_be_sealed(sealing: MountedArchive, local: Path) -> None:
+    """Each gets its reason, and the rest is done. SEMANTICS: MODE-6"""
+    (local / "f").write_bytes(b"content")
+    os.mkfifo(sealing.mount / "fifo")
+    good = sealing.mount / "good"
+    good.write_bytes(b"content")
+    paths = [local / "f", sealing.mount / "fifo", sealing.mount / "nothing", good]
+    done = sealing.run("seal", *map(str, paths), check=False)
+    assert (done.returncode, done.stdout) == (1, "1 file is sealed\n")
+    in_none, fifo, nothing = done.stderr.splitlines()
+    assert "in no archive" in in_none
+    assert "only ordinary files" in fifo
+    assert "No such file" in nothing
+    assert os.listxattr(local / "f") == []
+    require_sealed(good)
+
+
 def test_what_is_open_goes_on_when_the_time_has_come() -> None:
     """SEMANTICS: MODE-5, MODE-6"""
     archive = make_archive("settle_s = 0\nseal_after_s = 1", ",mode=rw")

@@ -1,5 +1,6 @@
 """NAME.toml: every mistake is one line with file, key, value and what is allowed."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,9 @@ WRONG = {
     "element without path": ('[[element]]\nid = "a"', "element[a].path: is missing", "absolute"),
     "unknown kind": (ELEMENT + 'kind = "ftp"', 'element[main].kind: "ftp"', '"s3"'),
     "unknown mode": (ELEMENT + 'mode = "edits"', 'mode: "edits"', "edit, rw, ro or ar"),
+    "no such day": (ELEMENT + 'retain_until = "2031-02-30"', "retain_until: ", "ISO 8601"),
+    "retained for years": (ELEMENT + "retain_until = 10", "retain_until: 10", "ISO 8601"),
+    "sealed before it is closed": ("seal_after_s = -1\n" + ELEMENT, "seal_after_s: -1", "from 0"),
     "priority below 0": (ELEMENT + "priority = -1", "priority: -1", "from 0"),
     "priority as text": (ELEMENT + 'priority = "1"', 'priority: "1"', "a whole number"),
     "priority as truth": (ELEMENT + "priority = true", "priority: true", "a whole number"),
@@ -215,6 +219,23 @@ def test_rendered_defaults_are_comments() -> None:
     assert '# state_dir = "/var/lib/artstorefs/museum"\n' in rendered
     assert "# [metrics]\n" in rendered
     assert '# listen = "127.0.0.1:9464"\n# ' in rendered
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2031-01-02", "2031-01-02T00:00:00.000000Z"),
+        ('"2031-01-02"', "2031-01-02T00:00:00.000000Z"),
+        ("2031-01-02T03:04:05+01:00", "2031-01-02T02:04:05.000000Z"),
+        ('"2031-01-02T03:04:05.5Z"', "2031-01-02T03:04:05.500000Z"),
+    ],
+)
+def test_moments_are_dates_and_times_and_text(text: str, moment: str) -> None:
+    toml = f"{ELEMENT}retain_until = {text}\n"
+    configuration = parse_configuration(toml, "museum.toml", SYSTEM_DIRECTORIES)
+    assert configuration.elements[0].retain_until == moment
+    again = json.loads(configuration.model_dump_json())
+    assert ArchiveConfiguration.model_validate(again) == configuration
 
 
 def test_element_argument_with_everything() -> None:

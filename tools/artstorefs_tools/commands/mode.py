@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -22,8 +23,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Show the mode of each element of a mounted archive, or put one from rw into ro, or from "
         "ro into ar. From now on nobody can write there, but who has a file open finishes, and "
         "what was written before is carried there first. Ctrl-C ends the waiting only; --cancel "
-        "takes it back as long as it prepares. The way back is a change of the configuration and "
-        "a new mount."
+        "takes it back as long as it prepares; then who waits for it has exit code 1. The way back "
+        "is a change of the configuration and a new mount."
     )
     parser.epilog = (
         "examples:\n"
@@ -51,15 +52,17 @@ def run(arguments: argparse.Namespace) -> int:
     modes = [one for one in modes if wanted is None or one.get("element") == wanted]
     if not modes:
         raise UsageError(f"{arguments.name} has no element {wanted}")
-    if arguments.json:
-        print(json.dumps({"modes": modes}, indent=2))
-        return exit_codes.OK
     try:
-        print("\n".join(describe(modes)))
+        lines = list(describe(modes))
+        is_reached = all(one["mode"] == arguments.mode for one in modes)
     except (KeyError, TypeError, ValueError) as exc:
         reason = f"not understood ({exc!r}); is the daemon of another version? Try --json"
         raise ControlProtocolError(location.argument, "modes", reason) from None
-    return exit_codes.OK
+    print(json.dumps({"modes": modes}, indent=2) if arguments.json else "\n".join(lines))
+    if arguments.mode is None or arguments.no_wait or is_reached:
+        return exit_codes.OK
+    print(f"artstorefs: {wanted} is not in mode {arguments.mode}: cancelled", file=sys.stderr)
+    return exit_codes.FAILURE
 
 
 def _check(arguments: argparse.Namespace) -> None:

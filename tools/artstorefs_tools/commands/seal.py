@@ -4,6 +4,7 @@ import argparse
 import errno
 import json
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from typing import Final
@@ -15,10 +16,12 @@ from artstorefs_tools.paths import suggestion
 _REASONS: Final = {
     errno.EBUSY: "somebody has it open for writing; close it first",
     errno.EROFS: "nothing is changed there any more: its element is in mode ro or ar",
-    errno.EOPNOTSUPP: "its element is in mode edit, which seals nothing, or it is in no archive",
+    errno.EOPNOTSUPP: "its element is in mode edit, which seals nothing",
     errno.EINVAL: "only ordinary files are sealed",
-    errno.EPERM: "it is not yours to change, or in no archive",
+    errno.ENODATA: "it is in no archive that is mounted here",
 }
+_OF_AN_ARCHIVE: Final = "user.artstore.file_id"
+"""An attribute that every file of a mounted archive has; elsewhere anything can be set."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             if problem is not None:
                 raise problem
-            os.setxattr(path, SEALED, b"now", follow_symlinks=False)
+            _seal(path)
             sealed += 1
         except OSError as exc:
             errors.append({"path": path, "error": _reason(path, exc)})
@@ -75,6 +78,18 @@ def _files(paths: list[str]) -> Iterator[tuple[str, OSError | None]]:
         while problems:
             problem = problems.pop()
             yield str(problem.filename), problem
+
+
+def _seal(path: str) -> None:
+    if not stat.S_ISREG(os.lstat(path).st_mode):  # of what is none the kernel says anything
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
+    try:
+        os.getxattr(path, _OF_AN_ARCHIVE, follow_symlinks=False)
+    except OSError as exc:
+        if exc.errno != errno.EOPNOTSUPP:
+            raise
+        raise OSError(errno.ENODATA, "no attributes", path) from None
+    os.setxattr(path, SEALED, b"now", follow_symlinks=False)
 
 
 def _reason(path: str, exc: OSError) -> str:
