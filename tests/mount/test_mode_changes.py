@@ -132,6 +132,21 @@ def test_it_waits_for_who_writes_and_lets_nobody_else_begin(changing: MountedArc
     assert len(archive.objects()) == 4
 
 
+def test_it_waits_for_a_file_that_is_open_and_was_not_written(changing: MountedArchive) -> None:
+    """Nothing of it is in the log, and yet it may be written. SEMANTICS: MODE-8"""
+    archive = changing
+    file = archive.mount / "f"
+    file.write_bytes(b"content")
+    archive.ask("flush")
+    with open(file, "r+b", buffering=0) as opened:
+        ask(archive, "mode_change", element="main", mode="ro", wait=False)
+        time.sleep(1)
+        assert (mode(archive)["phase"], mode(archive)["intents"]) == ("preparing", 0)
+        opened.write(b"C")
+    wait_until(lambda: mode(archive)["mode"] == "ro")
+    assert archive.objects()[0].read_bytes() == file.read_bytes() == b"Content"
+
+
 def test_it_waits_for_shared_mappings(changing: MountedArchive) -> None:
     """SEMANTICS: MODE-8"""
     archive = changing
