@@ -26,8 +26,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from artstorefs.core.configuration_messages import PlaceError, configuration_error
 from artstorefs.core.directories import CONTROL_SOCKET_NAME, Directories, fill_in_places
 from artstorefs.core.errors import ConfigurationError
+from artstorefs.core.marks import moment_ns, moment_text
 from artstorefs.core.sizes import SIZE_ALLOWED, parse_size
-from artstorefs.core.timestamps import format_timestamp, parse_timestamp
 
 # A name becomes a file name, a directory name, a unit name of systemd and the `fsname` of a mount;
 # one that ends in .toml would be taken for the path of a configuration.
@@ -134,7 +134,7 @@ def _read_moment(value: object) -> object:
     """TOML has dates and times of its own; JSON, and the command line, have text."""
     if isinstance(value, datetime | date):
         value = value.isoformat()
-    return format_timestamp(parse_timestamp(value)) if isinstance(value, str) else value
+    return moment_text(moment_ns(value)) if isinstance(value, str) else value
 
 
 Name = Annotated[str, BeforeValidator(_check_name)]

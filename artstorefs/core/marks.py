@@ -17,6 +17,9 @@ SEALED: Final = "user.artstore.sealed"
 RETAIN_UNTIL: Final = "user.artstore.retain_until"
 """Before it nobody changes the content of the file, or removes it."""
 
+_FIRST_NS: Final = timestamp_ns("0001-01-01T00:00:00Z")
+_LAST_NS: Final = timestamp_ns("9999-12-31T23:59:59.999999Z")
+
 MARKS: Final = (SEALED, RETAIN_UNTIL)
 
 
@@ -27,24 +30,30 @@ def marked_ns(xattrs: str | None, name: str) -> int | None:
         return None
     text = json.loads(xattrs).get(name)
     try:
-        return timestamp_ns(text) if isinstance(text, str) else None
+        return moment_ns(text) if isinstance(text, str) else None
     except (ValueError, OverflowError):
         return None
 
 
-def mark(xattrs: str | None, name: str, moment_ns: int | None) -> str | None:
+def mark(xattrs: str | None, name: str, at_ns: int | None) -> str | None:
     """`xattrs` with this moment, to the microsecond; without it where that is None."""
-    if moment_ns is None and (xattrs is None or name not in xattrs):
+    if at_ns is None and (xattrs is None or name not in xattrs):
         return xattrs
     document = json.loads(xattrs) if xattrs else {}
     document.pop(name, None)
-    if moment_ns is not None:
-        document[name] = moment_text(moment_ns)
+    if at_ns is not None:
+        document[name] = moment_text(at_ns)
     if not document:
         return None
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
 
 
-def moment_text(moment_ns: int) -> str:
-    """As it is written and shown. Raises OverflowError beyond the year 9999."""
-    return format_timestamp(EPOCH + timedelta(microseconds=moment_ns // 1000))
+def moment_ns(text: str) -> int:
+    """Nanoseconds since the epoch, within what `moment_text` can show: an offset may lead out of
+    it. Raises ValueError."""
+    return max(_FIRST_NS, min(_LAST_NS, timestamp_ns(text)))
+
+
+def moment_text(at_ns: int) -> str:
+    """As it is written and shown. Raises OverflowError outside of the years 1 to 9999."""
+    return format_timestamp(EPOCH + timedelta(microseconds=at_ns // 1000))

@@ -20,11 +20,10 @@ from pydantic import Field
 
 from artstorefs.core.document import Document, Timestamp, rendered, validated
 from artstorefs.core.json_text import parse_object
-from artstorefs.core.marks import moment_text
+from artstorefs.core.marks import moment_ns, moment_text
 from artstorefs.core.mode_changes import ModeState
 from artstorefs.core.modes import ElementMode
 from artstorefs.core.naming import MODE_KEY
-from artstorefs.core.timestamps import timestamp_ns
 
 MODE_LIMIT_BYTES: Final = 4096
 WHY_LIMIT_CHARACTERS: Final = 500
@@ -51,7 +50,7 @@ class ModeRecord(Document):
         return ModeState(
             configured=self.configured,
             mode=self.mode,
-            since_ns=timestamp_ns(self.changed_at),
+            since_ns=moment_ns(self.changed_at),
             uid=int(by) if by is not None and by.isascii() and by.isdecimal() else None,
             why=self.why,
             retain_until_ns=_optional_ns(self.retain_until),
@@ -81,4 +80,4 @@ def render_mode_record(element: str, state: ModeState) -> bytes:
 
 
 def _optional_ns(moment: str | None) -> int | None:
-    return None if moment is None else timestamp_ns(moment)
+    return None if moment is None else moment_ns(moment)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from artstorefs.core.configuration import ElementConfiguration
+from artstorefs.core.errors import StateError
 from artstorefs.core.log_fields import about
 from artstorefs.core.marks import moment_text
 from artstorefs.core.mode_changes import ModeState, Phase, as_configured
@@ -64,8 +65,12 @@ class ElementModes:
             until = moment_text(state.retain_until_ns)
             line = "element %s: what is there is retained until %s, whatever the configuration says"
             log.warning(line, one.id, until, extra=told)
-        if state != (before or ModeState(mode, mode)):
-            self._write(one.id, state)
+        if state.to_json() != (text or ModeState(mode, mode).to_json()):
+            try:
+                self._write(one.id, state)
+            except StateError as exc:  # a start needs no room; the next one comes to the same
+                line = "the mode of element %s is kept by a later start: %s"
+                log.warning(line, one.id, exc, extra=told)
         return state
 
     def put(self, element: str, state: ModeState) -> None:

@@ -1,17 +1,20 @@
 """Several elements in several modes: whose mode a file obeys, and where what is new goes."""
 
 import errno
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from trio.testing import MockClock
 
-from artstorefs.core.errors import ArtStoreFSError, errno_of
-from artstorefs.core.mode_changes import prepared
+from artstorefs.core.errors import ArtStoreFSError, StateFull, errno_of
+from artstorefs.core.mode_changes import ModeState, prepared
 from artstorefs.core.modes import ElementMode, Operation
 from artstorefs.elements.local import LocalElement
 from artstorefs.filesystem.attributes import AttributeChange
+from artstorefs.state.element_modes import ElementModes, setting_of
 from artstorefs.state.index import ROOT_INO
 from artstorefs.state.node import Node
 
@@ -75,6 +78,7 @@ async def double(tmp_path: Path, clock: MockClock) -> AsyncIterator[ModesBench]:
     bench.check_soundness()
 
 
+BY: dict[str, Any] = {"now_ns": 1, "uid": 0, "why": ""}
 EPERM, EROFS, EREMOTE = errno.EPERM, errno.EROFS, errno.EREMOTE
 
 OF_TWO = [
@@ -200,9 +204,65 @@ async def test_element_that_prepares_takes_what_was_accepted_if_nobody_else_does
     bench.set_modes(main="rw", second="ro", third="ro")
     node = await bench.write(b"f", b"content")
     modes = bench.archive.modes
-    state = prepared("main", modes.states["main"], ElementMode.RO, now_ns=1, uid=0, why="")
+    state = prepared("main", modes.states["main"], ElementMode.RO, **BY)
     modes.put("main", state)
     assert modes.takers == []
     await bench.drain()
     assert bench.holders(node) == ["main"]
     assert bench.codes(node) == [EROFS, EROFS, EROFS, 0]
+
+
+async def test_index_that_does_not_tell_the_mode_any_more_allows_no_change(
+    single: ModesBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SEMANTICS: MODE-9"""
+    bench = single
+    node = await bench.write(b"f", b"content")
+    await bench.drain()
+    with bench.archive.database.transaction():
+        bench.archive.database.set_setting(setting_of("main"), '{"mode": "wr"}')
+    bench.restart()
+    assert bench.codes(node) == [EROFS, EROFS, EROFS, 0]
+    assert "does not tell the mode of element main" in caplog.text
+    bench.set_modes(main="rw")
+    assert bench.codes(node) == [EPERM, 0, EPERM, 0]
+
+
+async def test_start_on_a_full_disk_takes_the_modes_of_the_configuration(
+    single: ModesBench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SEMANTICS: MODE-9, FULL-3"""
+    bench = single
+
+    def full(modes: ElementModes, element: str, state: ModeState) -> None:
+        raise StateFull("state.db", "its disk is full")
+
+    modes = bench.archive.modes
+    state = prepared("main", ModeState(ElementMode.RW, ElementMode.RW), ElementMode.RO, **BY)
+    modes.put("main", state)
+    with monkeypatch.context() as patch:
+        patch.setattr(ElementModes, "_write", full)
+        bench.restart()
+    assert bench.archive.modes.in_force["main"] == "edit"
+    assert "kept by a later start" in caplog.text
+    bench.restart()
+    assert bench.archive.modes.states["main"].configured == "edit"
+
+
+@pytest.mark.parametrize("kind", ["symlink", "directory", "fifo"])
+async def test_what_is_no_file_in_the_place_of_the_record(single: ModesBench, kind: str) -> None:
+    """SEMANTICS: MODE-9, ELEM-7"""
+    bench = single
+    await bench.write(b"f", b"content")
+    await bench.drain()
+    place = bench.root / ".artstorefs" / "mode.json"
+    if kind == "symlink":
+        place.symlink_to("/etc/passwd")
+    elif kind == "directory":
+        place.mkdir()
+    else:
+        os.mkfifo(place)
+    bench.rebuild()
+    assert bench.tree.lookup(ROOT_INO, b"f") is not None
+    assert bench.archive.modes.in_force["main"] == "edit"
+    place.rmdir() if kind == "directory" else place.unlink()

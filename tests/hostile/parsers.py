@@ -34,6 +34,7 @@ from artstorefs.core.json_text import (
     name_to_json,
     parse_strict,
 )
+from artstorefs.core.mode_record import parse_mode_record, render_mode_record
 from artstorefs.core.node_record import parse_record, render_record
 from artstorefs.core.xattr_values import check_values, value_to_bytes, value_to_json
 from artstorefs.elements import interface
@@ -61,6 +62,7 @@ FORMAT = (Path(__file__).parents[2] / "artstorefs" / "FORMAT.md").read_text()
 DOCUMENTS = re.findall(r"^```json (.*?)\n(.*?)^```$", FORMAT, re.DOTALL | re.MULTILINE)
 ATTRIBUTES = [json.loads(text) for kind, text in DOCUMENTS if kind.startswith("attr.json")]
 RECORDS = [json.loads(text) for kind, text in DOCUMENTS if kind.endswith("record")]
+MODES = [json.loads(text) for kind, text in DOCUMENTS if kind == "mode.json"]
 ARCHIVES = [json.loads(text) for kind, text in DOCUMENTS if kind == "archive.json"]
 DEFAULTS = Directories(Path("/var/lib/a"), Path("/var/cache/a"), Path("/run/a"))
 
@@ -116,6 +118,13 @@ def check_archive(data: bytes) -> bool:
     return True
 
 
+def check_mode(data: bytes) -> bool:
+    record = parse_mode_record(data, "x")
+    again = render_mode_record(record.element_id, record.state)
+    assert parse_mode_record(again, "x").state == record.state
+    return True
+
+
 def _rendered(function: Callable[[Any], bytes], document: Any) -> bytes | None:
     """What was read can be written, but for its size: what we add may be too much."""
     try:
@@ -145,6 +154,7 @@ capacity = "2TiB"
 id = "second"
 path = "/mnt/disk2/objects"
 priority = 2
+retain_until = 2031-01-02T03:04:05+01:00
 """
 
 
@@ -322,6 +332,7 @@ TARGETS = [
     Target("attr.json", document_source(ATTRIBUTES), check_attributes, (DocumentError,)),
     Target("node record", document_source(RECORDS), check_record, (DocumentError,)),
     Target("archive.json", document_source(ARCHIVES), check_archive, (DocumentError,)),
+    Target("mode.json", document_source(MODES), check_mode, (DocumentError,)),
     Target(
         "configuration", bytes_source([CONFIGURATION]), check_configuration, (ConfigurationError,)
     ),

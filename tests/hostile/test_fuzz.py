@@ -64,7 +64,8 @@ def test_bytes_and_values_that_hypothesis_thinks_of(data: st.DataObject) -> None
 
 
 HYPOTHESIS = {
-    **dict.fromkeys(["attr.json", "node record", "archive.json", "control request"], st.binary()),
+    **dict.fromkeys(["attr.json", "node record", "archive.json", "mode.json"], st.binary()),
+    "control request": st.binary(),
     "xattr value": st.binary(),
     "access list": st.binary(),
     "transfer message": st.binary(),

@@ -16,6 +16,7 @@ from . import (
     bugs_cache,
     bugs_elements,
     bugs_filesystem,
+    bugs_modes,
     bugs_recovery,
     bugs_state,
     bugs_transfer,
@@ -31,6 +32,7 @@ BUGS: list[Bug] = [
     *bugs_filesystem.BUGS,
     *bugs_cache.BUGS,
     *bugs_recovery.BUGS,
+    *bugs_modes.BUGS,
 ]
 
 

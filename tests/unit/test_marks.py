@@ -49,3 +49,15 @@ def test_there_is_an_end_of_time() -> None:
     assert moment_text(253_402_300_799 * 10**9) == "9999-12-31T23:59:59.000000Z"
     with pytest.raises(OverflowError):
         moment_text(253_402_300_800 * 10**9)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("0001-01-01T00:00:00+23:59", "0001-01-01T00:00:00.000000Z"),
+        ("9999-12-31T23:59:59-23:59", "9999-12-31T23:59:59.999999Z"),
+    ],
+)
+def test_what_an_offset_leads_out_of_is_the_end(text: str, shown: str) -> None:
+    moment = marked_ns(json.dumps({RETAIN_UNTIL: text}), RETAIN_UNTIL)
+    assert moment_text(moment or 0) == shown
