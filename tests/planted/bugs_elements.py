@@ -91,8 +91,8 @@ BUGS = [
         what="The directory of a new object is flushed, and not the ones that were made for it.",
         breaks="promise 3: a new object is written and verified before attr.json points at it",
         path="artstorefs/elements/publication.py",
-        old="above for above in ancestors_of(path) if above not in self._known_durable",
-        new="above for above in () if above not in self._known_durable",
+        old="above for above in ancestors_of(path) if above not in shared.known_durable",
+        new="above for above in () if above not in shared.known_durable",
         caught_by=(FAILURES + "test_barrier_flushes_new_directories_and_all_above_them",),
     ),
     Bug(
