@@ -10,7 +10,9 @@ The look takes its time, and the tree changes meanwhile. What it has found is ta
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
+from artstorefs.core.naming import new_file_id, record_key
 from artstorefs.filesystem.archive import Archive, now_ns
 from artstorefs.recovery.places import other_names
 from artstorefs.state.index import ROOT_INO, Copy
@@ -74,6 +76,9 @@ class Additions:
         self._archive = archive
         self._index = archive.index
         self._removed: set[tuple[str, str]] = set()
+        self._removed_keys: set[str] = set()
+        self._made_up: dict[bytes, int] = {}
+        """Inode numbers of directories, by the file_id that a rebuild would give them."""
         self._newer_than = archive.index.highest_ino()
         self._new_ids: set[bytes] = set()
         for _, removal in archive.log.removals():
@@ -82,6 +87,7 @@ class Additions:
     def note_removal(self, removal: Removal) -> None:
         """What elements are told to remove from now on may be found by the look all the same."""
         self._removed.update((element, key) for element, key in removal.remove)
+        self._removed_keys.update(key for _, key in removal.remove)
 
     def add(self, found: Iterable[FoundFile]) -> list[Entry]:
         """Take in what is new; what was made for it, directories included. Raises StateError, and
@@ -133,25 +139,33 @@ class Additions:
         for folder in folders:
             node = self._existing(folder, parent, entries)
             if node is None:
-                node = self._made_up(folder, parent, now)
+                node = self._make_up(folder, parent, now)
                 name = self._free_name(parent, folder.name, node, entries)
                 entries.append(Entry(node, parent, name, None))
             parent = node
         return parent
 
     def _existing(self, folder: Folder, parent: Node, entries: Sequence[Entry]) -> Node | None:
+        ino = self._made_up.get(folder.file_id, folder.ino)
         for entry in entries:
-            if entry.node.file_id == folder.file_id:
+            if entry.node.ino == ino:
                 return entry.node
-        node = self._index.node(folder.ino) if folder.ino else None
+        node = self._index.node(ino) if ino else None
         if node is None or not node.is_directory or node.nlink == 0:
             node = self._index.child(parent.ino, folder.name)
         return node if node is not None and node.is_directory and node.nlink else None
 
-    def _made_up(self, folder: Folder, parent: Node, now: int) -> Node:
+    def _make_up(self, folder: Folder, parent: Node, now: int) -> Node:
+        """A directory with the file_id that a rebuild would give it, so that it is found again; but
+        not with that of one that was removed, whose record may have to go yet."""
+        file_id = folder.file_id
+        is_used = folder.ino or file_id in self._made_up
+        if is_used or record_key(UUID(bytes=file_id)) in self._removed_keys:
+            file_id = new_file_id()
+        ino = self._archive.changes.new_ino()
+        self._made_up[folder.file_id] = ino
         return Node(
-            *(self._archive.changes.new_ino(), folder.file_id, _DIRECTORY),
-            *(parent.uid, parent.gid, 2, 0, 0, now, now, now, now),
+            *(ino, file_id, _DIRECTORY, parent.uid, parent.gid, 2, 0, 0, now, now, now, now),
             *(parent.uid, None, None, None, None, 1, 0, ContentState.EMPTY, None),
         )
 

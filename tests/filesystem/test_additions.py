@@ -10,6 +10,7 @@ import pytest
 import trio.testing
 
 from artstorefs.core.errors import StateError
+from artstorefs.core.naming import record_key
 from artstorefs.filesystem.attributes import AttributeChange
 from artstorefs.recovery.survey import PART
 from artstorefs.state.index import ROOT_INO
@@ -19,6 +20,9 @@ from ..artstore import read_element, write_file
 from .rebuilding import close, rebuild_again, tree
 from .test_adoption import HOUR, AdoptedBench, everything
 from .workbench import ME, Workbench
+
+PATH = [(b"", b"2024"), (b"2024", b"03"), (b"2024/03", b"05"), (b"2024/03/05", b"14")]
+NAMES = [b"14", b"05", b"03", b"2024"]
 
 
 @pytest.fixture
@@ -85,6 +89,57 @@ async def test_a_directory_that_was_renamed_gets_what_is_put_into_it(bench: Adop
     assert await bench.content(bench.file(b"new", b"2024/03/March 5th/14")) == b"new"
     assert (node.mtime_ns, node.ctime_ns, node.revision) == before
     assert bench.link.schedule.is_empty
+    bench.check_soundness()
+
+
+async def test_a_directory_that_is_renamed_or_removed_during_the_look(bench: AdoptedBench) -> None:
+    """No two directories have one file_id."""
+    for number in range(3):
+        write_file(bench.root, f"f{number}", b"x", storage_path="new/")
+    surveys = bench.link.surveys
+    number = surveys.begin()
+    ended, parts = bench.look()
+    found = parts[0].found
+    for index, item in enumerate(found):
+        parts[0].found = [item]
+        surveys.take({"survey": number, "part": parts[0].to_message()})
+        if index == 0:
+            bench.rename(b"new", b"renamed")
+        if index == 1:
+            node = bench.archive.index.child(ROOT_INO, b"renamed")
+            assert node is not None
+            for _, name, _ in bench.archive.index.children(node.ino, 0, 10):
+                bench.unlink(name, node.ino)
+            bench.tree.rmdir(ROOT_INO, b"renamed", ME)
+            made = node.file_id
+    surveys.take({"survey": number, "end": ended.to_message()})
+    assert surveys.last["added"] == 3
+    node = bench.archive.index.child(ROOT_INO, b"new")
+    assert node is not None
+    assert node.file_id != made
+    await bench.drain()
+    bench.make(b"ours", node.ino)  # which has the directory recorded
+    await bench.drain()
+    bench.check_soundness()
+    assert (bench.root / record_key(UUID(bytes=node.file_id))).exists()
+
+
+async def test_a_directory_whose_record_is_still_to_be_removed(bench: AdoptedBench) -> None:
+    """The removal must not take the record of its successor."""
+    node = bench.file(b"2024", b"")
+    await bench.attributes.change(node, AttributeChange(mode=0o700), ME)
+    await bench.drain()
+    at = [bench.file(name, folder) for folder, name in PATH]
+    bench.unlink(b"scan.tif", at[-1].ino)
+    for parent, name in zip([ROOT_INO, *(one.ino for one in at)][-2::-1], NAMES, strict=False):
+        bench.tree.rmdir(parent, name, ME)
+    write_file(bench.root, "again", b"again")
+    assert bench.rescan()["added"] == 1
+    again = bench.file(b"2024", b"")
+    assert again.file_id != node.file_id
+    await bench.attributes.change(again, AttributeChange(mode=0o700), ME)
+    await bench.drain()
+    assert (bench.root / record_key(UUID(bytes=again.file_id))).exists()
     bench.check_soundness()
 
 

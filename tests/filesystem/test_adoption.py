@@ -53,7 +53,7 @@ class AdoptedBench(Workbench):
 
     def file(self, name: bytes, folder: bytes = HOUR) -> Node:
         node = self.archive.index.node(ROOT_INO)
-        for part in (*folder.split(b"/"), name):
+        for part in (*filter(None, folder.split(b"/")), name):
             assert node is not None
             node = self.archive.index.child(node.ino, part)
         assert node is not None, name

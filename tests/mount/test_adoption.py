@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,10 @@ from .conftest import SETTINGS, _archives, remove_archive
 from .programs import run
 
 NOON = datetime(2024, 3, 5, 12, tzinfo=UTC)
+FILES = 5_000
+STARTING_S = 1.0
+"""Of processor time, before anything is read."""
+
 CLASH = UUID("deadbeef-0000-4000-8000-000000000001")
 CYRILLIC = {"Отдел": "Архив", "Номер": 17, "Метки": ["скан", "цвет"], "пусто": None}
 
@@ -227,3 +232,21 @@ def test_a_read_only_medium(base: Path) -> None:
     finally:
         remove_archive(archive)
         run("umount", base / "element")
+
+
+@pytest.mark.slow
+@pytest.mark.time_limit(300)
+def test_100_000_files_take_two_cores_less_than_a_minute(base: Path) -> None:
+    """By the processor time that fewer of them take, whatever else the machine does: two processes
+    read, and one writes the index. SEMANTICS: ADOPT-1"""
+    start = datetime(2023, 1, 1, tzinfo=UTC)
+    for number in range(FILES):
+        moment = start + timedelta(minutes=3 * number)
+        schema = "1.0" if number % 2 else "2.0"
+        write_file(base / "element", f"документ {number}.pdf", b"x", schema=schema, moment=moment)
+    archive = MountedArchive(base, adopts=True, new_processes=True)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    archive.adopt()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert used_s - STARTING_S < 2 * 60 * FILES / 100_000

@@ -83,8 +83,9 @@ def test_output_of_every_command_is_as_documented(
     made = ("init", "new", "--element", element, "--config-dir", str(tmp_path))
     see("init", printed(archive, *made))
     write_file(tmp_path / "artstore", "scan.tif", b"scan")
-    toml = archive.toml.read_text().replace(f'"{archive.element}"', f'"{tmp_path}/artstore"')
-    toml = toml.replace(str(archive.base), str(tmp_path)) + "adopted = true\n"
+    place = f'"{tmp_path}/artstore"\nadopted = true'
+    toml = archive.toml.read_text().replace(f'"{archive.element}"', place)
+    toml = toml.replace(str(archive.base), str(tmp_path))
     (tmp_path / "adopted.toml").write_text(toml.replace('name = "test"', 'name = "adopted"'))
     element = f"main=local:{tmp_path}/artstore"
     made = ("adopt", "adopted", "--element", element, "--config-dir", str(tmp_path))

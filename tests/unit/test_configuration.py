@@ -109,6 +109,7 @@ WRONG = {
     "no connections": (BUCKET + "concurrency = 0", "concurrency: 0", "from 1 to 64"),
     "unknown addressing": (BUCKET + 'addressing = "dns"', 'addressing: "dns"', "path or virtual"),
     "unknown encryption": (BUCKET + 'encryption = "rot13"', '"rot13"', '"AES256" or "aws:kms"'),
+    "adopted bucket": (BUCKET + "adopted = true", "adopted: is set", "a directory"),
     "key without kms": (BUCKET + 'encryption_key = "k"', "encryption_key: is set", "aws:kms"),
     "ca without tls": (BUCKET + 'verify_tls = false\nca_bundle = "/c"', "ca_bundle", "drop one"),
     "prefix in a prefix": (

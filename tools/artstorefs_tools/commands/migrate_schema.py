@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from artstorefs.core.errors import one_line
 from artstorefs_tools import exit_codes
 from artstorefs_tools.configuration_files import read_configuration
 from artstorefs_tools.errors import CommandError, UsageError
@@ -66,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             done = _migrate(configuration, element, arguments, bar)
     for problem in done.problems:
-        print(f"artstorefs: {problem}", file=sys.stderr)
+        print(f"artstorefs: {one_line(problem)}", file=sys.stderr)
     if arguments.json:
         print(json.dumps(_as_json(done, arguments.to)))
     else:
@@ -198,7 +199,7 @@ def _ignore(key: str, fields: list[str]) -> None:
 
 
 def _tell_lost(key: str, fields: list[str]) -> None:
-    print(f"{key}: {', '.join(dict.fromkeys(_section(field) for field in fields))}")
+    print(one_line(f"{key}: {', '.join(dict.fromkeys(_section(field) for field in fields))}"))
 
 
 def _section(field: str) -> str:

@@ -6,6 +6,7 @@ import sys
 from functools import partial
 from typing import Any
 
+from artstorefs.core.errors import one_line
 from artstorefs_tools import exit_codes
 from artstorefs_tools.configuration_files import locate_archive
 from artstorefs_tools.control_client import ControlClient, JsonObject
@@ -40,9 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
         return exit_codes.OK
     print(", ".join(f"{number:,} {kind}" for kind, number in numbers.items()))
     for one in _list(result.get("gone")):
-        print(f"{one.get('path')}: {one.get('error')}")
+        print(one_line(f"{one.get('path')}: {one.get('error')}"))
     for error in _list(result.get("errors")):
-        print(f"artstorefs: {error}", file=sys.stderr)
+        print(f"artstorefs: {one_line(str(error))}", file=sys.stderr)
     return exit_codes.OK
 
 
