@@ -37,6 +37,13 @@ def rescan(archive: MountedArchive) -> dict[str, int]:
     return {key: value for key, value in found.items() if value and key != "seen"}
 
 
+def object_name(archive: MountedArchive) -> str:
+    """Of the only file on the element. Its attr.json stays: without one an adopted element that
+    has no archive.json is not known (ADOPT-5)."""
+    (name,) = [name for name in os.listdir(archive.element / HOUR) if not name.endswith(".json")]
+    return name
+
+
 def test_new_files_show_where_the_kernel_knew_that_there_are_none(adopted: MountedArchive) -> None:
     """SEMANTICS: ADOPT-6"""
     hour = adopted.mount / HOUR
@@ -77,8 +84,7 @@ def test_new_files_show_by_themselves(adopted: MountedArchive) -> None:
 
 def test_what_is_gone_is_told_of(adopted: MountedArchive, log_watch: LogWatch) -> None:
     """SEMANTICS: ADOPT-7"""
-    for path in adopted.element.rglob("*scan*"):
-        path.unlink()
+    (adopted.element / HOUR).joinpath(object_name(adopted)).unlink()
     done = adopted.run("rescan", str(adopted.toml))
     assert f"/{HOUR}/scan.tif: element main: {HOUR}/scan_ivanov" in done.stdout
     assert rescan(adopted) == {"vanished": 1}
@@ -109,4 +115,17 @@ def test_many_new_files_come_while_programs_work(adopted: MountedArchive) -> Non
     shutil.copy(names[7], adopted.mount / "copy")
     adopted.flush()
     assert len(read_element(adopted.element)) == 1502
+    assert rescan(adopted) == {}
+
+
+def test_element_that_cannot_be_looked_through_fails_the_rescan(
+    adopted: MountedArchive, log_watch: LogWatch
+) -> None:
+    """Also where only the numbers are asked for. SEMANTICS: ELEM-17"""
+    log_watch.allow("is the disk mounted|could not be looked through")
+    away = adopted.element.rename(adopted.element.with_name("away"))
+    done = adopted.run("rescan", str(adopted.toml), "--json", check=False)
+    away.rename(adopted.element)
+    assert done.returncode == 1
+    assert "element main" in done.stderr
     assert rescan(adopted) == {}

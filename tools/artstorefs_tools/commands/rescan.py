@@ -38,13 +38,14 @@ def run(arguments: argparse.Namespace) -> int:
     numbers = {kind: _number(result.get(kind)) for kind in KINDS}
     if arguments.json:
         print(json.dumps(numbers, indent=2))
-        return exit_codes.OK
-    print(", ".join(f"{number:,} {kind}" for kind, number in numbers.items()))
-    for one in _list(result.get("gone")):
-        print(one_line(f"{one.get('path')}: {one.get('error')}"))
-    for error in _list(result.get("errors")):
+    else:
+        print(", ".join(f"{number:,} {kind}" for kind, number in numbers.items()))
+        for one in _list(result.get("gone")):
+            print(one_line(f"{one.get('path')}: {one.get('error')}"))
+    errors = _list(result.get("errors"))
+    for error in errors:
         print(f"artstorefs: {one_line(str(error))}", file=sys.stderr)
-    return exit_codes.OK
+    return exit_codes.FAILURE if errors else exit_codes.OK
 
 
 def _show(bar: ProgressBar, progress: JsonObject) -> None:
