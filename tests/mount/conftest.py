@@ -11,10 +11,11 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -197,3 +198,21 @@ def root() -> None:
     """For what only the superuser may do: device nodes, chown, trusted.*, other users."""
     if os.geteuid() != 0:
         pytest.fail("only root may do this: run the tests as root")
+
+
+@pytest.fixture
+def container() -> Iterator[Callable[[], None]]:
+    """Begins a program in a mount namespace of its own, which keeps what is mounted then until the
+    end of the test."""
+    begun: list[subprocess.Popen[str]] = []
+
+    def begin() -> None:
+        command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo there; cat"]
+        pipe = subprocess.PIPE
+        begun.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True))
+        assert begun[-1].stdout is not None
+        assert begun[-1].stdout.readline() == "there\n"
+
+    yield begin
+    for process in begun:
+        process.communicate()

@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sysconfig
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -349,3 +349,18 @@ def test_mount_right_after_umount_waits_for_the_daemon_before(
     subprocess.run(["umount", str(fresh_archive.mount)], check=True)
     fresh_archive.start()
     assert len(list(fresh_archive.mount.iterdir())) == 500
+
+
+def test_umount_of_what_a_container_has_too_says_who_it_is(
+    container: Callable[[], None],
+) -> None:
+    archive = make_archive()
+    try:
+        container()
+        done = archive.run("umount", str(archive.mount), check=False)
+        assert done.returncode == 1
+        assert re.search(r"unmounted here.*\(process \d+\) has it in a mount namesp", done.stderr)
+        assert not archive.mount.is_mount()
+    finally:
+        archive.kill()
+        remove_archive(archive)

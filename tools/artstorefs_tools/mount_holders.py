@@ -50,6 +50,24 @@ def find_writers(mountpoint: str, proc: Path = Path("/proc")) -> Iterator[Holder
                 yield Holder(int(directory.name), command, f"writes {target}")
 
 
+def find_namespaces(device: str, proc: Path = Path("/proc")) -> Iterator[Holder]:
+    """One process of each other mount namespace (mount_namespaces(7)) in which a filesystem is
+    mounted that has this device number: of a container that was made while it was mounted here."""
+    seen = {os.stat(proc / "self" / "ns" / "mnt").st_ino}
+    for directory in proc.iterdir():
+        if not directory.name.isdecimal():
+            continue
+        with suppress(OSError):
+            namespace = os.stat(directory / "ns" / "mnt").st_ino
+            if namespace in seen:
+                continue
+            seen.add(namespace)
+            lines = (directory / "mountinfo").read_text(errors="replace").splitlines()
+            if any(line.split()[2] == device for line in lines):
+                command = (directory / "comm").read_text(errors="replace").strip()
+                yield Holder(int(directory.name), command, "has it in a mount namespace of its own")
+
+
 def _written(directory: Path, mountpoint: str) -> Iterator[str]:
     for name in os.listdir(directory / "fd"):
         with suppress(OSError):

@@ -24,7 +24,7 @@ from artstorefs_tools import exit_codes
 from artstorefs_tools.control_client import ControlClient
 from artstorefs_tools.errors import CommandError, NotMounted, UsageError
 from artstorefs_tools.flushing import flush
-from artstorefs_tools.mount_holders import find_holders
+from artstorefs_tools.mount_holders import find_holders, find_namespaces
 from artstorefs_tools.runtime import runtime_dir
 
 _SILENT_WAIT_MS: Final = 2000
@@ -112,10 +112,17 @@ def unmount(mountpoint: str, *options: str) -> None:
 
 
 def _wait_for_end(process: int, entry: MountEntry) -> None:
-    """Wait until the process behind a pidfd has ended; tell whoever watches if it takes long."""
+    """Wait until the process behind a pidfd has ended; tell whoever watches if it takes long.
+    Raises `CommandError` where it will not end, because the filesystem is mounted elsewhere too."""
     ended = select.poll()
     ended.register(process, select.POLLIN)
     if not ended.poll(_SILENT_WAIT_MS):
+        elsewhere = itertools.islice(find_namespaces(entry.device), _HOLDERS_SHOWN)
+        if holders := "; ".join(map(str, elsewhere)):
+            raise CommandError(
+                f"{entry.mountpoint} is unmounted here, and its process goes on, because {holders}"
+                " (it ends when that does)"
+            )
         print(
             f"{entry.source} is unmounted; its process still writes. Ctrl-C is safe: the next "
             "mount goes on with what is left.",
