@@ -80,11 +80,14 @@ class Mounted(SystemCalls):
 
     def snapshot(self) -> dict[str, Seen]:
         """What others wrote is taken over before; the element is well from then on."""
+        self.rescan_unseen()
+        return super().snapshot()
+
+    def rescan_unseen(self) -> None:
         self.calm()
         if self._unseen:
             self.archive.run("rescan", str(self.archive.toml))
             self._unseen = False
-        return super().snapshot()
 
     # ------------------------------------------------------------------------- environment
 
@@ -146,6 +149,7 @@ class Mounted(SystemCalls):
 
     def final_checks(self, model: Reference) -> list[Callable[[], None]]:
         def flushed() -> None:
+            self.rescan_unseen()  # what others wrote on one element comes to the other, too
             self.flush()
             for place in self.archive.places:
                 check_element(place, model)

@@ -29,6 +29,18 @@ def test_every_command_that_tells_something_has_json_and_a_section() -> None:
     assert set(COMMANDS) - with_json == {"mount", "umount", "completion"}
 
 
+def adoption(archive: MountedArchive, place: Path) -> Any:
+    """What `adopt` prints of an element with one file."""
+    write_file(place / "artstore", "scan.tif", b"scan")
+    path = f'"{place}/artstore"\nadopted = true'
+    toml = archive.toml.read_text().replace(f'"{archive.element}"', path)
+    toml = toml.replace(str(archive.base), str(place))
+    (place / "adopted.toml").write_text(toml.replace('name = "test"', 'name = "adopted"'))
+    element = f"main=local:{place}/artstore"
+    made = ("adopt", "adopted", "--element", element, "--config-dir", str(place))
+    return printed(archive, *made)
+
+
 @pytest.mark.slow
 @pytest.mark.time_limit(120)
 def test_output_of_every_command_is_as_documented(
@@ -82,14 +94,7 @@ def test_output_of_every_command_is_as_documented(
     element = f"main=local:{tmp_path}/objects"
     made = ("init", "new", "--element", element, "--config-dir", str(tmp_path))
     see("init", printed(archive, *made))
-    write_file(tmp_path / "artstore", "scan.tif", b"scan")
-    place = f'"{tmp_path}/artstore"\nadopted = true'
-    toml = archive.toml.read_text().replace(f'"{archive.element}"', place)
-    toml = toml.replace(str(archive.base), str(tmp_path))
-    (tmp_path / "adopted.toml").write_text(toml.replace('name = "test"', 'name = "adopted"'))
-    element = f"main=local:{tmp_path}/artstore"
-    made = ("adopt", "adopted", "--element", element, "--config-dir", str(tmp_path))
-    see("adopt", printed(archive, *made))
+    see("adopt", adoption(archive, tmp_path))
     lost = ("--to", "1.0", "--into", str(tmp_path / "v1"))
     see("migrate-schema", printed(archive, "migrate-schema", name, "main", *lost))
     see("install-units", printed(archive, "install-units", "--root", str(tmp_path)))

@@ -8,6 +8,11 @@ set -eu
 place=$1
 shift
 
+# What others unmount would stay mounted as long as it is in here, and their daemons with it.
+awk '/ - fuse/ { print $5 }' /proc/self/mountinfo | tac | while read -r mountpoint; do
+    umount --lazy "$(printf '%b' "$mountpoint")" || true
+done
+
 mount -t tmpfs -o mode=755 artstorefs-machine "$place"
 mkdir "$place/upper" "$place/work" "$place/root" "$place/cgroup"
 mount -t overlay -o "lowerdir=/,upperdir=$place/upper,workdir=$place/work" machine "$place/root"
