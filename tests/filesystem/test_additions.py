@@ -219,7 +219,9 @@ async def test_parts_that_come_again_after_a_failure(
     surveys = bench.link.surveys
     number = surveys.begin()
     ended, parts = bench.look()
-    assert [len(part.found) for part in parts] == [PART, 5]
+    assert sum(len(part.found) for part in parts) == PART + 5
+    assert len(parts) > 1  # more of them where the look takes long: somebody waits
+    assert max(len(part.found) for part in parts) <= PART
     message = {"survey": number, "part": parts[0].to_message()}
     observe = bench.archive.outcomes.observe
     monkeypatch.setattr(bench.archive.outcomes, "observe", _full)
@@ -227,7 +229,8 @@ async def test_parts_that_come_again_after_a_failure(
         surveys.take(message)
     monkeypatch.setattr(bench.archive.outcomes, "observe", observe)
     surveys.take(message)
-    surveys.take({"survey": number, "part": parts[1].to_message()})
+    for part in parts[1:]:
+        surveys.take({"survey": number, "part": part.to_message()})
     surveys.take({"survey": number - 1, "end": ended.to_message()})  # of another look
     surveys.take({"survey": number, "end": ended.to_message()})
     assert surveys.last["added"] == PART + 5

@@ -126,9 +126,17 @@ def processes(archive: MountedArchive) -> list[int]:
     found = [
         int(word)
         for path in Path(f"/proc/{archive.pid}/task").glob("*/children")
-        for word in path.read_text().split()
+        for word in read(path).split()
     ]
-    return [pid for pid in found if b"metrics.process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in found if b"metrics.process" in read(Path(f"/proc/{pid}/cmdline"))]
+
+
+def read(path: Path) -> bytes:
+    """A file of /proc; empty if its process or thread has ended meanwhile."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def test_slow_requests_are_told_with_their_paths(archive: MountedArchive) -> None:
