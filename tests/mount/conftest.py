@@ -201,15 +201,19 @@ def root() -> None:
 
 
 @pytest.fixture
-def container() -> Iterator[Callable[[], None]]:
-    """Begins a program in a mount namespace of its own, which keeps what is mounted then until the
-    end of the test."""
+def container() -> Iterator[Callable[[Path], None]]:
+    """Begins a program in a mount namespace of its own, which keeps a mount until the end of the
+    test, and no mounts of other tests."""
     begun: list[subprocess.Popen[str]] = []
+    script = (
+        "awk '/ - fuse/ { print $5 }' /proc/self/mountinfo | grep -vxF \"$1\" |"
+        ' while read -r other; do umount --lazy "$other"; done; echo there; cat'
+    )
 
-    def begin() -> None:
-        command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo there; cat"]
+    def begin(mount: Path) -> None:
+        command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
         pipe = subprocess.PIPE
-        begun.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True))
+        begun.append(subprocess.Popen([*command, str(mount)], stdin=pipe, stdout=pipe, text=True))
         assert begun[-1].stdout is not None
         assert begun[-1].stdout.readline() == "there\n"
 

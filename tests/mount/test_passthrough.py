@@ -216,7 +216,7 @@ def test_writer_that_outlives_a_killed_daemon_loses_nothing_it_was_told_of(
 
 
 def test_mount_of_a_killed_daemon_that_a_container_keeps_holds_up_no_file(
-    killable_archive: MountedArchive, container: Callable[[], None]
+    killable_archive: MountedArchive, container: Callable[[Path], None]
 ) -> None:
     """The dead mount lives on there, with the spool files that are bound to it: no reason to
     believe that anybody writes them."""
@@ -224,7 +224,7 @@ def test_mount_of_a_killed_daemon_that_a_container_keeps_holds_up_no_file(
     path = archive.mount / "kept.txt"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
     os.write(descriptor, b"before")
-    container()
+    container(archive.mount)
     archive.kill()
     with suppress(OSError):
         os.close(descriptor)

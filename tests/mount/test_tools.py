@@ -352,11 +352,11 @@ def test_mount_right_after_umount_waits_for_the_daemon_before(
 
 
 def test_umount_of_what_a_container_has_too_says_who_it_is(
-    container: Callable[[], None],
+    container: Callable[[Path], None],
 ) -> None:
     archive = make_archive()
     try:
-        container()
+        container(archive.mount)
         done = archive.run("umount", str(archive.mount), check=False)
         assert done.returncode == 1
         assert re.search(r"unmounted here.*\(process \d+\) has it in a mount namesp", done.stderr)

@@ -29,6 +29,8 @@ from artstorefs_tools.runtime import runtime_dir
 
 _SILENT_WAIT_MS: Final = 2000
 """A wait that is longer than this is explained to whoever watches."""
+_ELSEWHERE_WAIT_MS: Final = 10_000
+"""A program that begins in a mount namespace of its own may not keep what it finds there."""
 _HOLDERS_SHOWN: Final = 3
 
 
@@ -118,7 +120,10 @@ def _wait_for_end(process: int, entry: MountEntry) -> None:
     ended.register(process, select.POLLIN)
     if not ended.poll(_SILENT_WAIT_MS):
         elsewhere = itertools.islice(find_namespaces(entry.device), _HOLDERS_SHOWN)
-        if holders := "; ".join(map(str, elsewhere)):
+        holders = "; ".join(map(str, elsewhere))
+        if holders:
+            if ended.poll(_ELSEWHERE_WAIT_MS):
+                return
             raise CommandError(
                 f"{entry.mountpoint} is unmounted here, and its process goes on, because {holders}"
                 " (it ends when that does)"
