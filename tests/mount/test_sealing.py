@@ -106,6 +106,21 @@ def test_what_cannot_be_sealed(sealing: MountedArchive, local: Path) -> None:
     require_sealed(good)
 
 
+def test_many_that_cannot_be_sealed_are_some_lines_and_each_is_one(
+    archive: MountedArchive, directory: Path
+) -> None:
+    """In mode `edit`, as a newcomer has it."""
+    for number in range(30):
+        (directory / f"a\n{number:02}").write_bytes(b"x")
+    done = archive.run("seal", str(directory), check=False)
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert len(lines) == 11
+    assert all(line.startswith("artstorefs: ") for line in lines)
+    assert "a\\n00: its element is in mode edit" in lines[0]
+    assert lines[-1] == "artstorefs: and 20 more, see --json"
+
+
 def test_what_is_open_goes_on_when_the_time_has_come() -> None:
     """SEMANTICS: MODE-5, MODE-6"""
     archive = make_archive("settle_s = 0\nseal_after_s = 1", ",mode=rw")

@@ -1,15 +1,44 @@
-"""What `init` and `adopt` share: whom a new archive is for, and the writing of its file."""
+"""What `init` and `adopt` share: where a new archive is configured, for whom, and how that is said."""
 
+import argparse
 import os
 import pwd
 import secrets
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from artstorefs.core.crash_points import crash_point
+from artstorefs_tools.configuration_files import Person
 from artstorefs_tools.errors import CommandError, UsageError
+
+if TYPE_CHECKING:
+    from artstorefs.core.configuration import ArchiveConfiguration
 
 SERVICE_USER = "artstorefs"
 """As whom artstorefs@.service runs."""
+
+
+def add_place_arguments(parser: argparse.ArgumentParser, printed: str) -> None:
+    """Those that `place_of` reads, and `--json`: `printed`, as an object."""
+    parser.add_argument("--mountpoint", metavar="DIR", help="where `mount NAME` mounts it")
+    parser.add_argument("--json", action="store_true", help=f"{printed}, as one JSON object")
+    parser.add_argument(
+        "--config-dir", metavar="DIR", help="where NAME.toml is written (as root /etc/artstorefs)"
+    )
+
+
+def place_of(arguments: argparse.Namespace, person: Person) -> tuple[Path, str]:
+    """The path of NAME.toml, and how other commands are told of the archive."""
+    folder = Path(absolute(arguments.config_dir)) if arguments.config_dir else None
+    path = (folder or person.configurations) / f"{arguments.name}.toml"
+    return path, str(path) if folder else arguments.name
+
+
+def tell_made(configuration: "ArchiveConfiguration", path: Path, told: str) -> None:
+    """What comes next, for people."""
+    print(f"archive {configuration.name} is configured in {path}")
+    where = "" if configuration.mountpoint else " MOUNTPOINT"
+    print(f"mount it with: artstorefs mount {told}{where}")
 
 
 def user_for(wanted: str | None) -> str | None:

@@ -19,7 +19,14 @@ from artstorefs_tools import exit_codes
 from artstorefs_tools.configuration_files import Person, read_configuration_file
 from artstorefs_tools.errors import CommandError, UsageError
 from artstorefs_tools.index_making import as_json, make_index
-from artstorefs_tools.new_archives import absolute, user_for, write_new_file
+from artstorefs_tools.new_archives import (
+    absolute,
+    add_place_arguments,
+    place_of,
+    tell_made,
+    user_for,
+    write_new_file,
+)
 
 if TYPE_CHECKING:
     from artstorefs.core.configuration import ArchiveConfiguration, ElementConfiguration
@@ -55,11 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="as root: whom the daemon will run as; the elements have to be theirs (artstorefs, if "
         "there is such an account; root: nobody else)",
     )
-    parser.add_argument("--mountpoint", metavar="DIR", help="where `mount NAME` mounts it")
-    parser.add_argument("--json", action="store_true", help="what was found, as one JSON object")
-    parser.add_argument(
-        "--config-dir", metavar="DIR", help="where NAME.toml is written (as root /etc/artstorefs)"
-    )
+    add_place_arguments(parser, "what was found")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -67,9 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     from artstorefs.recovery.renew import describe
 
     person = Person.current()
-    folder = Path(absolute(arguments.config_dir)) if arguments.config_dir else None
-    path = (folder or person.configurations) / f"{arguments.name}.toml"
-    told = str(path) if folder else arguments.name
+    path, told = place_of(arguments, person)
     configuration = _configuration(arguments, path, person, told)
     crash_point("adopt.configuration_made")
     report, seconds = make_index(configuration, told)
@@ -77,9 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(_as_json(configuration, path) | as_json(report, seconds)))
     else:
         print(f"{describe(report)}, in {seconds:.1f} s")
-        print(f"archive {configuration.name} is configured in {path}")
-        where = "" if configuration.mountpoint else " MOUNTPOINT"
-        print(f"mount it with: artstorefs mount {told}{where}")
+        tell_made(configuration, path, told)
     return exit_codes.FAILURE if report.unreadable else exit_codes.OK
 
 

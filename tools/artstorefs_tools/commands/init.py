@@ -23,7 +23,14 @@ from artstorefs.core.crash_points import crash_point
 from artstorefs_tools import exit_codes
 from artstorefs_tools.configuration_files import Person
 from artstorefs_tools.errors import CommandError
-from artstorefs_tools.new_archives import absolute, user_for, write_new_file
+from artstorefs_tools.new_archives import (
+    absolute,
+    add_place_arguments,
+    place_of,
+    tell_made,
+    user_for,
+    write_new_file,
+)
 
 if TYPE_CHECKING:
     from artstorefs.core.archive_record import ArchiveRecord
@@ -69,11 +76,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="as root: whom the daemon will run as, and the new elements belong to (artstorefs, "
         "if there is such an account; root: nobody else)",
     )
-    parser.add_argument("--mountpoint", metavar="DIR", help="where `mount NAME` mounts it")
-    parser.add_argument("--json", action="store_true", help="what was made, as one JSON object")
-    parser.add_argument(
-        "--config-dir", metavar="DIR", help="where NAME.toml is written (as root /etc/artstorefs)"
-    )
+    add_place_arguments(parser, "what was made")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -82,8 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     from artstorefs.core.configuration_text import render_configuration
 
     person = Person.current()
-    folder = Path(absolute(arguments.config_dir)) if arguments.config_dir else None
-    path = (folder or person.configurations) / f"{arguments.name}.toml"
+    path, told = place_of(arguments, person)
     defaults = person.directories(path)
     configuration = new_configuration(
         arguments.name,
@@ -93,7 +95,6 @@ def run(arguments: argparse.Namespace) -> int:
         copies=arguments.copies,
         user=user_for(arguments.user),
     )
-    told = str(path) if folder else configuration.name
     if path.exists():
         raise CommandError(f"{path} is there already; mount it with: artstorefs mount {told}")
     reused = prepare_elements(configuration)
@@ -104,9 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
         return exit_codes.OK
     for element_id in reused:
         print(f"element {element_id} carries this archive already, and is used as it is")
-    print(f"archive {configuration.name} is configured in {path}")
-    where = "" if configuration.mountpoint else " MOUNTPOINT"
-    print(f"mount it with: artstorefs mount {told}{where}")
+    tell_made(configuration, path, told)
     return exit_codes.OK
 
 

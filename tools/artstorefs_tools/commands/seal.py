@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Final
 
+from artstorefs.core.errors import one_line
 from artstorefs.core.marks import SEALED
 from artstorefs_tools import exit_codes
 from artstorefs_tools.paths import suggestion
@@ -20,6 +21,7 @@ _REASONS: Final = {
     errno.EINVAL: "only ordinary files are sealed",
     errno.ENODATA: "it is in no archive that is mounted here",
 }
+_SHOWN: Final = 10
 _OF_AN_ARCHIVE: Final = "user.artstore.file_id"
 """An attribute that every file of a mounted archive has; elsewhere anything can be set."""
 
@@ -58,8 +60,10 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps({"sealed": sealed, "errors": errors}, indent=2))
     else:
         print(f"{sealed:,} {'file is' if sealed == 1 else 'files are'} sealed")
-        for error in errors:
-            print(f"artstorefs: {error['path']}: {error['error']}", file=sys.stderr)
+        for error in errors[:_SHOWN]:
+            print(f"artstorefs: {one_line(error['path'])}: {error['error']}", file=sys.stderr)
+        if len(errors) > _SHOWN:
+            print(f"artstorefs: and {len(errors) - _SHOWN:,} more, see --json", file=sys.stderr)
     return exit_codes.FAILURE if errors else exit_codes.OK
 
 
