@@ -1,4 +1,4 @@
-"""What `init` and `adopt` share: where a new archive is configured, for whom, and how that is said."""
+"""What `init` and `adopt` share: where a new archive is configured, for whom, and what is said."""
 
 import argparse
 import os
