@@ -22,9 +22,10 @@ from artstorefs.state.database import Database
 from artstorefs.state.index import FIRST_INO, FIRST_LINK_ID, ROOT_INO, Copy, Index, Name
 from artstorefs.state.log import Log, Removal
 from artstorefs.state.node import COLUMNS, ContentState, Node
-from artstorefs.state.node_transaction import INSERT_NAME, INSERT_NODE, NodeTransaction
+from artstorefs.state.node_transaction import NodeTransaction
 from artstorefs.state.reserve import makes_room
 from artstorefs.state.row_sums import name_sum, row_sum
+from artstorefs.state.rows import insert_name, insert_node
 from artstorefs.state.spool import spool_name
 from artstorefs.state.spool_sums import SpoolSum, drop_spool_sum, put_spool_sums
 from artstorefs.state.touches import Touches, touch
@@ -58,7 +59,7 @@ class Changes:
         """The root directory of a new archive; its file_id is the archive's id."""
         root = self._new_node(ROOT_INO, file_id, stat.S_IFDIR | mode, uid, gid, now_ns)
         with self._change(root):
-            self._insert(root)
+            insert_node(self._execute, root)
             self._log.node_changed(ROOT_INO, file_id, created=True, uid=uid)
         crash_point("root.committed")
         self._index.remember(root)
@@ -92,8 +93,8 @@ class Changes:
             node.content_state = ContentState.OPEN
         touches_later = not stat.S_ISDIR(mode) and self.touches.may_wait(parent, now_ns)
         with self._change(parent, is_lone=touches_later):
-            self._insert(node)
-            self._insert_name(node.ino, parent.ino, name, node.ino, None)
+            insert_node(self._execute, node)
+            insert_name(self._execute, node.ino, parent.ino, name, node.ino, None)
             if touches_later:
                 touch(parent, now_ns, 0)
             else:
@@ -136,7 +137,7 @@ class Changes:
         link_id = new_file_id()
         identifier = self._last_name_id + 1
         with self._change(node, parent):
-            self._insert_name(identifier, parent.ino, name, node.ino, link_id)
+            insert_name(self._execute, identifier, parent.ino, name, node.ino, link_id)
             node.nlink += 1
             self._changed(node, now_ns, uid)
             self._touch_directory(parent, now_ns, 0, uid)
@@ -217,12 +218,6 @@ class Changes:
         first = "UPDATE names SET id = ?, link_id = NULL, sum = ? WHERE id = ?"
         self._execute(first, (node.ino, known, link.id))
         return link.link_id
-
-    def _insert_name(
-        self, identifier: int, parent: int, name: bytes, ino: int, link_id: bytes | None
-    ) -> None:
-        known = name_sum(identifier, parent, name, ino, link_id)
-        self._execute(INSERT_NAME, (identifier, parent, name, ino, link_id, known))
 
     def _move_name(self, entry: Name, parent: int, name: bytes) -> None:
         known = name_sum(entry.id, parent, name, entry.ino, entry.link_id)
@@ -450,10 +445,6 @@ class Changes:
         node.revision += 1
         self._save(node)
         self._log.node_changed(node.ino, node.file_id, created=False, uid=uid)
-
-    def _insert(self, node: Node) -> None:
-        values = node.values()
-        self._execute(INSERT_NODE, (*values, row_sum(values)))
 
     def _save(self, node: Node) -> None:
         values = node.values()

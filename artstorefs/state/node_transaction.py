@@ -2,13 +2,7 @@
 
 from artstorefs.state.database import Transaction
 from artstorefs.state.log import Log
-from artstorefs.state.node import COLUMNS, Node
-from artstorefs.state.row_sums import NAME_COLUMNS
-
-INSERT_NODE = f"INSERT INTO nodes VALUES ({', '.join('?' * len(COLUMNS))}, ?)"
-"""Here, and in names, the last value is the sum of the row."""
-
-INSERT_NAME = f"INSERT INTO names ({NAME_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
+from artstorefs.state.node import Node
 
 
 class NodeTransaction:

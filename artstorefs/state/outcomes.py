@@ -22,8 +22,7 @@ record of its successor is safe.
 import json
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, fields
-from operator import attrgetter
+from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
 
@@ -37,12 +36,10 @@ from artstorefs.state.log import Assignment, Log, Removal
 from artstorefs.state.node import ContentState, Node
 from artstorefs.state.reserve import makes_room
 from artstorefs.state.row_sums import give_revision, put_row_sum
+from artstorefs.state.rows import put_copy
 from artstorefs.state.spool import spool_name
 from artstorefs.state.spool_sums import drop_spool_sum
 from artstorefs.state.witnesses import has_joined, note_joined
-
-_PUT_COPY = f"INSERT OR REPLACE INTO copies VALUES ({', '.join('?' * len(fields(Copy)))})"
-_values = attrgetter(*(column.name for column in fields(Copy)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +297,7 @@ class Outcomes:
             for old in before
             if old.element == copy.element and old.key != copy.key
         ]
-        self._execute(_PUT_COPY, _values(copy))
+        put_copy(self._execute, copy)
         if self._database.audit is not None and is_new_content(copy, before):
             self._database.audit.stored(
                 *(node, copy.element, copy.key, copy.content, copy.size, copy.sha256)

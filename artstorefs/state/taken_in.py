@@ -5,17 +5,17 @@ attr.json says, and a directory that was made up for it is told of once somethin
 """
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 from artstorefs.core.crash_points import crash_point
 from artstorefs.state.database import Database
 from artstorefs.state.index import Copy
 from artstorefs.state.log import Log
 from artstorefs.state.node import Node
-from artstorefs.state.node_transaction import INSERT_NAME, INSERT_NODE, NodeTransaction
-from artstorefs.state.row_sums import name_sum, row_sum
+from artstorefs.state.node_transaction import NodeTransaction
+from artstorefs.state.row_sums import row_sum
+from artstorefs.state.rows import insert_name, insert_node, put_copy
 
-_INSERT_COPY = f"INSERT INTO copies VALUES ({', '.join('?' * 11)})"
 _UPDATE_DIRECTORY = "UPDATE nodes SET mtime_ns = ?, ctime_ns = ?, nlink = ?, sum = ? WHERE ino = ?"
 
 
@@ -45,14 +45,12 @@ def take_in(
         if made_up:
             log.made_up(made_up)
         for entry in entries:
-            values = entry.node.values()
-            execute(INSERT_NODE, (*values, row_sum(values)))
             ino = entry.node.ino
-            place = (ino, entry.parent.ino, entry.name, ino, None)
-            execute(INSERT_NAME, (*place, name_sum(*place)))
+            insert_node(execute, entry.node)
+            insert_name(execute, ino, entry.parent.ino, entry.name, ino, None)
             entry.parent.nlink += entry.node.is_directory
             if entry.copy is not None:
-                execute(_INSERT_COPY, astuple(entry.copy))
+                put_copy(execute, entry.copy)
                 if wants_copies:
                     log.node_changed(ino, entry.node.file_id, created=False, uid=entry.node.uid)
         for parent in parents.values():
