@@ -32,7 +32,7 @@ SETTINGS = "settle_s = 0.2"
 SUSPICIOUS = re.compile(r" (ERROR|CRITICAL) |^Traceback |^[A-Za-z_.]+(Error|Exception)\b")
 
 _numbers = itertools.count()
-_archives: list[MountedArchive] = []
+live_archives: list[MountedArchive] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -89,7 +89,7 @@ def make_archive(
         user=user,
         further=() if further is None else (f"second=local:{base / 'second'}{further}",),
     )
-    _archives.append(archive)
+    live_archives.append(archive)
     try:
         return archive.start()
     except BaseException:
@@ -98,7 +98,7 @@ def make_archive(
 
 
 def remove_archive(archive: MountedArchive) -> None:
-    _archives.remove(archive)
+    live_archives.remove(archive)
     archive.clean_up()
     shutil.rmtree(archive.base)
 
@@ -149,10 +149,10 @@ def place(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture(autouse=True)
 def log_watch() -> Iterator[LogWatch]:
     """Fails the test if a daemon logs an error or a traceback that the test has not allowed."""
-    known = list(_archives)
+    known = list(live_archives)
     watch = LogWatch(known)
     yield watch
-    unexpected = watch.unexpected(_archives)
+    unexpected = watch.unexpected(live_archives)
     assert not unexpected, "in the daemon's log:\n" + "\n".join(unexpected)
 
 
@@ -177,7 +177,7 @@ def _time_limit(request: pytest.FixtureRequest) -> Iterator[None]:
 
     def expire() -> None:
         faulthandler.dump_traceback(file=sys.__stderr__ or sys.stderr)
-        for archive in list(_archives):
+        for archive in list(live_archives):
             archive.clean_up()
         signal.pthread_kill(main, signal.SIGALRM)
 

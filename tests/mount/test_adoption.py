@@ -17,7 +17,7 @@ import pytest
 
 from ..artstore import NotArtStore, read_attributes, read_element, write_file
 from ..harness import MountedArchive
-from .conftest import SETTINGS, _archives, remove_archive
+from .conftest import SETTINGS, live_archives, remove_archive
 from .programs import run
 
 NOON = datetime(2024, 3, 5, 12, tzinfo=UTC)
@@ -42,9 +42,9 @@ def base() -> Iterator[Path]:
 def adopted(base: Path) -> Iterator[MountedArchive]:
     """An archive that a test adopts and starts."""
     archive = MountedArchive(base, settings=SETTINGS, adopts=True)
-    _archives.append(archive)
+    live_archives.append(archive)
     yield archive
-    _archives.remove(archive)
+    live_archives.remove(archive)
     archive.clean_up()
 
 
@@ -219,7 +219,7 @@ def test_a_read_only_medium(base: Path) -> None:
             archive.toml.read_text().replace(str(archive.element), str(base / "element"))
         )
         archive.element_argument = f"main=local:{base / 'element'},mode=ro"
-        _archives.append(archive)
+        live_archives.append(archive)
         archive.adopt()
         archive.start()
         file = archive.mount / "2024/03/05/14/scan.tif"

@@ -12,7 +12,7 @@ import pytest
 
 from ..artstore import read_attributes, read_element, write_file
 from ..harness import MountedArchive
-from .conftest import SETTINGS, _archives
+from .conftest import SETTINGS, live_archives
 
 HOUR = "2024/03/05/14"
 
@@ -27,10 +27,10 @@ def adopted() -> Iterator[MountedArchive]:
         write_file(root, f"файл {number}", b"%d" % number, schema="1.0", description=f"{number}")
     write_file(root, "second", b"2", custom_attributes={"k": "v", "Ключ": 1})
     archive = MountedArchive(base, settings=SETTINGS, adopts=True)
-    _archives.append(archive)
+    live_archives.append(archive)
     archive.adopt()
     yield archive
-    _archives.remove(archive)
+    live_archives.remove(archive)
     archive.clean_up()
     shutil.rmtree(base)
 

@@ -14,7 +14,7 @@ import pytest
 
 from ..artstore import read_element, write_file
 from ..harness import MountedArchive, wait_until
-from .conftest import SETTINGS, LogWatch, _archives, remove_archive
+from .conftest import SETTINGS, LogWatch, live_archives, remove_archive
 
 HOUR = "2024/03/05/14"
 
@@ -26,7 +26,7 @@ def adopted() -> Iterator[MountedArchive]:
     base.chmod(0o755)
     write_file(base / "element", "scan.tif", b"scan")
     archive = MountedArchive(base, settings=SETTINGS, adopts=True)
-    _archives.append(archive)
+    live_archives.append(archive)
     archive.adopt()
     yield archive.start()
     remove_archive(archive)
