@@ -17,11 +17,12 @@ from artstorefs.filesystem.archive import Archive, now_ns
 from artstorefs.recovery.places import other_names
 from artstorefs.state.index import ROOT_INO, Copy
 from artstorefs.state.log import Removal
-from artstorefs.state.node import ContentState, Node
+from artstorefs.state.node import COLUMNS, ContentState, Node
+from artstorefs.state.rows import COPY_COLUMNS
 from artstorefs.state.taken_in import Entry, take_in
 
-_FILE_ID = 1
-_SHA256 = 6
+_FILE_ID = COLUMNS.index("file_id")
+_SHA256 = COPY_COLUMNS.index("sha256") - 1  # behind ino
 
 _DIRECTORY = 0o040755
 

@@ -32,9 +32,10 @@ from artstorefs.elements.interface import Element, ObjectStat
 from artstorefs.recovery.additions import Folder, FoundFile
 from artstorefs.recovery.gather import FoundNode, Listed, found_file, made_directory_id
 from artstorefs.state.index import Copy
-from artstorefs.state.node import ContentState
+from artstorefs.state.node import COLUMNS, ContentState
 from artstorefs.state.outcomes import Observed
 from artstorefs.state.reader import Reader
+from artstorefs.state.rows import COPY_COLUMNS
 from artstorefs.transfer.documents import Accounts
 from artstorefs.transfer.observe import is_changed, observe
 from artstorefs.transfer.reading import REPORTED_MAX, read_document
@@ -49,6 +50,8 @@ TOLD_INTERVAL_S = 0.5
 FOLDERS_REMEMBERED = 1000
 
 _DOCUMENT, _OBJECT = 1, 2
+_CONTENT_STATE = COLUMNS.index("content_state")
+_SIZE = COPY_COLUMNS.index("size") - 1  # behind ino
 
 
 @dataclass(slots=True)
@@ -276,7 +279,7 @@ class _Look:
             stat = self._element.stat(naming.object_of(key))
         except ObjectAbsent:
             raise DocumentInvalid(where, "its object is not there") from None
-        size = file.copy[5]
+        size = file.copy[_SIZE]
         if stat.size_bytes != size:
             reason = f"its object has {stat.size_bytes} bytes, and it says {size}"
             raise DocumentInvalid(where, reason)
@@ -319,5 +322,5 @@ class _Look:
 
 def _rows(file: FoundNode) -> tuple[bytes, tuple[Any, ...], tuple[Any, ...]]:
     node = list(file.node)
-    node[-2] = int(ContentState.ARCHIVED)
+    node[_CONTENT_STATE] = int(ContentState.ARCHIVED)
     return file.name, tuple(node), file.copy

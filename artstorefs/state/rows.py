@@ -9,9 +9,9 @@ from artstorefs.state.row_sums import NAME_COLUMNS, Execute, name_sum, row_sum
 
 _INSERT_NODE = f"INSERT INTO nodes VALUES ({', '.join('?' * len(COLUMNS))}, ?)"
 _INSERT_NAME = f"INSERT INTO names ({NAME_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
-_COPY_COLUMNS = [column.name for column in fields(Copy)]
-_PUT_COPY = f"INSERT OR REPLACE INTO copies VALUES ({', '.join('?' * len(_COPY_COLUMNS))})"
-_copy_values = attrgetter(*_COPY_COLUMNS)  # dataclasses.astuple copies them
+COPY_COLUMNS = [column.name for column in fields(Copy)]
+_PUT_COPY = f"INSERT OR REPLACE INTO copies VALUES ({', '.join('?' * len(COPY_COLUMNS))})"
+_copy_values = attrgetter(*COPY_COLUMNS)  # dataclasses.astuple copies them
 
 
 def insert_node(execute: Execute, node: Node) -> None:
