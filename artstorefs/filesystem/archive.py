@@ -63,7 +63,8 @@ class Archive:
     def __post_init__(self) -> None:
         self.modes = ElementModes(self.database, self.configuration.elements, self.policy.frozen)
         self.guard = Guard(
-            *(self.index, self.modes, lambda: self.configuration.seal_after_s, now_ns),
+            *(self.index, self.policy, self.modes),
+            *(lambda: self.configuration.seal_after_s, now_ns),
             read_only=self.read_only,
         )
 

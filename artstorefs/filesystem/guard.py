@@ -19,6 +19,7 @@ from collections.abc import Callable
 from artstorefs.core.marks import RETAIN_UNTIL, SEALED, marked_ns, moment_text
 from artstorefs.core.modes import Operation, refusal
 from artstorefs.filesystem.errors import ForbiddenByMode, Retained
+from artstorefs.state.copies import CopiesPolicy
 from artstorefs.state.element_modes import ElementModes
 from artstorefs.state.index import Index
 from artstorefs.state.node import ContentState, Node
@@ -34,6 +35,7 @@ class Guard:
     def __init__(
         self,
         index: Index,
+        policy: CopiesPolicy,
         modes: ElementModes,
         seal_after_s: Callable[[], float],
         now_ns: Callable[[], int],
@@ -41,6 +43,7 @@ class Guard:
         read_only: bool,
     ) -> None:
         self._index = index
+        self._policy = policy
         self._modes = modes
         self._seal_after_s = seal_after_s
         self.now_ns = now_ns
@@ -86,13 +89,21 @@ class Guard:
         """Whether being sealed means anything for this node."""
         return any(self._modes.states[one].seals for one in self._holders(node))
 
+    # ----------------------------------------------------------------------------- retention
+
+    def retained_until(self, node: Node, element: str) -> str | None:
+        """Until when what `element` has of the node may not be removed from it, for a person;
+        None: it may."""
+        until_ns = self._retained_ns(node, [element]) if node.is_regular else 0
+        return moment_text(until_ns) if self.now_ns() < until_ns else None
+
     # ------------------------------------------------------------------------------- helpers
 
     def _holders(self, node: Node) -> list[str]:
         """The elements whose modes the node obeys."""
         modes = self._modes.in_force
         if len(modes) > 1:
-            copies = self._index.copies(node.ino)
+            copies = self._policy.counted(self._index.copies(node.ino))
             holders = [copy.element for copy in copies if copy.element in modes]
         else:
             holders = [node.element] if node.element in modes else []
@@ -114,12 +125,16 @@ class Guard:
         return errno.EROFS if errno.EROFS in codes else max(codes)
 
     def _require_unretained(self, node: Node, holders: list[str]) -> None:
-        until_ns = marked_ns(node.xattrs, RETAIN_UNTIL) or 0
-        if self.is_sealed(node):
-            of_elements = (self._modes.states[one].retain_until_ns for one in holders)
-            until_ns = max([until_ns, *(one for one in of_elements if one is not None)])
+        until_ns = self._retained_ns(node, holders)
         if self.now_ns() < until_ns:
             raise Retained(node.ino, moment_text(until_ns))
+
+    def _retained_ns(self, node: Node, holders: list[str]) -> int:
+        until_ns = marked_ns(node.xattrs, RETAIN_UNTIL) or 0
+        if not self.is_sealed(node):
+            return until_ns
+        of_elements = (self._modes.states[one].retain_until_ns for one in holders)
+        return max([until_ns, *(one for one in of_elements if one is not None)])
 
 
 def _has(node: Node, mark: str) -> bool:

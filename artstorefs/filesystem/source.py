@@ -104,7 +104,7 @@ class ContentSource:
                 self._report(node, copies[0], str(exc.subject))
             except ElementError as exc:
                 log.warning("%s", exc, extra=self._archive.about(node, exc))
-                if isinstance(exc, ObjectAbsent):
+                if isinstance(exc, ObjectAbsent) and self._stays(copies[0]):
                     self._make_again(node, copies[0], "is not there")
             del copies[0]
         else:
@@ -120,7 +120,7 @@ class ContentSource:
         return VerifiedContent(
             *(node.ino, blocks, copies, descriptor, self._cache, self._pages, self._open_copy),
             lambda copy, reason: self._report(node, copy, reason),
-            self.read_cache,
+            *(self.read_cache, lambda known: self._further_copies(node, known)),
         )
 
     def _fetch_ahead(self, nodes: Iterable[Node]) -> None:
@@ -132,7 +132,8 @@ class ContentSource:
                 self.read_cache.fetch_ahead(copies[0], blocks, [0])
 
     def current_copies(self, node: Node) -> list[Copy]:
-        """What holds the content of `node`, by the index: same version, same size and SHA-256."""
+        """What holds the content of `node`, by the index: same version, same size and SHA-256; what
+        is best to be read first."""
         copies: list[Copy] = []
         for copy in self._archive.index.copies(node.ino):
             if copy.content != node.content or copy.is_record or copy.sha256 is None:
@@ -144,7 +145,18 @@ class ContentSource:
                 )
             elif not copies or (copy.size, copy.sha256) == (copies[0].size, copies[0].sha256):
                 copies.append(copy)
-        return sorted(copies, key=self._is_far)  # near ones first
+        # those that stay before those that are to be removed, then near ones before far ones
+        return sorted(copies, key=lambda copy: (copy.leaves_ns is not None, self._is_far(copy)))
+
+    def _further_copies(self, node: Node, known: list[Copy]) -> list[Copy]:
+        """Copies of the content that these are of, made since they were looked up."""
+        content, places = known[0], {(copy.element, copy.key) for copy in known}
+        return [
+            copy
+            for copy in self.current_copies(node)
+            if (copy.element, copy.key) not in places
+            and (copy.size, copy.sha256) == (content.size, content.sha256)
+        ]
 
     def _is_far(self, copy: Copy) -> bool:
         """Whether a copy is on an element over a network, with which only the transfer process
@@ -162,9 +174,18 @@ class ContentSource:
         return descriptor
 
     def _report(self, node: Node, copy: Copy, reason: str) -> None:
+        if not self._stays(copy):
+            return
         archive, place = self._archive, (copy.element, copy.key)
         archive.damage.found(node, f"element {copy.element}: {copy.key}: {reason}", place)
         self._make_again(node, copy, reason)
+
+    def _stays(self, copy: Copy) -> bool:
+        """Whether it is still to be there: not of a file that has been moved since."""
+        return any(
+            (known.element, known.key) == (copy.element, copy.key) and known.leaves_ns is None
+            for known in self._archive.index.copies(copy.ino)
+        )
 
     def _make_again(self, node: Node, copy: Copy, reason: str) -> None:
         """Have a bad copy replaced, if another element has the content."""

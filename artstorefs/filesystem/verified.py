@@ -53,6 +53,9 @@ OpenCopy = Callable[[Copy], Awaitable[int]]
 Report = Callable[[Copy, str], None]
 """Told what is wrong with a copy."""
 
+Further = Callable[[list[Copy]], list[Copy]]
+"""Copies of the same content that are not among these."""
+
 
 class FarBlocks(Protocol):
     """Blocks of copies on elements over a network; the read cache."""
@@ -138,9 +141,11 @@ class VerifiedContent:
         open_copy: OpenCopy,
         report: Report,
         far: FarBlocks | None = None,
+        further: Further = lambda known: [],
     ) -> None:
         """`descriptor` is that of the first copy, None if it is far; it is closed with this. The
-        others are opened when they are needed. `far`: where there may be far copies."""
+        others are opened when they are needed. `far`: where there may be far copies. `further` is
+        asked when all copies have failed: the file may have been moved since it was opened."""
         self._ino = ino
         self._blocks = blocks
         self._copies = copies
@@ -150,6 +155,7 @@ class VerifiedContent:
         self._report = report
         self._descriptors = {} if descriptor is None else {0: descriptor}
         self._far = far
+        self._further = further
         self._read_ahead: ReadAhead | None = None
         if far is not None and far.is_far(copies[0]):
             self._read_ahead = ReadAhead(blocks.block_bytes, len(blocks), far.ahead_bytes())
@@ -206,7 +212,8 @@ class VerifiedContent:
         if block is not None:
             return block
         damaged = False
-        for position in range(len(self._copies)):
+        position = 0
+        while position < len(self._copies):
             try:
                 return await self._from_copy(position, index)
             except CopyDamaged as exc:
@@ -218,6 +225,9 @@ class VerifiedContent:
             except ElementError as exc:
                 if not self._is_far(position):  # else the cache has told
                     log.warning("%s", exc, extra=about(exc))
+            position += 1
+            if position == len(self._copies):
+                self._copies += self._further(self._copies)
         raise ContentDamaged(self._ino) if damaged else ContentUnreachable(self._ino)
 
     # ------------------------------------------------------------------------------- parts

@@ -348,7 +348,7 @@ class Xattrs:
         return None if moment_ns is None else moment_text(moment_ns)
 
     def _answer_of_copy(self, node: Node, what: bytes) -> str | None:
-        copies = self._archive.index.copies(node.ino)
+        copies = self._archive.policy.counted(self._archive.index.copies(node.ino))
         if not copies:
             return None
         current = [copy for copy in copies if has_content(copy, node)]

@@ -93,6 +93,8 @@ def differences(
     copy = next((c for c in copies if c.element == element), None)
     if snapshot is None or copy is None:
         return ["the index has no name for it" if copy else "the index knows no copy of it here"]
+    if copy.leaves_ns is not None and copy.revision < node.revision:
+        return []  # of before the node was moved to another element
     if node.is_directory and copy.revision < node.revision == max(c.revision for c in copies):
         return []  # kept by an element that nothing is changed on; another has the newest
     try:

@@ -15,13 +15,19 @@ from artstorefs.state.database import PAGE_BYTES
 from artstorefs.state.index import Name
 from artstorefs.state.node import COLUMNS
 from artstorefs.state.row_sums import NAME_COLUMNS, name_sum, row_sum
+from artstorefs.state.rows import COPY_COLUMNS, LEAVING
 from artstorefs.state.schema import create_tables
 
 _COLUMNS = ", ".join(COLUMNS)
 _INSERT_NODE = f"INSERT OR REPLACE INTO nodes ({_COLUMNS}) VALUES ({', '.join('?' * len(COLUMNS))})"
-_INSERT_COPY = f"INSERT OR REPLACE INTO copies VALUES ({', '.join('?' * 11)})"
+_COPY_COLUMNS = COPY_COLUMNS[:LEAVING]
+_INSERT_COPY = (
+    f"INSERT OR REPLACE INTO copies ({', '.join(_COPY_COLUMNS)})"
+    f" VALUES ({', '.join('?' * len(_COPY_COLUMNS))})"
+)
 _INSERT_NAME = f"INSERT INTO names ({NAME_COLUMNS}, stored) VALUES ({', '.join('?' * 7)})"
-_INSERT_INTENT = f"INSERT INTO log VALUES ({', '.join('?' * 10)})"
+_INTENT_COLUMNS = "id, operation, status, ino, file_id, data, error, created_ns, updated_ns, uid"
+_INSERT_INTENT = f"INSERT INTO log ({_INTENT_COLUMNS}) VALUES ({', '.join('?' * 10)})"
 
 
 class NewIndex:

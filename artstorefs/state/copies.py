@@ -5,9 +5,10 @@ the node record. Its intent stays in the log, and its content in the spool, unti
 
 A copy is *current* if it says all of the node as it is now. All copies that an element of the
 configuration has are kept current, also more than N. Copies on elements that are not in it any more
-do not count, as long as there are others. Nor does the record of a directory on a *frozen* element,
-one whose mode allows no change there, once the directory has changed: what is newer goes to others,
-where it counts for all because its revision is higher.
+do not count, as long as there are others, nor do those that leave, because the node was moved from
+their element and what is left there is removed in a while. Nor does the record of a directory on a
+*frozen* element, one whose mode allows no change there, once the directory has changed: what is
+newer goes to others, where it counts for all because its revision is higher.
 """
 
 from collections.abc import Iterable
@@ -46,7 +47,8 @@ class CopiesPolicy:
     def counted(self, copies: Iterable[Copy]) -> list[Copy]:
         """The copies that count."""
         every = list(copies)
-        return [copy for copy in every if copy.element in self.elements] or every
+        staying = [copy for copy in every if copy.leaves_ns is None] or every
+        return [copy for copy in staying if copy.element in self.elements] or staying
 
     def counting(self, node: Node, copies: Iterable[Copy]) -> list[Copy]:
         """Those that count for this node, which may be none."""

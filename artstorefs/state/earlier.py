@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 from artstorefs.state.index import ROOT_INO, Name
 from artstorefs.state.node import COLUMNS, Node
+from artstorefs.state.rows import COPY_COLUMNS, LEAVING
 
 _DOCUMENTS = "SELECT element, key, is_record, seen_size, seen_modified_ns, ino FROM copies"
+_COPIES = f"SELECT {', '.join(COPY_COLUMNS[1:LEAVING])} FROM copies WHERE ino = ?"
 _NODE = f"SELECT {', '.join(COLUMNS)} FROM nodes WHERE ino = ?"
 
 
@@ -68,8 +70,9 @@ class EarlierIndex:
         return EarlierNode(node, *place) if place else None
 
     def copies(self, ino: int) -> list[tuple[Any, ...]]:
-        """Rows of `copies`, without the inode number."""
-        return [row[1:] for row in self._execute("SELECT * FROM copies WHERE ino = ?", (ino,))]
+        """Rows of `copies`, without the inode number, and without when they were to be removed:
+        nothing is on the word of an index that has been given up."""
+        return self._execute(_COPIES, (ino,)).fetchall()
 
     def unstored_links(self, ino: int) -> list[tuple[Name, bytes]]:
         """Further names whose link records no element had, with their directory's file_id."""

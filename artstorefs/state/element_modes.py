@@ -40,12 +40,18 @@ class ElementModes:
         self.in_force: dict[str, ElementMode] = {}
         """What system calls are judged by."""
         self.elements: tuple[ElementConfiguration, ...] = ()
-        """The configuration with the modes that are in force: who takes new files."""
+        """The configuration with the modes that are in force."""
+        self.accepting: tuple[ElementConfiguration, ...] = ()
+        """Those of them that new files may go to, as far as their mode lets them."""
         self.draining: tuple[ElementConfiguration, ...] = ()
         """Those that prepare for another mode, with the one that they leave: they still take what
         was accepted before, where nobody else does."""
         self.takers: list[str] = []
         """The elements that take new files by their mode, in the order in which they are filled."""
+        self.moving: frozenset[str] = frozenset()
+        """Elements between which files are being moved."""
+        self.emptied: str | None = None
+        """The one that all files are moved from: it takes no new ones, as if it prepared."""
         self.forbids_nothing = self.seals = False
         """Whether all elements are in mode edit and retain nothing; whether any seals files."""
         for one in self._configured:
@@ -79,6 +85,11 @@ class ElementModes:
         self.states[element] = state
         self._derive()
 
+    def migrates(self, moving: frozenset[str], emptied: str | None) -> None:
+        """Files are moved between these elements from now on, and everything from one of them."""
+        self.moving, self.emptied = moving, emptied
+        self._derive()
+
     def _write(self, element: str, state: ModeState) -> None:
         with self._database.transaction():
             self._database.set_setting(setting_of(element), state.to_json())
@@ -88,14 +99,15 @@ class ElementModes:
         self.elements = tuple(
             one.model_copy(update={"mode": str(self.in_force[one.id])}) for one in self._configured
         )
+        self.accepting = tuple(one for one in self.elements if one.id != self.emptied)
         self.draining = tuple(
             one.model_copy(update={"mode": str(self.states[one.id].mode)})
             for one in self._configured
-            if self.states[one.id].phase is Phase.PREPARING
+            if self.states[one.id].phase is Phase.PREPARING or one.id == self.emptied
         )
         able = [
             one
-            for one in self.elements
+            for one in self.accepting
             if not refusal(self.in_force[one.id], Operation.CREATE, False)
         ]
         self.takers = [one.id for one in sorted(able, key=lambda one: one.priority)]

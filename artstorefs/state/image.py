@@ -21,7 +21,13 @@ from artstorefs.state.log import UNRECORDED, Assignment, Removal
 from artstorefs.state.node import COLUMNS, ContentState, Node
 from artstorefs.state.reader import Snapshot
 from artstorefs.state.row_sums import add_sum_column, wrong_row_sums
-from artstorefs.state.schema import COPIES_BY_KEY, SCHEMA_VERSION, SPOOL_SUMS, create_tables
+from artstorefs.state.schema import (
+    INDEXES,
+    SCHEMA_VERSION,
+    SPOOL_SUMS,
+    add_columns_of_moves,
+    create_tables,
+)
 from artstorefs.state.spool_sums import SpoolSum, spool_sum
 from artstorefs.state.witnesses import witnesses
 
@@ -31,7 +37,7 @@ DAMAGE = (sqlite3.Error, UnicodeError)
 _NODE_COLUMNS = ", ".join(COLUMNS)
 _ATIME = COLUMNS.index("atime_ns")
 _PROBLEMS_MAX = 100
-_LATER = ("changed_attributes", "copies_by_key", "spool_sums")
+_LATER = ("changed_attributes", "spool_sums", *INDEXES)
 """What an index of schema 1 gets when a daemon of this release opens it."""
 _EARLIER = ("log_of_node",)
 """What it then loses."""
@@ -124,7 +130,8 @@ def _schema_of_release() -> list[Any]:
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
         create_tables(connection)
-        connection.execute(COPIES_BY_KEY)
+        for statement in INDEXES.values():
+            connection.execute(statement)
         return _schema(connection)
     finally:
         connection.close()
@@ -160,6 +167,7 @@ class Image:
             if version != SCHEMA_VERSION:
                 raise sqlite3.DatabaseError(f"schema version {version}, not {SCHEMA_VERSION}")
             add_sum_column(self._connection)
+            add_columns_of_moves(self._connection)
             self.storage_problems = self._check_storage()
             if not self.storage_problems:
                 self._execute(SPOOL_SUMS)

@@ -68,6 +68,8 @@ class Copy:
     blocks: bytes | None
     seen_size: int
     seen_modified_ns: int
+    leaves_ns: int | None = None
+    moved_by: int | None = None
 
 
 class Index:

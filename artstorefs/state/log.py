@@ -9,6 +9,11 @@ the elements has rows of its own (`file_delete`), which no change of a node ever
 which is committed before the transfer process is told, so that after any crash the key that may
 hold something is known and used again.
 
+`move` is NULL, or of a node that is to come from one element to another
+    [element that it leaves, element that it comes to, nanoseconds that the first keeps it,
+     number of the migration]
+however the node changes meanwhile, until the second has it as it is then.
+
 `data` of file_delete:
     {"ino": ino, "remove": [[element, key], …], "spool": [name, …], "after": [ino, revision] | null,
      "keep": [time, why] | null}
@@ -23,7 +28,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from artstorefs.state.database import Database
 from artstorefs.state.node import ContentState
@@ -62,6 +67,17 @@ class Assignment:
     @classmethod
     def from_json(cls, text: str) -> "Assignment":
         return cls(**json.loads(text))
+
+
+class Move(NamedTuple):
+    """What is to become of a node's copies: none on `source` any more, one on `target`."""
+
+    source: str
+    target: str
+    keep_ns: int
+    """How long the copy on `source` stays there after that."""
+    number: int
+    """Of the migration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +209,15 @@ class Log:
             (assignment.to_json(), time.time_ns(), ino),
         )
 
+    def move(self, ino: int, file_id: bytes, move: Move, uid: int) -> None:
+        """The node is to be moved, beside what the elements have to learn of it anyway."""
+        self.node_changed(ino, file_id, created=False, uid=uid)
+        self._execute("UPDATE log SET move = ? WHERE id = ?", (json.dumps(move), ino))
+
+    def moved(self, ino: int) -> None:
+        """It was; or it is to stay after all."""
+        self._execute("UPDATE log SET move = NULL WHERE id = ?", (ino,))
+
     def carried_out(self, ino: int) -> None:
         self._execute("DELETE FROM log WHERE id = ?", (ino,))
         self._execute("DELETE FROM changed_attributes WHERE ino = ?", (ino,))
@@ -244,6 +269,11 @@ class Log:
     def assignment(self, ino: int) -> Assignment | None:
         row = self._execute("SELECT data FROM log WHERE id = ?", (ino,)).fetchone()
         return Assignment.from_json(row[0]) if row and row[0] else None
+
+    def move_of(self, ino: int) -> Move | None:
+        """Where the node is to be moved, if it is."""
+        row = self._execute("SELECT move FROM log WHERE id = ?", (ino,)).fetchone()
+        return Move(*json.loads(row[0])) if row and row[0] else None
 
     def changed_attributes(self, ino: int) -> set[str]:
         """Keys of custom attributes that were set or removed here and not carried yet."""

@@ -22,7 +22,7 @@ record of its successor is safe.
 import json
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -177,8 +177,8 @@ class Outcomes:
         found = self._execute(
             "SELECT ino, file_id, uid FROM nodes WHERE nlink > 0"
             " AND ino NOT IN (SELECT ino FROM log WHERE ino IS NOT NULL)"
-            " AND (SELECT count(*) FROM copies WHERE copies.ino = nodes.ino AND element IN"
-            f" ({', '.join('?' * len(elements))})) < ?",
+            " AND (SELECT count(*) FROM copies WHERE copies.ino = nodes.ino AND leaves_ns IS NULL"
+            f" AND element IN ({', '.join('?' * len(elements))})) < ?",
             (*elements, self._policy.wanted),
         ).fetchall()
         if found:
@@ -303,7 +303,8 @@ class Outcomes:
                 *(node, copy.element, copy.key, copy.content, copy.size, copy.sha256)
             )
         copies = [copy, *(old for old in before if old.element != copy.element)]
-        is_complete = self._policy.is_complete(node, copies)
+        is_moving = self._is_moving(node, copies)
+        is_complete = self._policy.is_complete(node, copies) and not is_moving
         if is_complete:  # or a name may have moved since it was written, or lack on an element
             for name_id in outcome.links:
                 self._execute("UPDATE names SET stored = 1 WHERE id = ?", (name_id,))
@@ -329,6 +330,23 @@ class Outcomes:
         else:
             self._log.reopen(node.ino)
         return is_complete
+
+    def _is_moving(self, node: Node, copies: list[Copy]) -> bool:
+        """Whether the node is still on its way to another element. If that has it now, as it is,
+        what the first has is to be removed in a while, and counts no more: also in `copies`."""
+        move = self._log.move_of(node.ino)
+        if move is None:
+            return False
+        there = next((copy for copy in copies if copy.element == move.target), None)
+        if there is None or not self._policy.is_current(node, there):
+            return True
+        leaves_ns = time.time_ns() + move.keep_ns
+        for place, copy in enumerate(copies):
+            if copy.element == move.source:
+                copies[place] = leaving = replace(copy, leaves_ns=leaves_ns, moved_by=move.number)
+                put_copy(self._execute, leaving)
+        self._log.moved(node.ino)
+        return False
 
 
 def is_new_content(copy: Copy, before: Sequence[Copy]) -> bool:

@@ -18,6 +18,7 @@ def create_tables(connection: sqlite3.Connection) -> None:
     _create_tree_tables(connection)
     add_sum_column(connection)
     _create_transfer_tables(connection)
+    add_columns_of_moves(connection)
     create_attribute_table(connection)
     connection.execute(SPOOL_SUMS)
     crash_point("database.tables_written")
@@ -109,6 +110,9 @@ def _create_transfer_tables(connection: sqlite3.Connection) -> None:
                        size and mark (`ObjectStat.mark`: the time, where an element has nothing
                        better) of the attr.json when we wrote or last read it; other values mean
                        that somebody else has written it since
+        leaves_ns      when it is to be removed, because the node was moved to another element;
+                       NULL: it stays
+        moved_by       number of the migration that did that
 
     copies_by_key finds the copy that a listing of an element shows, one at a time: what an element
     holds may be more than fits into memory.
@@ -119,6 +123,8 @@ def _create_transfer_tables(connection: sqlite3.Connection) -> None:
         operation      file_create, file_update, file_delete, mode_change, migrate, cache_rebuild
         status         pending, failed (refused by an element, still retried), rolled_back
         data           JSON text; what it holds depends on the operation, see `log.py`
+        move           JSON text of the element that the node is to be moved from, and of the one
+                       that it is to be moved to; NULL: it stays where it is
     """
     _execute_each(
         connection,
@@ -175,8 +181,30 @@ SPOOL_SUMS = (
 An index of an earlier release gets the table, empty, when it is opened."""
 
 
-COPIES_BY_KEY = "CREATE INDEX IF NOT EXISTS copies_by_key ON copies (element, key)"
-"""Finds the copy that a document on an element belongs to, without a table of all in memory."""
+INDEXES = {
+    "copies_by_key": "CREATE INDEX IF NOT EXISTS copies_by_key ON copies (element, key)",
+    "copies_that_leave": "CREATE INDEX IF NOT EXISTS copies_that_leave ON copies (leaves_ns)"
+    " WHERE leaves_ns IS NOT NULL",
+    "moves_in_log": "CREATE INDEX IF NOT EXISTS moves_in_log ON log (id) WHERE move IS NOT NULL",
+}
+"""By name what an index of an earlier release lacks. copies_by_key finds the copy that a document
+on an element belongs to, without a table of all in memory; copies_that_leave what is to be removed
+next, and moves_in_log the few moves among the many intents of a burst, at no cost without moves."""
+
+
+_COLUMNS_OF_MOVES = (
+    ("copies", "leaves_ns", "INTEGER"),
+    ("copies", "moved_by", "INTEGER"),
+    ("log", "move", "TEXT"),
+)
+
+
+def add_columns_of_moves(connection: sqlite3.Connection) -> None:
+    """To new tables, and to those of an earlier release, which moved nothing, when it is opened."""
+    for table, column, kind in _COLUMNS_OF_MOVES:
+        present = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+        if column not in present:
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
 
 
 def _add_attribute_table(connection: sqlite3.Connection) -> None:
@@ -221,5 +249,7 @@ def bring_up_to_date(connection: sqlite3.Connection) -> None:
     _add_attribute_table(connection)
     add_sum_column(connection)
     _number_intents_by_node(connection)
-    connection.execute(COPIES_BY_KEY)
+    add_columns_of_moves(connection)
+    for statement in INDEXES.values():
+        connection.execute(statement)
     connection.execute(SPOOL_SUMS)

@@ -5,7 +5,7 @@ A batch is carried out in the steps of `artstorefs.state.outcomes`:
     1. sync SQLite's log: from here on the elements may know what the state directory knows
     2. put every object, and the block list of a large one, then one barrier: they are durable,
        nothing refers to them yet; over a network a few at a time, for each put and each stat is a
-       wait for an answer
+       wait for an answer; what another element is to lose is read back from here on, and hashed
     3. write every attr.json, node record and link record, then one barrier
     4. report what is stored; the mount process commits it
     5. removals, see `removals.py`
@@ -13,6 +13,7 @@ A batch is carried out in the steps of `artstorefs.state.outcomes`:
 Every step can be repeated. A failure of one node, or of one element, concerns nothing else.
 """
 
+import hashlib
 import logging
 import os
 import shutil
@@ -121,6 +122,7 @@ class Carrier:
         carried = self._barrier(carried, result)
         if carried:
             crash_point("objects.durable")
+        carried = self._succeeded(carried, self._verify, result)
         carried = [item for item in carried if self._write_documents(item, result)]
         carried = self._barrier(carried, result)
         if carried:
@@ -275,6 +277,21 @@ class Carrier:
         if item.block_list is not None:
             element.replace(naming.blocks_key(job.key), item.block_list)
             crash_point("block_list.staged")
+
+    def _verify(self, item: _Carried) -> None:
+        """Raise ObjectDamaged unless the element gives back what a job that is to be verified says
+        it has."""
+        if not item.job.verify or item.content is None:
+            return
+        element, digest = self._elements[item.job.element], hashlib.sha256()
+        with element.open_read(item.job.key) as stream:
+            if element.capabilities.local_path:  # from the disk, as far as that is to be had
+                os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            while data := stream.read(DOWNLOAD_BYTES):
+                digest.update(data)
+        if digest.hexdigest() != item.content.sha256:
+            reason = "does not give back what it was given"
+            raise ObjectDamaged(element.id, item.job.key, reason)
 
     def _copy_content(self, item: _Carried) -> None:
         """Stage content that other elements have: by way of a file in the spool, verified there.

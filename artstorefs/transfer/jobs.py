@@ -53,6 +53,7 @@ class StoreJob:
     is_record: bool
     upload: bool
     is_first: bool = False
+    verify: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from artstorefs.elements.interface import Capacity
 from artstorefs.state.copies import CopiesPolicy, is_in_record
 from artstorefs.state.element_modes import ElementModes
 from artstorefs.state.index import Copy, Index
-from artstorefs.state.log import Assignment, Log
+from artstorefs.state.log import Assignment, Log, Move
 from artstorefs.state.node import Node
 from artstorefs.transfer.documents import Accounts
 from artstorefs.transfer.jobs import StoreJob
@@ -53,28 +53,33 @@ class Targets:
         """
         known = self._index.copies(node.ino)
         counting = self._policy.counting(node, known)
-        job = self._job(node, counting, capacities, unavailable, taken)
+        job = self._job(node, known, counting, capacities, unavailable, taken)
         if job is None and not counting and known:  # accepted before nobody would take it
-            return self._job(node, self._policy.counted(known), capacities, unavailable, taken)
+            counting = self._policy.counted(known)
+            return self._job(node, known, counting, capacities, unavailable, taken)
         return job
 
     def _job(
         self,
         node: Node,
+        known: list[Copy],
         copies: list[Copy],
         capacities: Mapping[str, Capacity],
         unavailable: Collection[str],
         taken: set[str],
     ) -> StoreJob | None:
-        """The same with these copies, the ones that count."""
+        """The same with these copies, the ones that count of those that are known."""
         is_record = is_in_record(node)
         before = self._log.assignment(node.ino)
         if before and (before.content, before.is_record) != (node.content, is_record):
             before = None
+        move = self._log.move_of(node.ino)
         candidates: list[tuple[str, Copy | None]] = [
             (copy.element, copy) for copy in copies if not self._policy.is_current(node, copy)
         ]
-        if len(copies) < self._policy.wanted:
+        if move is not None:
+            candidates = _while_moved(move, known, candidates, unavailable)
+        elif len(copies) < self._policy.wanted:
             element = self._further(node, copies, before, capacities, unavailable)
             if element is not None:
                 candidates.append((element, None))
@@ -87,16 +92,23 @@ class Targets:
             candidates,
             key=lambda candidate: (candidate[0] in unavailable, candidate[0] != under_way),
         )
+        verify = move is not None and element == move.target
         if copy is not None and self._policy.has_content(copy, node):
-            return StoreJob(node.ino, element, copy.key, node.content, is_record, False)
+            return StoreJob(
+                *(node.ino, element, copy.key, node.content, is_record, False), verify=verify
+            )
         if is_record:
             key = record_key(UUID(bytes=node.file_id))
         elif before and before.element == element:
             key = before.key
         else:
-            key = self._object_key(node, copies, taken)
-            return StoreJob(node.ino, element, key, node.content, False, True, is_first=True)
-        return StoreJob(node.ino, element, key, node.content, is_record, not is_record)
+            key = self._object_key(node, known, taken)
+            return StoreJob(
+                *(node.ino, element, key, node.content, False, True), is_first=True, verify=verify
+            )
+        return StoreJob(
+            *(node.ino, element, key, node.content, is_record, not is_record), verify=verify
+        )
 
     def keys_written(self, job: StoreJob) -> set[str]:
         """Every key but that of attr.json that a job may write."""
@@ -121,7 +133,7 @@ class Targets:
         it. What is on its way goes on to where it was going, unless that does not answer and there
         is another that does."""
         having = {copy.element for copy in copies}
-        for elements in (self._modes.elements, self._modes.draining):
+        for elements in (self._modes.accepting, self._modes.draining):
             options = [one for one in elements if one.id not in having]
             answering = [one for one in options if one.id not in unavailable]
             if self._policy.wanted > 1 and answering:
@@ -156,3 +168,17 @@ class Targets:
             if key not in taken:
                 return key
             seconds += 1
+
+
+def _while_moved(
+    move: Move,
+    known: list[Copy],
+    stale: list[tuple[str, Copy | None]],
+    unavailable: Collection[str],
+) -> list[tuple[str, Copy | None]]:
+    """Where a node may go that is on its way from one element to another, of which the first need
+    not know what is new: unless the second does not answer, when it would wait in the spool."""
+    there = next((copy for copy in known if copy.element == move.target), None)
+    ends = (move.target, *(() if move.target in unavailable else (move.source,)))
+    others = [candidate for candidate in stale if candidate[0] not in ends]
+    return [(move.target, there), *others]

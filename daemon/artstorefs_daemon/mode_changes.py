@@ -71,6 +71,9 @@ class ModeChanges:
         state = self._state(element)
         if self._archive.read_only:
             raise ModeChangeRefused(element, "the archive is mounted read-only")
+        if element in self._modes.moving:
+            reason = "files are moved from it or to it; wait for the end of that, or cancel it"
+            raise ModeChangeRefused(element, reason)
         why = one_line(why)[:WHY_LIMIT_CHARACTERS]
         following = prepared(element, state, mode, now_ns=now_ns(), uid=who.uid, why=why)
         self._put(element, following, "prepare", who)

@@ -448,6 +448,10 @@ class TransferLink:
         finally:
             self.change_hurry(-1)
 
+    def disregard_changes(self, count: int) -> None:
+        """The last so many changes were made by no program: nobody is to be yielded to."""
+        self._changes -= count
+
     def change_hurry(self, difference: int) -> None:
         self._hurry += difference
         self._wake.set()

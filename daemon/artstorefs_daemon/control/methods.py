@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from artstorefs.core.modes import ElementMode
 from artstorefs.filesystem.archive import Caller
 from artstorefs.filesystem.cache_orders import Outcome
+from artstorefs.state.index import ROOT_INO
 from artstorefs_daemon.control import models, status
 from artstorefs_daemon.control.checks import Checks
 from artstorefs_daemon.control.discover import openrpc_document
@@ -77,6 +78,51 @@ class Methods:
     async def mode_cancel(self, call: Call, params: models.ModeCancelParams) -> Answer:
         self.service.mode_changes.cancel(params.element, call.caller, params.why)
         return self.service.mode_changes.describe_one(params.element)
+
+    # ----------------------------------------------------------------------------- migrations
+
+    async def migrate_plan(self, call: Call, params: models.MigrationPlanParams) -> Answer:
+        migrations, root = self.service.migrations, self._root(params.ino)
+        return await migrations.plan(params.source, params.target, root)
+
+    async def migrate(self, call: Call, params: models.MigrateParams) -> Answer:
+        migrations, root = self.service.migrations, self._root(params.ino)
+        await migrations.begin(
+            *(params.source, params.target, call.caller),
+            root=root,
+            keep_s=params.keep_source_s,
+            rate=params.rate,
+        )
+        return await self._migration(call, wait=params.wait)
+
+    async def migration(self, call: Call, params: models.MigrationParams) -> Answer:
+        if self.service.migrations.last is None:
+            return {"migration": None}
+        return {"migration": await self._migration(call, wait=params.wait)}
+
+    async def migration_change(self, call: Call, params: models.MigrationChangeParams) -> Answer:
+        migrations = self.service.migrations
+        if params.step == "throttle":
+            migrations.throttle(params.rate, call.caller)
+        elif params.rate is not None:
+            raise ControlError(INVALID_PARAMS, "rate is for the step throttle")
+        else:
+            getattr(migrations, params.step)(call.caller)
+        return migrations.describe()
+
+    async def _migration(self, call: Call, *, wait: bool) -> Answer:
+        """The last one, once nothing more comes of itself if that is to be waited for."""
+        migrations = self.service.migrations
+        if wait:
+            async with aclosing(migrations.follow()) as steps:
+                async for progress in steps:
+                    await call.notify(progress)
+        return migrations.describe()
+
+    def _root(self, ino: int | None) -> int | None:
+        if ino is not None and self.service.node(ino) is None:
+            raise ControlError(INVALID_PARAMS, "ino is no file or directory of this archive")
+        return None if ino == ROOT_INO else ino
 
     async def cache(self, call: Call, params: models.Params) -> Answer:
         return await self.service.cache_orders.summary()
@@ -257,6 +303,14 @@ _TABLE = (
         *("cache", Role.READ, Methods.cache, "what the read cache holds"),
         *(models.Cache, models.Params, None, True),
     ),
+    Method(
+        *("migrate_plan", Role.READ, Methods.migrate_plan, "what a migration would move"),
+        *(models.MigrationPlan, models.MigrationPlanParams),
+    ),
+    Method(
+        *("migration", Role.READ, Methods.migration, "the last migration, and how far it is"),
+        *(models.LastMigration, models.MigrationParams, models.MigrationProgress),
+    ),
     Method("jobs", Role.READ, Methods.list_jobs, "what runs, and has run", models.JobList),
     Method(
         *("job", Role.READ, Methods.job, "waits for the end of a job, and tells its progress"),
@@ -305,6 +359,15 @@ _TABLE = (
     Method(
         *("mode_cancel", Role.ADMINISTER, Methods.mode_cancel, "leaves it in the mode it was in"),
         *(models.ElementMode, models.ModeCancelParams),
+    ),
+    Method(
+        *("migrate", Role.ADMINISTER, Methods.migrate, "moves files to another element"),
+        *(models.MigrationState, models.MigrateParams, models.MigrationProgress),
+    ),
+    Method(
+        *("migration_change", Role.ADMINISTER, Methods.migration_change),
+        *("pauses, resumes, cancels or throttles the last migration", models.MigrationState),
+        models.MigrationChangeParams,
     ),
     Method(
         *("log_level", Role.ADMINISTER, Methods.log_level, "how much is logged, by subsystem"),

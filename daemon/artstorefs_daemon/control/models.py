@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from artstorefs.core.migration import KEEP_SOURCE_S
 from artstorefs_daemon.control.status import FileError
 
 
@@ -67,6 +68,36 @@ class ModeCancelParams(Params):
 
     element: str = Field(min_length=1, max_length=255)
     why: str = Field("", max_length=500)
+
+
+class MigrationPlanParams(Params):
+    """From which element to which; `ino`: only what is below this directory, or this file."""
+
+    source: str = Field(min_length=1, max_length=255)
+    target: str = Field(min_length=1, max_length=255)
+    ino: int | None = Field(None, gt=0, lt=1 << 63)
+
+
+class MigrateParams(MigrationPlanParams):
+    """`rate`: bytes a second at most. With `wait` the answer comes when nothing more comes of
+    itself."""
+
+    keep_source_s: float = Field(KEEP_SOURCE_S, ge=0, le=10 * 366 * 86400, allow_inf_nan=False)
+    rate: int | None = Field(None, gt=0, lt=1 << 63)
+    wait: bool = True
+
+
+class MigrationParams(Params):
+    """Whether to wait for what comes of itself."""
+
+    wait: bool = False
+
+
+class MigrationChangeParams(Params):
+    """`rate` is for `throttle`: bytes a second at most; null: as fast as it goes."""
+
+    step: Literal["pause", "resume", "cancel", "throttle"]
+    rate: int | None = Field(None, gt=0, lt=1 << 63)
 
 
 class JobParams(Params):
@@ -147,6 +178,49 @@ class Modes(Result):
     """Of each element, in the order of the configuration."""
 
     modes: list[ElementMode]
+
+
+class MigrationPlan(Result):
+    """What would be moved; `refused` says why it cannot be."""
+
+    files: int
+    bytes: int
+    free_bytes: int | None
+    refused: str | None
+
+
+class MigrationProgress(Result):
+    """How far a migration is."""
+
+    phase: Literal["copying", "paused", "keeping", "done", "cancelled"]
+    files: int
+    bytes: int
+    files_left: int
+    bytes_left: int
+    under_way: int
+    failed: int
+    leaving: int
+
+
+class MigrationState(MigrationProgress):
+    """The same, with what was asked for, and what has failed."""
+
+    number: int
+    source: str
+    target: str
+    path: str | None
+    by: int
+    begun: str
+    since: str
+    keep_source_s: float
+    rate: int | None
+    failures: list[PathError]
+
+
+class LastMigration(Result):
+    """The last one that was begun, if any was."""
+
+    migration: MigrationState | None
 
 
 class Finding(Result):

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -12,9 +11,8 @@ from artstorefs.core.sizes import format_size
 from artstorefs_tools import exit_codes
 from artstorefs_tools.configuration_files import locate_archive
 from artstorefs_tools.control_client import ControlClient, ControlProtocolError
-from artstorefs_tools.errors import CommandError, UsageError
 from artstorefs_tools.flushing import describe_error
-from artstorefs_tools.paths import suggestion
+from artstorefs_tools.mounted_paths import inode_number
 from artstorefs_tools.progress import ProgressBar
 from artstorefs_tools.terminal import format_table
 
@@ -58,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         if order is None or path is None:
             result = client.call_with_progress("cache", lambda _: None)
         else:
-            ino = _inode_number(path, client.call("status"))
+            ino = inode_number(path, client.call("status"))
             with ProgressBar(order) as bar:
                 progress = partial(_show_progress, bar)
                 result = client.call_with_progress(f"cache_{order}", progress, {"ino": ino})
@@ -75,19 +73,6 @@ def _order(arguments: argparse.Namespace) -> tuple[str | None, str | None]:
         if path is not None:
             return order, path
     return None, None
-
-
-def _inode_number(path: str, status: dict[str, Any]) -> int:
-    """That of a path on the mount. Raises `CommandError`, `UsageError`."""
-    mountpoint = str(status["mountpoint"])
-    try:
-        found, root = os.stat(path), os.stat(mountpoint)
-    except OSError as exc:
-        hint = suggestion(path) if isinstance(exc, FileNotFoundError) else ""
-        raise CommandError(f"{exc.filename}: {exc.strerror}{hint}") from None
-    if found.st_dev != root.st_dev:
-        raise UsageError(f"{path} is not on the mount of {status['archive']}, {mountpoint}")
-    return found.st_ino
 
 
 def _report(result: dict[str, Any], order: str | None, as_json: bool) -> int:

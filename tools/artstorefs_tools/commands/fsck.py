@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from artstorefs.core.errors import ConfigurationError
-from artstorefs.core.sizes import format_size, parse_size
+from artstorefs.core.sizes import format_size
 from artstorefs_tools import exit_codes
 from artstorefs_tools.configuration_files import read_configuration
 from artstorefs_tools.errors import UsageError
 from artstorefs_tools.progress import ProgressBar
+from artstorefs_tools.quantities import parse_rate
 from artstorefs_tools.terminal import coloured, format_table
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Check; the exit code."""
     if not arguments.deep and (arguments.restart or arguments.rate):
         raise UsageError("--restart and --rate are for --deep; give that too")
-    rate = _rate(arguments.rate)
+    rate = parse_rate(arguments.rate)
     configuration = read_configuration(arguments.name)
     from artstorefs.recovery.fsck import Options, check
     from artstorefs_daemon.accounts import account
@@ -64,18 +64,6 @@ def run(arguments: argparse.Namespace) -> int:
     for name, reason in report.incomplete.items():
         print(f"artstorefs: {name} could not be checked whole: {reason}", file=sys.stderr)
     return _exit_code(report)
-
-
-def _rate(text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        rate = parse_size(text)
-    except (ConfigurationError, ValueError):
-        rate = 0
-    if rate <= 0:
-        raise UsageError(f"--rate {text}: give a size for each second, 50MiB for example")
-    return rate
 
 
 def _exit_code(report: "Report") -> int:
