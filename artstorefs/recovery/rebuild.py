@@ -124,6 +124,8 @@ class Rebuild:
         self._by_ino: dict[int, _Place] = {}
         self._links: dict[bytes, FoundLink] = {}
         self._unstored: set[int] = set()
+        self._outdated: dict[int, bytes] = {}
+        """Nodes, with their file_ids, of which elements have different revisions."""
         self._made: list[int] = []
         ino, name_id = earlier.highest_numbers() if earlier else (0, 0)
         self._last_ino = max([FIRST_INO - 1, ino, *spool_inos])
@@ -142,6 +144,7 @@ class Rebuild:
         self._index.put_settings(modes)
         if self._earlier is not None:
             self._take_pending(self._earlier)
+        self._log_outdated()
         if not self._places and not self.report.unreadable:
             return self.report
         self._make_root()
@@ -219,16 +222,18 @@ class Rebuild:
         self._index.put_copies([(ino, *found.copy)])
 
     def _is_better(self, found: FoundNode, place: _Place) -> bool:
-        """Whether a further document of a node is the newest; copies of the newest revision are
-        kept of each element, in whatever order they are read. So are older records of directories,
-        which elements keep that nothing is changed on."""
+        """Whether a further document of a node is the newest; the newest of each element are kept
+        as copies, in whatever order they are read. What one has of an older revision it will be
+        told of anew, unless it is a directory: its records are kept where nothing is changed."""
         if found.revision != place.rank[0]:
-            is_kept = place.is_directory and stat.S_ISDIR(found.node[2])
-            if is_kept and found.element != place.element:
-                self._index.put_copies([(place.ino, *found.copy)])
-            elif found.revision > place.rank[0]:
-                self._index.drop_copies(place.ino)
-            return found.revision > place.rank[0]
+            is_newer = found.revision > place.rank[0]
+            if is_newer:
+                self._index.outdate_copies(place.ino, found.copy)
+            elif found.element != place.element:
+                self._index.put_older_copy(place.ino, place.element, found.copy)
+            if not place.is_directory:
+                self._outdated[place.ino] = place.file_id
+            return is_newer
         if place.is_earlier:  # whose versions of content are others
             if found.element != place.element or found.rank <= place.rank:
                 return False
@@ -276,6 +281,14 @@ class Rebuild:
                     )
         self.report.pending = len(kept)
         self._index.put_intents(kept)
+
+    def _log_outdated(self) -> None:
+        """Have elements told of what they have older revisions of."""
+        now = time.time_ns()
+        self._index.put_missing_intents(
+            (ino, "file_update", "pending", ino, file_id, None, None, now, now, os.geteuid())
+            for ino, file_id in self._outdated.items()
+        )
 
     def _overlay(self, row: EarlierNode, place: _Place) -> None:
         """The earlier row is newer than the document; what the element has is an older content,

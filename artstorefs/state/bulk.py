@@ -25,6 +25,8 @@ _INSERT_COPY = (
     f"INSERT OR REPLACE INTO copies ({', '.join(_COPY_COLUMNS)})"
     f" VALUES ({', '.join('?' * len(_COPY_COLUMNS))})"
 )
+_CONTENT = tuple(COPY_COLUMNS.index(name) - 1 for name in ("is_record", "content", "sha256"))
+_REVISION = COPY_COLUMNS.index("revision") - 1
 _INSERT_NAME = f"INSERT INTO names ({NAME_COLUMNS}, stored) VALUES ({', '.join('?' * 7)})"
 _INTENT_COLUMNS = "id, operation, status, ino, file_id, data, error, created_ns, updated_ns, uid"
 _INSERT_INTENT = f"INSERT INTO log ({_INTENT_COLUMNS}) VALUES ({', '.join('?' * 10)})"
@@ -55,6 +57,33 @@ class NewIndex:
         """Rows of `copies`; one of the same node and element is replaced."""
         self._connection.executemany(_INSERT_COPY, rows)
 
+    def outdate_copies(self, ino: int, newest: tuple[Any, ...]) -> None:
+        """`newest` is the copy of a newer revision, without the inode number: what is there of the
+        node is older content, unless it is the same."""
+        is_record, content, sha256 = (newest[place] for place in _CONTENT)
+        self._execute(
+            "UPDATE copies SET content = iif(is_record = ? AND sha256 IS ?, ?, 0) WHERE ino = ?",
+            (is_record, sha256, content, ino),
+        )
+
+    def put_older_copy(self, ino: int, element: str, copy: tuple[Any, ...]) -> None:
+        """`copy` is of an older revision than what `element` has, and so is its content, unless it
+        is the same. Of two of one element the newer is kept."""
+        newest = self._execute(
+            "SELECT is_record, content, sha256 FROM copies WHERE ino = ? AND element = ?",
+            (ino, element),
+        ).fetchone()
+        known = self._execute(
+            "SELECT revision FROM copies WHERE ino = ? AND element = ?", (ino, copy[0])
+        ).fetchone()
+        if known is not None and known[0] >= copy[_REVISION]:
+            return
+        is_record, _, sha256 = (copy[place] for place in _CONTENT)
+        is_same = newest is not None and (newest[0], newest[2]) == (is_record, sha256)
+        older = list(copy)
+        older[_CONTENT[1]] = newest[1] if is_same else 0
+        self.put_copies([(ino, *older)])
+
     def drop_copies(self, ino: int) -> None:
         self._execute("DELETE FROM copies WHERE ino = ?", (ino,))
 
@@ -74,6 +103,10 @@ class NewIndex:
     def put_intents(self, rows: Iterable[tuple[Any, ...]]) -> None:
         """Rows of `log`."""
         self._connection.executemany(_INSERT_INTENT, rows)
+
+    def put_missing_intents(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        """The same, of nodes that have none."""
+        self._connection.executemany(_INSERT_INTENT.replace("INSERT", "INSERT OR IGNORE"), rows)
 
     def put_changed_attributes(self, rows: Iterable[tuple[int, str]]) -> None:
         """Rows of `changed_attributes`."""

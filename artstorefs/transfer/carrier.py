@@ -90,6 +90,8 @@ class _Carried:
     document_size: int = 0
     document_mark: int | None = None
     """What the element has said of the document when it got it."""
+    is_wrong: bool = False
+    """The element does not give back what it got."""
 
 
 class Carrier:
@@ -122,7 +124,7 @@ class Carrier:
         carried = self._barrier(carried, result)
         if carried:
             crash_point("objects.durable")
-        carried = self._succeeded(carried, self._verify, result)
+        carried = self._verified(carried, result)
         carried = [item for item in carried if self._write_documents(item, result)]
         carried = self._barrier(carried, result)
         if carried:
@@ -278,6 +280,25 @@ class Carrier:
             element.replace(naming.blocks_key(job.key), item.block_list)
             crash_point("block_list.staged")
 
+    def _verified(self, carried: list[_Carried], result: BatchResult) -> list[_Carried]:
+        """Those that their element gives back as it got them, as far as that is to be seen. What it
+        does not is removed: nothing refers to it yet, and it would stand in the way of the next."""
+        right = self._succeeded(carried, self._verify, result)
+        for item in carried:
+            if not item.is_wrong or not item.job.upload:
+                continue
+            element = self._elements[item.job.element]
+            try:
+                element.remove(naming.blocks_key(item.job.key))
+                element.remove(item.job.key)
+                element.barrier()
+            except ElementError as exc:  # the next attempt finds it there, and says so
+                told = about(exc, element=element.id, key=item.job.key)
+                log.warning(
+                    "%s: is wrong, and cannot be removed: %s", item.job.key, exc, extra=told
+                )
+        return right
+
     def _verify(self, item: _Carried) -> None:
         """Raise ObjectDamaged unless the element gives back what a job that is to be verified says
         it has."""
@@ -290,6 +311,7 @@ class Carrier:
             while data := stream.read(DOWNLOAD_BYTES):
                 digest.update(data)
         if digest.hexdigest() != item.content.sha256:
+            item.is_wrong = True
             reason = "does not give back what it was given"
             raise ObjectDamaged(element.id, item.job.key, reason)
 
@@ -464,17 +486,3 @@ def _failure(job: StoreJob, exc: BaseException) -> Failed:
         exc, ElementDenied | ElementFull | ObjectDamaged
     )
     return Failed(job.ino, text, refused)
-
-
-class LogFile:
-    """SQLite's log of the index, to be flushed."""
-
-    def __init__(self, database_path: str) -> None:
-        self._descriptor = os.open(database_path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
-
-    def sync(self) -> None:
-        """Make every transaction committed so far survive a power cut (see `database.py`)."""
-        os.fdatasync(self._descriptor)
-
-    def close(self) -> None:
-        os.close(self._descriptor)

@@ -24,7 +24,6 @@ from artstorefs.core.crash_points import crash_point
 from artstorefs.core.errors import ArtStoreFSError, StateError
 from artstorefs.core.log_fields import about
 from artstorefs.core.migration import Event, Migration, MigrationRefused, Phase
-from artstorefs.core.modes import Operation, refusal
 from artstorefs.filesystem.archive import Archive, Caller, now_ns
 from artstorefs.state.log import Move
 from artstorefs.state.moves import Found, Moves, UnderWay, count_part, find_part, removals_on
@@ -32,6 +31,7 @@ from artstorefs.state.node import Node
 from artstorefs.state.row_sums import RowDamaged
 from artstorefs_daemon.departures import FILES_AT_ONCE, Departures
 from artstorefs_daemon.element_reports import timestamp
+from artstorefs_daemon.migration_refusals import require_elements, why_not, why_not_file
 from artstorefs_daemon.transfer_link import TransferLink
 
 log = logging.getLogger(__name__)
@@ -105,14 +105,14 @@ class Migrations:
     async def plan(self, source: str, target: str, root: int | None) -> dict[str, Any]:
         """What would be moved, and why it cannot be. Raises MigrationRefused for what makes no
         sense at all."""
-        self._require_elements(source, target)
+        require_elements(self._archive, source, target)
         files, size = await self._count(source, root)
         capacity = self._link.reports.capacities.get(target)
         return {
             "files": files,
             "bytes": size,
             "free_bytes": None if capacity is None else capacity.free_bytes,
-            "refused": self._why_not(source, target, root, size),
+            "refused": self._why_not(source, target, size),
         }
 
     async def begin(
@@ -126,9 +126,9 @@ class Migrations:
         rate: int | None,
     ) -> None:
         """From now on; `root` as in `Migration`. Raises MigrationRefused, StateError."""
-        self._require_elements(source, target)
+        require_elements(self._archive, source, target)
         files, size = await self._count(source, root)
-        reason = self._why_not(source, target, root, size)
+        reason = self._why_not(source, target, size)
         if reason is not None:
             raise MigrationRefused(reason)
         number = 1 if self.last is None else self.last.number + 1
@@ -206,52 +206,12 @@ class Migrations:
             raise MigrationRefused("nothing was ever moved in this archive")
         return self.last
 
-    def _require_elements(self, source: str, target: str) -> None:
-        known = ", ".join(self._archive.modes.states)
-        for element in (source, target):
-            if element not in self._archive.modes.states:
-                raise MigrationRefused(f"there is no element {element}; there are: {known}")
-        if source == target:
-            raise MigrationRefused(f"{source} is both where files are and where they are to go")
+    def _why_not(self, source: str, target: str, size: int) -> str | None:
+        return why_not(self._archive, self._link.reports, self.last, source, target, size)
 
     async def _count(self, source: str, root: int | None) -> tuple[int, int]:
         path = self._archive.database.path
         return await trio.to_thread.run_sync(count_part, path, source, root)
-
-    def _why_not(self, source: str, target: str, root: int | None, size: int) -> str | None:
-        """What modes, room, copies or retention have against it."""
-        modes, reports = self._archive.modes, self._link.reports
-        if self._archive.read_only:
-            return "the archive is mounted read-only"
-        if self.last is not None and self.last.is_under_way:
-            return (
-                f"migration {self.last.number} from {self.last.source} to {self.last.target} is "
-                f"{self.last.phase}; wait for its end, or cancel it"
-            )
-        for element in (source, target):
-            if modes.states[element].target is not None:
-                return f"the mode of element {element} is being changed; wait for the end of that"
-            if refusal(modes.in_force[element], Operation.CREATE, False):
-                what = "nothing may be removed" if element == source else "nothing may come to it"
-                return f"element {element} is in mode {modes.in_force[element]}: {what}"
-        wanted = self._archive.policy.wanted
-        able = [
-            element
-            for element, mode in modes.in_force.items()
-            if element != source and not refusal(mode, Operation.CREATE, False)
-        ]
-        if len(able) < wanted:
-            return (
-                f"{wanted} copies of each file are wanted, and without {source} only "
-                f"{len(able)} of the elements take files"
-            )
-        if target in reports.errors:
-            return f"element {target} does not answer: {reports.errors[target]}"
-        capacity = reports.capacities.get(target)
-        free = None if capacity is None else capacity.free_bytes
-        if free is not None and free < size:
-            return f"element {target} has room for {free} bytes, and {size} are to be moved"
-        return None
 
     # ---------------------------------------------------------------------------- carrying out
 
@@ -370,7 +330,7 @@ class Migrations:
             return None
         if node is None or node.nlink == 0:
             return None
-        reason = self._why_not_file(migration, node)
+        reason = why_not_file(self._archive, migration, node)
         if reason is None and node.revision == 0:
             reason = self._give_revision(node)
         if reason is not None:
@@ -378,16 +338,6 @@ class Migrations:
             return None
         self._refused.pop(ino, None)
         return node
-
-    def _why_not_file(self, migration: Migration, node: Node) -> str | None:
-        until = self._archive.guard.retained_until(node, migration.source)
-        if until is not None:
-            return f"is retained until {until}"
-        copies = self._archive.policy.counted(self._archive.index.copies(node.ino))
-        wanted, elements = self._archive.policy.wanted, {copy.element for copy in copies}
-        if migration.target in elements and len(elements) - 1 < wanted:
-            return f"{wanted} copies are wanted, and {migration.target} has one already"
-        return None
 
     def _give_revision(self, node: Node) -> str | None:
         """A first one, to what others have written: a document of ours is written of it now. Why

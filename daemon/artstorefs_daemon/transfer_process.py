@@ -33,7 +33,7 @@ from artstorefs.state.cache import CacheFiles
 from artstorefs.state.fetch import FetchAnswer
 from artstorefs.state.reader import Reader
 from artstorefs.state.spool import Spool
-from artstorefs.transfer.carrier import Carrier, LogFile
+from artstorefs.transfer.carrier import Carrier
 from artstorefs.transfer.fetching import Fetching
 from artstorefs.transfer.jobs import (
     RemoveJob,
@@ -43,6 +43,7 @@ from artstorefs.transfer.jobs import (
     encode,
     fetch_of,
 )
+from artstorefs.transfer.log_file import LogFile
 from artstorefs_daemon import logs
 from artstorefs_daemon.accounts import account
 from artstorefs_daemon.auditing import audit_directory

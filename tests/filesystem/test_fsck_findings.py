@@ -74,6 +74,10 @@ def patch(path: Path, old: bytes, new: bytes) -> None:
     os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
+_REST = "NULL, NULL, NULL, 0, 0, 0, NULL"
+"""Of an intent: columns that say nothing of what it is."""
+
+
 def sql(text: str) -> Callable[[Workbench], None]:
     def change(bench: Workbench) -> None:
         bench.archive.database.execute(text)
@@ -257,11 +261,11 @@ CASES = {
                             DRIFT, True),
     "index has a cycle": Case(sql("UPDATE names SET parent = 17 WHERE ino = 16"), DRIFT, True),
     "log of nothing": Case(
-        sql("INSERT INTO log VALUES (9, 'file_update', 'pending', 99, NULL, NULL, NULL, 0, 0, 0)"),
+        sql(f"INSERT INTO log VALUES (9, 'file_update', 'pending', 99, {_REST})"),
         DRIFT,
     ),
     "log that is none": Case(
-        sql("INSERT INTO log VALUES (9, 'dance', 'pending', 18, NULL, NULL, NULL, 0, 0, 0)"),
+        sql(f"INSERT INTO log VALUES (9, 'dance', 'pending', 18, {_REST})"),
         DRIFT,
     ),
 }  # fmt: skip

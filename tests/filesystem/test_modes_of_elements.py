@@ -18,8 +18,8 @@ from artstorefs.state.element_modes import ElementModes, setting_of
 from artstorefs.state.index import ROOT_INO
 from artstorefs.state.node import Node
 
+from .copies_bench import NAMES, CopiesBench
 from .rebuilding import rebuild, tree
-from .test_copies import NAMES, CopiesBench
 from .workbench import DIRECTORY, ME
 
 CONTENT, METADATA, DELETE, READ = (

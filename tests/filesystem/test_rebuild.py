@@ -172,7 +172,7 @@ async def test_spool_files_are_not_taken_for_those_of_other_nodes(bench: Workben
 
 
 async def test_the_highest_revision_of_all_elements_counts(bench: Workbench) -> None:
-    """In whatever order they are read."""
+    """In whatever order they are read. SEMANTICS: ELEM-21"""
     bench.is_sound = False
     file = await bench.write(b"f", b"content")
     await bench.drain()
@@ -187,7 +187,9 @@ async def test_the_highest_revision_of_all_elements_counts(bench: Workbench) -> 
         assert list(tree(bench)) == [b"/newer"]
         node = bench.tree.lookup(ROOT_INO, b"newer")
         assert node is not None
-        assert [copy.element for copy in bench.archive.index.copies(node.ino)] == ["second"]
+        revisions = {copy.element: copy.revision for copy in bench.archive.index.copies(node.ino)}
+        assert (revisions["second"], revisions["main"] < 50) == (50, True)
+        assert bench.archive.log.is_waiting(node.ino), "main is told of the newer"
 
 
 async def test_orphans_clashes_and_circles_have_a_place_and_bad_documents_stay(

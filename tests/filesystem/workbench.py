@@ -37,9 +37,10 @@ from artstorefs.state.index import ROOT_INO
 from artstorefs.state.node import Node
 from artstorefs.state.reader import Reader
 from artstorefs.state.spool import Spool
-from artstorefs.transfer.carrier import Carrier, LogFile
+from artstorefs.transfer.carrier import Carrier
 from artstorefs.transfer.documents import Account
 from artstorefs.transfer.jobs import RemoveJob, StoreJob
+from artstorefs.transfer.log_file import LogFile
 from artstorefs_daemon.mount_daemon import open_archive
 from artstorefs_daemon.transfer_link import TransferLink
 

@@ -17,7 +17,7 @@ from artstorefs_tools.mounted_paths import inode_number
 from artstorefs_tools.progress import ProgressBar
 from artstorefs_tools.quantities import parse_duration, parse_rate
 
-_STEPS: Final = ("pause", "resume", "cancel")
+_STEPS: Final = ("wait", "pause", "resume", "cancel")
 _KEEP_SOURCE: Final = "24h"
 _SHOWN: Final = 10
 
@@ -25,24 +25,30 @@ _SHOWN: Final = 10
 def configure(parser: argparse.ArgumentParser) -> None:
     """Set up the arguments."""
     parser.description = (
-        "Move files of a mounted archive from one element to another: copied, read back and "
-        "hashed there, then the copy that counts; the source keeps its own for --keep-source, and "
-        "then loses it. Programs read and write meanwhile, and it goes on when this command ends, "
-        "and after a restart. Without --path everything is moved, and nothing new comes to the "
-        "source until it is empty. Without --from, the last migration is shown or changed."
+        "Move files of a mounted archive to another element: copied, read back and hashed, and "
+        "lost by the source after --keep-source. Programs read and write meanwhile; it goes on "
+        "when this command ends, and after a restart. Without --path everything is moved, and "
+        "nothing new comes to the source until it is empty."
     )
     parser.usage = (
-        "%(prog)s [-h] NAME --from ELEMENT --to ELEMENT [--path PATH] [--dry-run]\n"
-        "             [--keep-source TIME] [--rate SIZE] [--no-wait] [--json]\n"
-        "       %(prog)s NAME [--wait | --pause | --resume | --cancel | --rate SIZE] [--json]"
+        "%(prog)s NAME --from ELEMENT --to ELEMENT [--path PATH] [--dry-run]\n"
+        "         [--keep-source TIME] [--rate SIZE] [--no-wait] [--json]\n"
+        "       %(prog)s NAME [wait | pause | resume | cancel | --rate SIZE]"
     )
     parser.epilog = (
         "examples:\n"
         "  artstorefs migrate museum --from old --to new --dry-run\n"
-        "  artstorefs migrate museum --from old --to new --keep-source 7d --rate 50MiB\n"
-        "  artstorefs migrate museum --cancel"
+        "  artstorefs migrate museum --from old --to new --keep-source 7d\n"
+        "  artstorefs migrate museum cancel"
     )
     parser.add_argument("name", metavar="NAME", help="archive, or path of its NAME.toml")
+    parser.add_argument(
+        "step",
+        metavar="STEP",
+        nargs="?",
+        choices=_STEPS,
+        help="of the last one: wait for its end, pause, resume or cancel it",
+    )
     parser.add_argument("--from", dest="source", metavar="ELEMENT", help="where the files are")
     parser.add_argument("--to", dest="target", metavar="ELEMENT", help="where they are to be")
     parser.add_argument("--path", metavar="PATH", help="only this, and what is below it")
@@ -52,10 +58,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rate", metavar="SIZE", help="so much a second at most; 0: no limit")
     parser.add_argument("--no-wait", action="store_true", help="do not wait for the end of it")
-    one = parser.add_mutually_exclusive_group()
-    one.add_argument("--wait", action="store_true", help="wait for the end of the last one")
-    for step, text in zip(_STEPS, ("begin no further file", "go on", "give it up"), strict=True):
-        one.add_argument(f"--{step}", action="store_true", help=text)
     parser.add_argument("--json", action="store_true", help="the answer, as one JSON object")
 
 
@@ -85,10 +87,9 @@ def _check(arguments: argparse.Namespace) -> None:
     begins = arguments.source is not None or arguments.target is not None
     if begins and (arguments.source is None or arguments.target is None):
         raise UsageError("--from and --to belong together")
-    changes = any(getattr(arguments, step) for step in (*_STEPS, "wait"))
-    if begins and changes:
-        raise UsageError("--wait, --pause, --resume and --cancel are for the last migration")
-    if changes and arguments.rate is not None:
+    if begins and arguments.step is not None:
+        raise UsageError(f"{arguments.step} is for the last migration, without --from and --to")
+    if arguments.step is not None and arguments.rate is not None:
         raise UsageError("--rate is for a new migration, or alone for the last one")
     for option in ("path", "dry_run", "keep_source", "no_wait"):
         if getattr(arguments, option) and not begins:
@@ -98,14 +99,13 @@ def _check(arguments: argparse.Namespace) -> None:
 def _ask(client: ControlClient, arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.source is not None:
         return _begin(client, arguments)
-    for step in _STEPS:
-        if getattr(arguments, step):
-            return client.call("migration_change", {"step": step})
+    if arguments.step not in (None, "wait"):
+        return client.call("migration_change", {"step": arguments.step})
     if arguments.rate is not None:
         return client.call("migration_change", {"step": "throttle", "rate": _rate(arguments)})
     with ProgressBar("migrate") as bar:
         shown = _Shown(bar)
-        params = {"wait": arguments.wait}
+        params = {"wait": arguments.step == "wait"}
         last = client.call_with_progress("migration", shown.show, params)["migration"]
     if last is None:
         raise CommandError(f"{arguments.name}: nothing was ever moved in this archive")
@@ -132,7 +132,8 @@ def _rate(arguments: argparse.Namespace) -> int | None:
 def _code(result: dict[str, Any], arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         return exit_codes.OK if result["refused"] is None else exit_codes.FAILURE
-    is_waited_for = arguments.wait or (arguments.source is not None and not arguments.no_wait)
+    begins = arguments.source is not None
+    is_waited_for = arguments.step == "wait" or (begins and not arguments.no_wait)
     is_over = result["phase"] in ("keeping", "done") and not result["failed"]
     return exit_codes.FAILURE if is_waited_for and not is_over else exit_codes.OK
 
