@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from artstorefs_tools.control_client import ControlClient
 from ..artstore import write_file
 from ..harness import REPOSITORY, MountedArchive
 from ..unit.json_document import check, commands, keys_of
+from .conftest import make_archive, remove_archive
 
 CONTROL = (REPOSITORY / "daemon" / "CONTROL.md").read_text()
 
@@ -33,7 +35,8 @@ def adoption(archive: MountedArchive, place: Path) -> Any:
     """What `adopt` prints of an element with one file."""
     write_file(place / "artstore", "scan.tif", b"scan")
     path = f'"{place}/artstore"\nadopted = true'
-    toml = archive.toml.read_text().replace(f'"{archive.element}"', path)
+    first, _, _ = archive.toml.read_text().rpartition("[[element]]")
+    toml = first.replace(f'"{archive.element}"', path)
     toml = toml.replace(str(archive.base), str(place))
     (place / "adopted.toml").write_text(toml.replace('name = "test"', 'name = "adopted"'))
     element = f"main=local:{place}/artstore"
@@ -41,12 +44,19 @@ def adoption(archive: MountedArchive, place: Path) -> Any:
     return printed(archive, *made)
 
 
+@pytest.fixture
+def two_elements() -> Iterator[MountedArchive]:
+    archive = make_archive(further=",priority=2")
+    yield archive
+    remove_archive(archive)
+
+
 @pytest.mark.slow
 @pytest.mark.time_limit(120)
 def test_output_of_every_command_is_as_documented(
-    fresh_archive: MountedArchive, tmp_path: Path
+    two_elements: MountedArchive, tmp_path: Path
 ) -> None:
-    archive, name = fresh_archive, str(fresh_archive.toml)
+    archive, name = two_elements, str(two_elements.toml)
     path = archive.mount / "f"
     path.write_bytes(b"content")
     seen: dict[str, set[str]] = {}
@@ -61,6 +71,11 @@ def test_output_of_every_command_is_as_documented(
     archive.run("attr", str(path), "artist=Rembrandt", "year:=1642")
     see("attr", printed(archive, "attr", str(path)))
     see("mode", printed(archive, "mode", name))
+    there = ("migrate", name, "--from", "main", "--to", "second")
+    see("migrate", printed(archive, *there, "--dry-run"))
+    see("migrate", printed(archive, *there, "--keep-source", "0"))
+    back = ("migrate", name, "--from", "second", "--to", "main")
+    see("migrate", printed(archive, *back, "--keep-source", "0"))
     see("seal", printed(archive, "seal", str(path), check=False))
     see("config", printed(archive, "config", name, "--check"))
     assert all(f"`{key}`" in CONTROL for key in printed(archive, "cache", name))
@@ -101,7 +116,7 @@ def test_output_of_every_command_is_as_documented(
     assert set(seen) == commands()
     # what only a failure has, or only one element
     rare = re.compile(
-        r"(errors|damaged|slowest)\[\]|incomplete|problems|faults|notices"
+        r"(errors|failures|damaged|slowest)\[\]|incomplete|problems|faults|notices"
         r"|jobs\[\]\.(progress|result)$"
     )
     for command, keys in seen.items():

@@ -9,6 +9,7 @@ from typing import Any
 from artstorefs_tools import exit_codes
 from artstorefs_tools.configuration_files import locate_archive
 from artstorefs_tools.control_client import ControlClient, ControlProtocolError
+from artstorefs_tools.migration_text import describe_migration
 from artstorefs_tools.progress import ProgressBar
 from artstorefs_tools.terminal import format_table
 
@@ -19,8 +20,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Set up the arguments."""
     parser.description = (
         "Show the jobs of a mounted archive: what was started through the control socket and goes "
-        "on without its client, and the last fifty that have ended. With --wait the exit code is 1 "
-        "if the job has failed or was cancelled; Ctrl-C ends the waiting only."
+        "on without its client, and the last fifty that have ended; and the migration that is "
+        "under way, see artstorefs migrate. With --wait the exit code is 1 if the job has failed "
+        "or was cancelled; Ctrl-C ends the waiting only."
     )
     parser.epilog = (
         "examples:\n"
@@ -45,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(result, indent=2))
     else:
         try:
-            lines = list(describe(jobs))
+            lines = [*describe(jobs), *_migration(result)]
         except (KeyError, TypeError, ValueError) as exc:
             reason = f"not understood ({exc!r}); is the daemon of another version? Try --json"
             raise ControlProtocolError(location.argument, "jobs", reason) from None
@@ -58,7 +60,7 @@ def _ask(client: ControlClient, wait: int | None, cancel: int | None) -> dict[st
     if cancel is not None:
         return client.call_with_progress("job_cancel", lambda _: None, {"job": cancel})
     if wait is None:
-        return client.call("jobs")
+        return client.call("jobs") | client.call("migration")
     with ProgressBar(f"job {wait}") as bar:
         return client.call_with_progress("job", partial(_show, bar), {"job": wait})
 
@@ -69,6 +71,13 @@ def describe(jobs: list[dict[str, Any]]) -> Iterator[str]:
         yield "no job was started since the mount"
         return
     yield from format_table([list(_COLUMNS), *map(_row, jobs)])
+
+
+def _migration(result: dict[str, Any]) -> Iterator[str]:
+    """The lines of the one that is under way."""
+    last = result.get("migration")
+    if last is not None and last["phase"] in ("copying", "paused", "keeping"):
+        yield from describe_migration(last)
 
 
 def _row(job: dict[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from artstorefs_tools.configuration_files import locate_archive
 from artstorefs_tools.control_client import ControlClient, ControlProtocolError
 from artstorefs_tools.errors import CommandError, UsageError
 from artstorefs_tools.flushing import describe_error
+from artstorefs_tools.migration_text import describe_migration, duration_text
 from artstorefs_tools.mounted_paths import inode_number
 from artstorefs_tools.progress import ProgressBar
 from artstorefs_tools.quantities import parse_duration, parse_rate
@@ -68,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     with ControlClient(location.runtime_dir, location.argument) as client:
         result = _ask(client, arguments)
     try:
-        lines = list(describe_plan(result) if arguments.dry_run else describe(result))
+        lines = list(describe_plan(result) if arguments.dry_run else describe_migration(result))
         code = _code(result, arguments)
     except (KeyError, TypeError, ValueError) as exc:
         reason = f"not understood ({exc!r}); is the daemon of another version? Try --json"
@@ -147,32 +148,6 @@ def describe_plan(plan: dict[str, Any]) -> Iterator[str]:
         yield f"but that is refused: {plan['refused']}"
 
 
-def describe(one: dict[str, Any]) -> Iterator[str]:
-    """The lines of a migration for a person."""
-    what = "everything" if one["path"] is None else one["path"]
-    yield (
-        f"migration {one['number']}: {what} from {one['source']} to {one['target']}, by user "
-        f"{one['by']}: {one['phase']} since {one['since']}"
-    )
-    moved, size = one["files"] - one["files_left"], one["bytes"] - one["bytes_left"]
-    yield (
-        f"{max(moved, 0):,} of {one['files']:,} files and directories moved, "
-        f"{format_size(max(size, 0))} of {format_size(one['bytes'])}"
-    )
-    if one["leaving"]:
-        keep = _duration(one["keep_source_s"])
-        yield f"{one['leaving']:,} are still on {one['source']} too, each for {keep} after its move"
-    if one["failed"]:
-        yield f"{one['failed']:,} could not be moved so far"
-
-
-def _duration(seconds: float) -> str:
-    for unit, length_s in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length_s:
-            return f"{seconds / length_s:.4g} {unit}"
-    return f"{seconds:.4g} s"
-
-
 class _Shown:
     """Progress with a rate, and the time that is left by it."""
 
@@ -194,5 +169,5 @@ class _Shown:
         if what == "bytes":
             text += f", {format_size(done)} of {format_size(total)}, {format_size(int(rate))}/s"
         if rate > 0 and progress["phase"] == "copying":
-            text += f", {_duration(round(left / rate))} left"
+            text += f", {duration_text(round(left / rate))} left"
         self._bar.show(done, total, text)
