@@ -117,6 +117,23 @@ async def test_the_source_is_kept_for_a_while_and_counts_no_more(bench: MovesBen
     assert oct(bench.only("second")[b"/f"].mode) == "0o100600"
 
 
+async def test_nothing_leaves_that_no_other_has(bench: MovesBench) -> None:
+    """The target has lost it, which a reader has found. SEMANTICS: MIGRATE-3"""
+    node = await bench.write(b"f", b"content")
+    await bench.drain()
+    await bench.move("main", "second", keep_s=3600.0)
+    (key, _) = bench.copies(node)["second"]
+    bench.archive.policy.lost.add(("second", key))
+    bench.archive.database.execute("UPDATE copies SET leaves_ns = 1 WHERE element = 'main'")
+    for _ in range(3):
+        await bench.look()
+    assert (bench.root / key).read_bytes() == b"content"
+    bench.archive.policy.lost.clear()
+    bench.archive.database.execute("UPDATE copies SET leaves_ns = 1 WHERE element = 'main'")
+    await bench.finish()
+    assert bench.on("main") == set()
+
+
 async def test_what_is_left_behind_goes_with_the_file(bench: MovesBench) -> None:
     await bench.write(b"f", b"content")
     await bench.drain()
@@ -134,8 +151,8 @@ async def test_a_file_that_changes_on_its_way_is_moved_as_it_is_then(bench: Move
     await bench.begin("main", "second")
     await bench.migrations._look()
     await bench.send()
-    await bench.write(b"f", b"changed")
     answer = bench.carry()
+    await bench.write(b"f", b"changed")
     bench.answer(answer)
     assert "main" in bench.copies(node), "what the target has is not all of it"
     await bench.finish()

@@ -137,7 +137,7 @@ BUGS = [
         what="Of two documents of one file a rebuild takes the one that it reads last.",
         breaks="DESIGN section 4: the higher revision is the file",
         path="artstorefs/recovery/rebuild.py",
-        old="            return found.revision > place.rank[0]\n",
+        old="            return is_newer\n",
         new="            return True\n",
         caught_by=(REBUILD + "test_the_highest_revision_of_all_elements_counts",),
     ),

@@ -17,6 +17,7 @@ from . import (
     bugs_elements,
     bugs_filesystem,
     bugs_modes,
+    bugs_moves,
     bugs_recovery,
     bugs_state,
     bugs_transfer,
@@ -33,6 +34,7 @@ BUGS: list[Bug] = [
     *bugs_cache.BUGS,
     *bugs_recovery.BUGS,
     *bugs_modes.BUGS,
+    *bugs_moves.BUGS,
 ]
 
 
