@@ -82,6 +82,10 @@ class Guard:
             return None
         return self.now_ns() + int(self._seal_after_s() * 1e9)
 
+    def retained_until_ns(self, node: Node) -> int:
+        """Before it nobody changes the content or removes it; 0 where there is no such time."""
+        return self._retained_until_ns(node, self._holders(node))
+
     def seals(self, node: Node) -> bool:
         """Whether being sealed means anything for this node."""
         return any(self._modes.states[one].seals for one in self._holders(node))
@@ -114,12 +118,16 @@ class Guard:
         return errno.EROFS if errno.EROFS in codes else max(codes)
 
     def _require_unretained(self, node: Node, holders: list[str]) -> None:
+        until_ns = self._retained_until_ns(node, holders)
+        if self.now_ns() < until_ns:
+            raise Retained(node.ino, moment_text(until_ns))
+
+    def _retained_until_ns(self, node: Node, holders: list[str]) -> int:
         until_ns = marked_ns(node.xattrs, RETAIN_UNTIL) or 0
         if self.is_sealed(node):
             of_elements = (self._modes.states[one].retain_until_ns for one in holders)
             until_ns = max([until_ns, *(one for one in of_elements if one is not None)])
-        if self.now_ns() < until_ns:
-            raise Retained(node.ino, moment_text(until_ns))
+        return until_ns
 
 
 def _has(node: Node, mark: str) -> bool:

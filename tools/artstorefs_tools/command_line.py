@@ -35,6 +35,7 @@ COMMANDS: Final[dict[str, str]] = {
     "attr": "show and change the attributes of files",
     "mode": "show what each element allows, and have it allow less",
     "seal": "have files complete, so that nobody can change them",
+    "expiring": "show which files are removed unless they change",
     "config": "show what a configuration means, and check it",
     "cache": "show what the read cache holds, and change that",
     "fsck": "check an archive, and repair it where that is safe",

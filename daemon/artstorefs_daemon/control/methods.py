@@ -65,6 +65,13 @@ class Methods:
     async def modes(self, call: Call, params: models.Params) -> Answer:
         return {"modes": self.service.mode_changes.describe()}
 
+    async def expiring(self, call: Call, params: models.ExpiringParams) -> Answer:
+        return self.service.expiring.files(params.after)
+
+    async def clock_is_right(self, call: Call, params: models.Params) -> Answer:
+        self.service.expiring.believe_clock()
+        return {}
+
     async def mode_change(self, call: Call, params: models.ModeParams) -> Answer:
         changes = self.service.mode_changes
         changes.begin(params.element, ElementMode(params.mode), call.caller, params.why)
@@ -254,6 +261,10 @@ _TABLE = (
     ),
     Method("modes", Role.READ, Methods.modes, "the mode of each element", models.Modes),
     Method(
+        *("expiring", Role.READ, Methods.expiring, "files that are removed unless they change"),
+        *(models.ExpiringFiles, models.ExpiringParams),
+    ),
+    Method(
         *("cache", Role.READ, Methods.cache, "what the read cache holds"),
         *(models.Cache, models.Params, None, True),
     ),
@@ -305,6 +316,10 @@ _TABLE = (
     Method(
         *("mode_cancel", Role.ADMINISTER, Methods.mode_cancel, "leaves it in the mode it was in"),
         *(models.ElementMode, models.ModeCancelParams),
+    ),
+    Method(
+        *("clock_is_right", Role.ADMINISTER, Methods.clock_is_right, "lets files expire again"),
+        models.Result,
     ),
     Method(
         *("log_level", Role.ADMINISTER, Methods.log_level, "how much is logged, by subsystem"),
