@@ -37,14 +37,14 @@ _IS_AT_END = (
 )
 _KEYS = (
     "SELECT ino, key FROM copies INDEXED BY copies_by_key"
-    f" WHERE element = :element AND key > :after ORDER BY key LIMIT {SLICE_COPIES}"
+    " WHERE element = :element AND key > :after ORDER BY key LIMIT :many"
 )
 _NEW = (
     f"SELECT node.ino FROM ({_KEYS}) AS copy JOIN nodes AS node ON node.ino = copy.ino"
     " LEFT JOIN expiring AS mark ON mark.ino = node.ino AND mark.ctime_ns = node.ctime_ns"
     f" WHERE mark.ino IS NULL AND {_IS_AT_END}"
 )
-_ROWS = f"SELECT ino, ctime_ns FROM expiring WHERE ino > :after ORDER BY ino LIMIT {SLICE_COPIES}"
+_ROWS = "SELECT ino, ctime_ns FROM expiring WHERE ino > :after ORDER BY ino LIMIT :many"
 _STALE = (
     f"SELECT mark.ino FROM ({_ROWS}) AS mark LEFT JOIN nodes AS node ON node.ino = mark.ino"
     f" AND node.ctime_ns = mark.ctime_ns WHERE NOT ifnull({_IS_AT_END}, 0)"
@@ -93,6 +93,7 @@ class ExpiringReader:
             "lives": json.dumps(dict(lives)),
             "shortest": min(lives.values(), default=0),
             "wall_ns": wall_ns,
+            "many": SLICE_COPIES,
         }
 
     def read_new(self, element: str, after: str) -> tuple[list[int], str | None]:
@@ -103,7 +104,7 @@ class ExpiringReader:
             last = connection.execute(f"SELECT count(*), max(key) FROM ({_KEYS})", values)
             count, key = last.fetchone()
             found = [row[0] for row in connection.execute(_NEW, values)]
-        return found, key if count == SLICE_COPIES else None
+        return found, key if count == self._values["many"] else None
 
     def read_stale(self, after: int) -> tuple[list[int], int | None]:
         """The same of rows that mean nothing any more, because the file has changed, is gone, or
@@ -113,7 +114,7 @@ class ExpiringReader:
             last = connection.execute(f"SELECT count(*), max(ino) FROM ({_ROWS})", values)
             count, ino = last.fetchone()
             found = [row[0] for row in connection.execute(_STALE, values)]
-        return found, ino if count == SLICE_COPIES else None
+        return found, ino if count == self._values["many"] else None
 
     def read_extent(self) -> Extent:
         """How much is shown."""

@@ -72,7 +72,7 @@ class LivedTime:
         self._is_of_this_mount = True
 
     def save(self, now: Moment) -> None:
-        """For the next mount; the clock is believed. Raises StateError."""
+        """For the next mount. Raises StateError."""
         wall_ns = now.wall_ns - self.ahead_ns(now)
         text = json.dumps({"wall_ns": wall_ns, "lived_ns": now.lived_ns})
         with self._database.transaction():

@@ -130,9 +130,12 @@ class Expiring:
             self._archive.database.path, self._archive.lifetimes.by_element, now.wall_ns
         )
         self._extent = await trio.to_thread.run_sync(reader.read_extent)
-        if self._archive.read_only or not self._is_clock_believed(now):
+        if self._archive.read_only:
             return
+        is_believed = self._is_clock_believed(now)
         self._lived.save(now)
+        if not is_believed:
+            return
         await self._hide(reader, now)
         for element in self._archive.lifetimes.by_element:
             await self._show(reader, element, now)

@@ -99,10 +99,9 @@ class Machine:
     def look(self) -> Moment | None:
         """What a look begins with; None: the clock is not believed."""
         now = self.lived.now()
-        if not self.lived.is_believed(now, GRACE_NS):
-            return None
+        is_believed = self.lived.is_believed(now, GRACE_NS)
         self.lived.save(now)
-        return now
+        return now if is_believed else None
 
 
 def test_clock_is_believed_until_it_is_too_far_ahead() -> None:
