@@ -211,9 +211,7 @@ class ElementConfiguration(_Table):
             if getattr(self, key) != fields[key].default:
                 raise PlaceError(key, f"is set, but an element of kind {self.kind} has no such key")
         if self.expire_after_days is not None and self.mode != "edit":
-            reason = (
-                f"is set, but nothing is removed from an element of mode {self.mode}; only edit"
-            )
+            reason = f"is set, but in mode {self.mode} nothing is removed; that is for mode edit"
             raise PlaceError("expire_after_days", reason)
         if self.adopted and self.kind != "local":
             raise PlaceError("adopted", "is set, but only a directory can be adopted")

@@ -67,7 +67,7 @@ def describe(answer: dict[str, Any]) -> Iterator[str]:
     yield f"{answer['files']:,} files, {format_size(answer['bytes'])}"
     yield from format_table([list(_COLUMNS), *map(_row, answer["expiring"])])
     if answer["next"] is not None:
-        yield f"and {max(0, answer['files'] - len(answer['list'])):,} more, see --all"
+        yield f"and {max(0, answer['files'] - len(answer['expiring'])):,} more, see --all"
 
 
 def _row(file: dict[str, Any]) -> list[str]:
