@@ -37,6 +37,8 @@ class Lifetimes:
             for one in modes.elements
             if one.expire_after_days and modes.in_force[one.id] is ElementMode.EDIT
         }
+        self.changed_ns: Callable[[int], int] = lambda ctime_ns: ctime_ns
+        """When a file of a ctime counts as changed; who knows of wrong clocks sets it."""
 
     @property
     def grace_ns(self) -> int:
@@ -54,7 +56,8 @@ class Lifetimes:
         known = [life for life in lives if life is not None]
         if not known or len(known) < len(lives):
             return None
-        return end_ns(node.ctime_ns, max(known), self._guard.retained_until_ns(node))
+        changed_ns = self.changed_ns(node.ctime_ns)
+        return end_ns(changed_ns, max(known), self._guard.retained_until_ns(node))
 
     def removal_ns(self, node: Node, mark: Mark | None) -> int | None:
         """When it may be removed at the earliest, by the machine's clock. `mark`: since when it is

@@ -75,6 +75,7 @@ class Expiring:
             *(archive.database, time.time_ns, machine_clock.boot_ns),
             machine_clock.is_synchronised,
         )
+        archive.lifetimes.changed_ns = self._lived.changed_ns
         self._extent = Extent()
         self._removed = 0
         self._doubt = ""
@@ -152,8 +153,8 @@ class Expiring:
             return True
         days = self._lived.ahead_ns(now) / DAY_NS
         doubt = (
-            f"the clock says {timestamp(now.wall_ns / 1e9)}, which is {days:,.1f} days more than "
-            "have passed while this archive was mounted"
+            f"the clock says {timestamp(now.wall_ns / 1e9)}, which is {abs(days):,.1f} days "
+            f"{'more' if days > 0 else 'less'} than have passed while this archive was mounted"
         )
         if not self._doubt:
             log.warning("no files expire: %s; see artstorefs expiring --clock-is-right", doubt)

@@ -267,6 +267,26 @@ async def test_clock_that_leaps_is_told_of_and_nothing_goes(
     assert await bench.shown() == []
 
 
+async def test_what_was_made_with_a_dead_battery_is_no_older_for_it(bench: ExpiryBench) -> None:
+    """SEMANTICS: EXPIRE-6"""
+    await bench.keep(b"before", LIFE_DAYS)
+    await bench.shown()
+    bench.days -= 20_000
+    assert await bench.shown() == ["/before"]
+    assert "20,000.0 days less" in bench.expiring.summary()["paused"]
+    node = await bench.keep(b"then")
+    bench.live(1)
+    await bench.shown()
+    bench.days += 20_000
+    bench.restart()
+    assert await bench.shown() == ["/before"]
+    assert bench.expiring.summary()["paused"] is None
+    at = moment_text(bench.wall_ns() + (LIFE_DAYS + GRACE_DAYS) * DAY_NS)
+    assert bench.expires(bench.tree.node(node.ino)) == at
+    bench.live(LIFE_DAYS)
+    assert await bench.shown() == ["/then"]
+
+
 async def test_configuration_says_who_expires(bench: ExpiryBench) -> None:
     """SEMANTICS: EXPIRE-1"""
     await bench.keep(b"f", 2 * LIFE_DAYS)

@@ -9,6 +9,7 @@ import pytest
 
 from ..aging import age, show
 from ..harness import MountedArchive, wait_until
+from ..unit.json_document import check, keys_of
 from .conftest import make_archive, remove_archive
 
 EXPIRES = "user.artstore.expires"
@@ -38,6 +39,7 @@ def test_files_are_shown_and_go_when_their_time_is_over(expiring: MountedArchive
     archive, name, directory = expiring, str(expiring.toml), expiring.mount / "d"
     wait_until(lambda: archive.ask("expiring")["files"] == 2)
     answer = json.loads(archive.run("expiring", name, "--all", "--json").stdout)
+    assert check("expiring", answer) == keys_of("expiring")
     assert {file["path"] for file in answer["expiring"]} == {"/d/old", "/d/held"}
     assert sorted(file["links"] for file in answer["expiring"]) == [1, 2]
     removal = answer["first_removal"]

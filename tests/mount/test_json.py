@@ -61,6 +61,7 @@ def test_output_of_every_command_is_as_documented(
     archive.run("attr", str(path), "artist=Rembrandt", "year:=1642")
     see("attr", printed(archive, "attr", str(path)))
     see("mode", printed(archive, "mode", name))
+    see("expiring", printed(archive, "expiring", name))
     see("seal", printed(archive, "seal", str(path), check=False))
     see("config", printed(archive, "config", name, "--check"))
     assert all(f"`{key}`" in CONTROL for key in printed(archive, "cache", name))
@@ -101,7 +102,7 @@ def test_output_of_every_command_is_as_documented(
     assert set(seen) == commands()
     # what only a failure has, or only one element
     rare = re.compile(
-        r"(errors|damaged|slowest)\[\]|incomplete|problems|faults|notices"
+        r"(errors|damaged|slowest|expiring)\[\]|incomplete|problems|faults|notices"
         r"|jobs\[\]\.(progress|result)$"
     )
     for command, keys in seen.items():

@@ -26,6 +26,7 @@ GRACE_NS = 7 * DAY_NS
 LIFE_NS = 30 * DAY_NS
 BEGUN_NS = 20_000 * DAY_NS
 HOUR_NS = DAY_NS // 24
+PAST = '{"wall_ns": 1, "lived_ns": 1, "past": [1]}'
 MINUTE_NS = HOUR_NS // 60
 
 
@@ -140,20 +141,45 @@ def test_who_knows_better_is_believed(way: str) -> None:
     assert machine.look()
 
 
-def test_clock_in_the_past_is_no_reason_to_doubt_and_its_return_is_none_either() -> None:
+def test_return_of_a_clock_that_was_in_the_past_is_no_reason_to_doubt() -> None:
     """A dead battery, for two boots. SEMANTICS: EXPIRE-6"""
     machine = Machine()
     machine.look()
     machine.wrong_ns = -BEGUN_NS
     for _ in range(2):
-        assert machine.look()
+        assert machine.look() is None
         machine.true_ns += 9 * DAY_NS
-        assert machine.look()
+        assert machine.look() is None
         machine.mount()
     machine.wrong_ns = 0
     assert machine.look()
     machine.wrong_ns = GRACE_NS + 1
     assert machine.look() is None
+
+
+def test_what_was_changed_while_the_clock_was_in_the_past_is_not_as_old_as_that() -> None:
+    """Also when it is put right while nothing runs. SEMANTICS: EXPIRE-6"""
+    machine = Machine()
+    machine.look()
+    machine.wrong_ns = -BEGUN_NS
+    first_ns = machine.true_ns + machine.wrong_ns
+    machine.look()
+    machine.true_ns += 20 * DAY_NS
+    machine.look()
+    last_ns = machine.true_ns + machine.wrong_ns
+    machine.true_ns += HOUR_NS
+    machine.wrong_ns = 0
+    machine.mount()
+    now = machine.look()
+    assert now is not None
+    machine.mount()
+    for ctime_ns in (first_ns - MINUTE_NS, first_ns, last_ns, last_ns + HOUR_NS):
+        assert machine.lived.changed_ns(ctime_ns) == now.wall_ns
+    for ctime_ns in (first_ns - 2 * DAY_NS, last_ns + 2 * DAY_NS, BEGUN_NS, now.wall_ns + 1):
+        assert machine.lived.changed_ns(ctime_ns) == ctime_ns
+    machine.true_ns += 100 * DAY_NS
+    machine.look()
+    assert machine.lived.changed_ns(first_ns) == now.wall_ns
 
 
 def test_lived_time_goes_on_from_mount_to_mount() -> None:
@@ -168,7 +194,7 @@ def test_lived_time_goes_on_from_mount_to_mount() -> None:
     assert now.lived_ns == 3 * DAY_NS
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"wall_ns": "x", "lived_ns": 1}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"wall_ns": "x", "lived_ns": 1}', PAST])
 def test_setting_that_is_none_begins_anew(text: str) -> None:
     machine = Machine()
     machine.settings[LIVED] = text
@@ -176,7 +202,7 @@ def test_setting_that_is_none_begins_anew(text: str) -> None:
     now = machine.look()
     assert now is not None
     assert now.lived_ns == 0
-    assert set(json.loads(machine.settings[LIVED])) == {"wall_ns", "lived_ns"}
+    assert set(json.loads(machine.settings[LIVED])) == {"wall_ns", "lived_ns", "past"}
 
 
 def live(seed: int) -> tuple[int, int]:

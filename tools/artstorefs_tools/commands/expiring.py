@@ -21,8 +21,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Show which files of a mounted archive have come to their end by expire_after_days, and "
         "from when on each is removed; those that go first come first. Any change of a file, touch "
-        "of it too, gives it all of that time anew. While the clock has leapt ahead nothing is "
-        "removed until it is set back, a time server keeps it right, or somebody says so."
+        "of it too, gives it all of that time anew. Once the clock has leapt nothing is removed "
+        "until it is set right, a time server keeps it so, or somebody says that it is right."
     )
     parser.epilog = (
         "examples:\n"
