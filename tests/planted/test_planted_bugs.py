@@ -15,6 +15,7 @@ from ..harness import REPOSITORY
 from . import (
     bugs_cache,
     bugs_elements,
+    bugs_expiry,
     bugs_filesystem,
     bugs_modes,
     bugs_recovery,
@@ -33,6 +34,7 @@ BUGS: list[Bug] = [
     *bugs_cache.BUGS,
     *bugs_recovery.BUGS,
     *bugs_modes.BUGS,
+    *bugs_expiry.BUGS,
 ]
 
 
