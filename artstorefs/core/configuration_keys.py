@@ -35,7 +35,7 @@ COMMENTS: Final[dict[str, str]] = {
     "copies": "How many elements have to have each file before it counts as safe.",
     "index_backup_interval_s": "How often the index is copied to state_dir/backup; 0: never.",
     "rescan_interval_s": "How often it is looked for what others changed on elements; 0: never.",
-    "control_change_group": "Whose members may flush, rescan, check, and fill the cache.",
+    "control_change_group": "Whose members may flush, rescan, check, fill the cache, see expiry.",
     "control_admin_group": "Whose members may also unmount, reload, change log levels and modes.",
 }
 

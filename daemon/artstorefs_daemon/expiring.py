@@ -222,11 +222,14 @@ class Expiring:
             "paused": self._doubt or None,
         }
 
-    def files(self, after: str | None) -> dict[str, Any]:
+    async def files(self, after: str | None) -> dict[str, Any]:
         """Some of what is shown, those that go first before the others, and where the next answer
         is to go on. `after`: where this one is to. Raises ValueError for what is no such place."""
         rows = page(self._archive.database.execute, _cursor(after), PAGE_FILES)
-        described = [self._describe(row) for row in rows]
+        described = []
+        for row in rows:
+            await trio.lowlevel.checkpoint()
+            described.append(self._describe(row))
         is_last = len(rows) < PAGE_FILES
         return {
             **self.summary(),

@@ -66,7 +66,7 @@ class Expiry:
     async def shown(self) -> list[str]:
         """Paths, after a look."""
         await self.expiring.look()
-        return [one["path"] for one in self.expiring.files(None)["expiring"]]
+        return [one["path"] for one in (await self.expiring.files(None))["expiring"]]
 
 
 class ExpiryBench(Expiry, Workbench):

@@ -53,7 +53,7 @@ async def test_file_is_shown_and_then_removed(
     bench.live(1)
     assert await bench.shown() == ["/empty", "/old"]
     assert bench.expires(node) == at
-    (_, told) = bench.expiring.files(None)["expiring"]
+    (_, told) = (await bench.expiring.files(None))["expiring"]
     assert told["removal"] == at[:19] + "Z"
     assert (told["size"], told["links"]) == (7, 1)
     summary = bench.expiring.summary()
@@ -287,6 +287,19 @@ async def test_what_was_made_with_a_dead_battery_is_no_older_for_it(bench: Expir
     assert await bench.shown() == ["/then"]
 
 
+async def test_nothing_is_shown_or_removed_on_a_mount_for_reading(bench: ExpiryBench) -> None:
+    """SEMANTICS: EXPIRE-5"""
+    await bench.keep(b"f", LIFE_DAYS)
+    await bench.keep(b"g", LIFE_DAYS - 1)
+    assert await bench.shown() == ["/f"]
+    bench.archive.read_only = True
+    bench.live(GRACE_DAYS)
+    assert await bench.shown() == ["/f"]
+    assert bench.expiring.summary()["files"] == 1
+    bench.archive.read_only = False
+    assert await bench.shown() == ["/g"]
+
+
 async def test_configuration_says_who_expires(bench: ExpiryBench) -> None:
     """SEMANTICS: EXPIRE-1"""
     await bench.keep(b"f", 2 * LIFE_DAYS)
@@ -358,8 +371,8 @@ async def test_many_are_told_of_in_parts_and_removed_as_the_elements_follow(
     await bench.drain()
     monkeypatch.setattr(table, "SLICE_COPIES", 4)
     await bench.expiring.look()
-    first = bench.expiring.files(None)
-    following = bench.expiring.files(first["next"])
+    first = await bench.expiring.files(None)
+    following = await bench.expiring.files(first["next"])
     paths = [one["path"] for one in first["expiring"] + following["expiring"]]
     assert sorted(paths) == [f"/{number:03d}" for number in range(many)]
     assert (len(first["expiring"]), following["next"]) == (20, None)

@@ -140,7 +140,8 @@ class StubExpiring:
     def __init__(self) -> None:
         self.asked: list[Any] = []
 
-    def files(self, after: str | None) -> dict[str, Any]:
+    async def files(self, after: str | None) -> dict[str, Any]:
+        await trio.lowlevel.checkpoint()
         self.asked.append(after)
         return EXPIRING
 

@@ -66,7 +66,7 @@ class Methods:
         return {"modes": self.service.mode_changes.describe()}
 
     async def expiring(self, call: Call, params: models.ExpiringParams) -> Answer:
-        return self.service.expiring.files(params.after)
+        return await self.service.expiring.files(params.after)
 
     async def clock_is_right(self, call: Call, params: models.Params) -> Answer:
         self.service.expiring.believe_clock()
@@ -261,10 +261,6 @@ _TABLE = (
     ),
     Method("modes", Role.READ, Methods.modes, "the mode of each element", models.Modes),
     Method(
-        *("expiring", Role.READ, Methods.expiring, "files that are removed unless they change"),
-        *(models.ExpiringFiles, models.ExpiringParams),
-    ),
-    Method(
         *("cache", Role.READ, Methods.cache, "what the read cache holds"),
         *(models.Cache, models.Params, None, True),
     ),
@@ -288,6 +284,10 @@ _TABLE = (
     Method(
         *("fsck", Role.CHANGE, Methods.fsck, "checks the archive, and repairs nothing"),
         *(models.FsckResult, models.FsckParams, models.FsckProgress),
+    ),
+    Method(
+        *("expiring", Role.CHANGE, Methods.expiring, "files that are removed unless they change"),
+        *(models.ExpiringFiles, models.ExpiringParams),
     ),
     Method(
         *("cache_warm", Role.CHANGE, Methods.cache_warm, "brings content into the cache"),
