@@ -174,6 +174,9 @@ class ElementConfiguration(_Table):
     priority: int = Field(1, ge=0, description="a whole number from 0; the lowest is filled first")
     capacity: Size | None = Field(None, gt=0, description=SIZE_ALLOWED)
     retain_until: Moment | None = Field(None, description="a date, or a time, as in ISO 8601")
+    expire_after_days: int | None = Field(
+        None, ge=1, le=36_500, description="a whole number of days, from 1"
+    )
     adopted: bool = Field(False, description="true or false")
     bucket: Bucket | None = Field(None, description=_BUCKET_ALLOWED)
     prefix: Prefix = Field("", description=_PREFIX_ALLOWED)
@@ -207,6 +210,9 @@ class ElementConfiguration(_Table):
         for key in ("path",) if self.kind == "s3" else S3_KEYS:
             if getattr(self, key) != fields[key].default:
                 raise PlaceError(key, f"is set, but an element of kind {self.kind} has no such key")
+        if self.expire_after_days is not None and self.mode != "edit":
+            reason = f"is set, but in mode {self.mode} nothing is removed; that is for mode edit"
+            raise PlaceError("expire_after_days", reason)
         if self.adopted and self.kind != "local":
             raise PlaceError("adopted", "is set, but only a directory can be adopted")
         if self.encryption_key is not None and self.encryption != "aws:kms":
@@ -283,6 +289,9 @@ class ArchiveConfiguration(_Table):
     settle_s: float = Field(1.0, ge=0, le=3600, description="a number of seconds from 0 to 3600")
     seal_after_s: float = Field(
         60.0, ge=0, le=31_536_000, description="a number of seconds from 0 to a year"
+    )
+    expire_grace_days: int = Field(
+        7, ge=1, le=3650, description="a whole number of days from 1 to 3650"
     )
     spool_max: Size = Field(50 * 1024**3, gt=0, description=SIZE_ALLOWED)
     spool_full: Literal["wait", "fail"] = Field("wait", description="wait or fail")
@@ -445,7 +454,7 @@ def parse_element_argument(text: str, resolve: Callable[[str], str] = str) -> El
 
 def _setting(key: str, text: str, resolve: Callable[[str], str]) -> object:
     """The value that a key of `--element` has in TOML."""
-    if key in ("priority", "concurrency") and text.isdecimal():
+    if key in ("priority", "concurrency", "expire_after_days") and text.isdecimal():
         return int(text)
     if key in ("verify_tls", "adopted") and text in ("true", "false"):
         return text == "true"

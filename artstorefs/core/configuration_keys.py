@@ -27,6 +27,7 @@ COMMENTS: Final[dict[str, str]] = {
     "durability": "log: fsync waits for the local disk; element: it waits for an element.",
     "settle_s": "How many seconds a closed file rests before it is carried to an element.",
     "seal_after_s": "In mode rw: how long after its last close a file can still be changed.",
+    "expire_grace_days": "For how many days a file that expires is shown before it is removed.",
     "spool_max": "How much content may wait for the elements.",
     "spool_full": "What writing does then. wait: it waits for room; fail: ENOSPC at once.",
     "spool_wait_s": "How many seconds it waits before it is ENOSPC all the same.",
@@ -34,7 +35,7 @@ COMMENTS: Final[dict[str, str]] = {
     "copies": "How many elements have to have each file before it counts as safe.",
     "index_backup_interval_s": "How often the index is copied to state_dir/backup; 0: never.",
     "rescan_interval_s": "How often it is looked for what others changed on elements; 0: never.",
-    "control_change_group": "Whose members may flush, rescan, check, and fill the cache.",
+    "control_change_group": "Whose members may flush, rescan, check, fill the cache, see expiry.",
     "control_admin_group": "Whose members may also unmount, reload, change log levels and modes.",
 }
 
@@ -46,6 +47,7 @@ ELEMENT_COMMENTS: Final[dict[str, str]] = {
     "priority": "New files go to the element with the lowest number that has room.",
     "capacity": "How much of the disk, or of the bucket, may be used; without it all.",
     "retain_until": "Nothing that is complete there is changed or removed before; only ever later.",
+    "expire_after_days": "In mode edit: files that nobody has changed for so long are removed.",
     "adopted": "Whether ArtStore has written it; it may have no archive.json of ours yet.",
     "bucket": "Its name; the bucket has to be there.",
     "prefix": "The part of the bucket that is the element's; without it all.",
@@ -90,6 +92,7 @@ _EXAMPLES: Final[dict[str, object]] = {
     "path": "/srv/objects",
     "capacity": "2TiB",
     "retain_until": "2036-01-01",
+    "expire_after_days": 90,
     "bucket": "museum-objects",
     "prefix": "2026",
     "endpoint": "https://s3.example.org",

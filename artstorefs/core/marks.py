@@ -18,7 +18,8 @@ RETAIN_UNTIL: Final = "user.artstore.retain_until"
 """Before it nobody changes the content of the file, or removes it."""
 
 _FIRST_NS: Final = timestamp_ns("0001-01-01T00:00:00Z")
-_LAST_NS: Final = timestamp_ns("9999-12-31T23:59:59.999999Z")
+LAST_NS: Final = timestamp_ns("9999-12-31T23:59:59.999999Z")
+"""What `moment_text` can show at the latest."""
 
 MARKS: Final = (SEALED, RETAIN_UNTIL)
 
@@ -51,7 +52,7 @@ def mark(xattrs: str | None, name: str, at_ns: int | None) -> str | None:
 def moment_ns(text: str) -> int:
     """Nanoseconds since the epoch, within what `moment_text` can show: an offset may lead out of
     it. Raises ValueError."""
-    return max(_FIRST_NS, min(_LAST_NS, timestamp_ns(text)))
+    return max(_FIRST_NS, min(LAST_NS, timestamp_ns(text)))
 
 
 def moment_text(at_ns: int) -> str:

@@ -18,6 +18,7 @@ from artstorefs.elements.counters import Counters
 from artstorefs.elements.interface import Element
 from artstorefs.filesystem.damage import Damage
 from artstorefs.filesystem.guard import Guard
+from artstorefs.filesystem.lifetimes import Lifetimes
 from artstorefs.state.changes import Changes
 from artstorefs.state.copies import CopiesPolicy
 from artstorefs.state.database import Database
@@ -59,6 +60,7 @@ class Archive:
     damage: Damage = field(default_factory=Damage)
     modes: ElementModes = field(init=False)
     guard: Guard = field(init=False)
+    lifetimes: Lifetimes = field(init=False)
 
     def __post_init__(self) -> None:
         self.modes = ElementModes(self.database, self.configuration.elements, self.policy.frozen)
@@ -66,6 +68,9 @@ class Archive:
             *(self.index, self.policy, self.modes),
             *(lambda: self.configuration.seal_after_s, now_ns),
             read_only=self.read_only,
+        )
+        self.lifetimes = Lifetimes(
+            *(self.index, self.modes, self.guard, lambda: self.configuration.expire_grace_days)
         )
 
     def about(

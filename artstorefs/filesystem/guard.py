@@ -85,6 +85,10 @@ class Guard:
             return None
         return self.now_ns() + int(self._seal_after_s() * 1e9)
 
+    def retained_until_ns(self, node: Node) -> int:
+        """Before it nobody changes the content or removes it; 0 where there is no such time."""
+        return self._retained_ns(node, self._holders(node))
+
     def seals(self, node: Node) -> bool:
         """Whether being sealed means anything for this node."""
         return any(self._modes.states[one].seals for one in self._holders(node))

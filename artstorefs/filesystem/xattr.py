@@ -36,6 +36,7 @@ from artstorefs.filesystem.errors import (
 )
 from artstorefs.state.attribute_room import require_room
 from artstorefs.state.copies import has_content
+from artstorefs.state.expiring import mark_of
 from artstorefs.state.index import ROOT_INO
 from artstorefs.state.mending import damage_of
 from artstorefs.state.node import ContentState, Node
@@ -331,6 +332,9 @@ class Xattrs:
             answer = archive.log.failure(node.ino) or known
         elif what == b"runtime_dir" and node.ino == ROOT_INO:
             answer = str(archive.configuration.runtime_dir)
+        elif what == b"expires":
+            at_ns = archive.lifetimes.removal_ns(node, mark_of(archive.database.execute, node.ino))
+            answer = None if at_ns is None else moment_text(at_ns)
         elif name.decode(errors="replace") in MARKS:
             answer = self._answer_of_mark(node, name.decode())
         elif what in (b"element", b"key", b"checksum"):

@@ -48,6 +48,9 @@ class Audit(Protocol):
     def removed(self, node: Node, place: Place) -> None:
         """A name goes; said before anything has changed."""
 
+    def expired(self, node: Node, place: Place, changed_ns: int) -> None:
+        """A name goes, because nobody has changed the file since `changed_ns`."""
+
     def renamed(self, node: Node, place: Place, to: Place, replaced: Node | None) -> None:
         """`replaced` is what has been there; said before anything has changed."""
 

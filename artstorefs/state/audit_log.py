@@ -18,6 +18,7 @@ from artstorefs.core.audit_record import head_of, record_line
 from artstorefs.core.errors import StateError, StateFull
 from artstorefs.core.json_text import encode_b64
 from artstorefs.core.log_fields import about
+from artstorefs.core.marks import moment_text
 from artstorefs.state.audit import Place, Who
 from artstorefs.state.audit_files import AuditFiles
 from artstorefs.state.index import Index
@@ -105,6 +106,10 @@ class AuditLog:
     def removed(self, node: Node, place: Place) -> None:
         path = self._path(*place)
         self._add("remove", f'{self._who(self.who)},"path":{path},{self._gone(node)}')
+
+    def expired(self, node: Node, place: Place, changed_ns: int) -> None:
+        gone = f'"path":{self._path(*place)},{self._gone(node)}'
+        self._add("cleanup", f'{gone},"changed":"{moment_text(changed_ns)}"')
 
     def renamed(self, node: Node, place: Place, to: Place, replaced: Node | None) -> None:
         over = "" if replaced is None else f',"replaced":{{{self._gone(replaced)}}}'

@@ -19,6 +19,7 @@ from artstorefs.core.marks import SEALED, mark
 from artstorefs.core.naming import new_file_id, record_key
 from artstorefs.state.attribute_room import require_room
 from artstorefs.state.database import Database
+from artstorefs.state.expiring import drop_row
 from artstorefs.state.index import FIRST_INO, FIRST_LINK_ID, ROOT_INO, Copy, Index, Name
 from artstorefs.state.log import Log, Removal
 from artstorefs.state.node import COLUMNS, ContentState, Node
@@ -169,6 +170,21 @@ class Changes:
         with self._change(node):
             self._delete_node(node, uid, after=None)
         crash_point("purge.committed")
+        self._index.forget(node.ino)
+
+    @makes_room
+    def expire(self, node: Node, places: Sequence[tuple[Node, Name]], now_ns: int) -> None:
+        """A file has come to its end: all its names go, the first one last, and it with them.
+        `places` are these, each with its directory."""
+        changed_ns = node.ctime_ns
+        with self._change(node, *{parent.ino: parent for parent, _ in places}.values()):
+            for parent, entry in places:
+                if self._database.audit is not None:
+                    self._database.audit.expired(node, (parent.ino, entry.name), changed_ns)
+                self._touch_directory(parent, now_ns, 0, node.uid)
+                self._drop_name(entry, node, now_ns, node.uid, held=False, after=None)
+            drop_row(self._execute, node.ino)
+        crash_point("expire.committed")
         self._index.forget(node.ino)
 
     def _drop_name(

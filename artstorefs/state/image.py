@@ -37,7 +37,7 @@ DAMAGE = (sqlite3.Error, UnicodeError)
 _NODE_COLUMNS = ", ".join(COLUMNS)
 _ATIME = COLUMNS.index("atime_ns")
 _PROBLEMS_MAX = 100
-_LATER = ("changed_attributes", "spool_sums", *INDEXES)
+_LATER = ("changed_attributes", "spool_sums", "expiring", "expiring_by_time", *INDEXES)
 """What an index of schema 1 gets when a daemon of this release opens it."""
 _EARLIER = ("log_of_node",)
 """What it then loses."""

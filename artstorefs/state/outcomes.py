@@ -31,6 +31,7 @@ from artstorefs.core.naming import record_key
 from artstorefs.state.copies import CopiesPolicy
 from artstorefs.state.database import Database
 from artstorefs.state.earlier_content import keep_earlier, take_reason
+from artstorefs.state.expiring import drop_row
 from artstorefs.state.index import Copy, Index
 from artstorefs.state.log import Assignment, Log, Removal
 from artstorefs.state.node import ContentState, Node
@@ -266,6 +267,7 @@ class Outcomes:
                     "UPDATE nodes SET custom = ?, carried = ?, revision = ? WHERE ino = ?",
                     (*values, node.ino),
                 )
+                drop_row(self._execute, node.ino)  # if it expires, the others have time anew
                 if is_shared:
                     self._log.node_changed(node.ino, node.file_id, created=False, uid=node.uid)
                 put_row_sum(self._execute, node.ino)

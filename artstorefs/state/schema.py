@@ -21,6 +21,7 @@ def create_tables(connection: sqlite3.Connection) -> None:
     add_columns_of_moves(connection)
     create_attribute_table(connection)
     connection.execute(SPOOL_SUMS)
+    create_expiring_table(connection)
     crash_point("database.tables_written")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     connection.execute("COMMIT")
@@ -181,6 +182,22 @@ SPOOL_SUMS = (
 An index of an earlier release gets the table, empty, when it is opened."""
 
 
+def create_expiring_table(connection: sqlite3.Connection) -> None:
+    """expiring: files that have come to their end, see `expiring.py`. An index of an earlier
+    release gets it, empty, when it is opened.
+        ctime_ns       of the file as it is shown; of another one the row means nothing
+        shown_ns, shown_lived_ns
+                       since when it is shown, by the machine's clock and by the lived time
+    """
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS expiring (ino INTEGER PRIMARY KEY, ctime_ns INTEGER NOT NULL,"
+        " shown_ns INTEGER NOT NULL, shown_lived_ns INTEGER NOT NULL)"
+    )
+    connection.execute(
+        "CREATE INDEX IF NOT EXISTS expiring_by_time ON expiring (shown_lived_ns, ino)"
+    )
+
+
 INDEXES = {
     "copies_by_key": "CREATE INDEX IF NOT EXISTS copies_by_key ON copies (element, key)",
     "copies_that_leave": "CREATE INDEX IF NOT EXISTS copies_that_leave ON copies (leaves_ns)"
@@ -253,3 +270,4 @@ def bring_up_to_date(connection: sqlite3.Connection) -> None:
     for statement in INDEXES.values():
         connection.execute(statement)
     connection.execute(SPOOL_SUMS)
+    create_expiring_table(connection)

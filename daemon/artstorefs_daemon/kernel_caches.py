@@ -26,6 +26,11 @@ class KernelCaches:
         self._entries.append((directory, name))
         self._added.set()
 
+    def entry_went(self, directory: int, name: bytes, ino: int) -> None:
+        """A name has gone that the kernel may remember, of a file that it may know."""
+        self.entry_came(directory, name)
+        self.attributes_changed(ino)
+
     async def run(self) -> None:
         """For ever."""
         while True:

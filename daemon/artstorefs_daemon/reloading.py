@@ -55,6 +55,10 @@ async def _change_rescanning(service: Service, new: ArchiveConfiguration) -> Non
     service.link.surveys.ask()  # and from its end on the new interval counts
 
 
+async def _change_expiry(service: Service, new: ArchiveConfiguration) -> None:
+    service.expiring.ask()
+
+
 async def _is_read_at_each_use(service: Service, new: ArchiveConfiguration) -> None:
     """Nobody has a copy of it."""
 
@@ -62,6 +66,7 @@ async def _is_read_at_each_use(service: Service, new: ArchiveConfiguration) -> N
 _CHANGES: Final[dict[str, Callable[[Service, ArchiveConfiguration], Awaitable[None]]]] = {
     "settle_s": _change_settling,
     "seal_after_s": _is_read_at_each_use,
+    "expire_grace_days": _change_expiry,
     "spool_max": _change_spool_limit,
     "spool_full": _change_spool_wait,
     "spool_wait_s": _change_spool_wait,

@@ -17,6 +17,7 @@ from artstorefs.core.log_fields import about
 from artstorefs.filesystem.archive import Archive
 from artstorefs.filesystem.attributes import Attributes, FilesystemSize
 from artstorefs.filesystem.cache_orders import CacheOrders, Outcome
+from artstorefs.filesystem.clean_up import CleanUp
 from artstorefs.filesystem.content import Contents
 from artstorefs.filesystem.open_file import Handle
 from artstorefs.filesystem.passthrough import Kernel, NoPassthrough, supports_leases
@@ -31,6 +32,7 @@ from artstorefs.state.node import ContentState, Node
 from artstorefs.state.queues import Standing, read_standing
 from artstorefs_daemon.callers import in_group
 from artstorefs_daemon.element_reports import timestamp
+from artstorefs_daemon.expiring import Expiring
 from artstorefs_daemon.fuse_library import Backing, KernelPassthrough
 from artstorefs_daemon.index_backups import IndexBackups
 from artstorefs_daemon.kernel_caches import KernelCaches
@@ -120,6 +122,8 @@ class Service:
         self.xattrs = Xattrs(archive, in_group, self.contents.is_written, self.contents.seal_closed)
         self.mode_changes = ModeChanges(archive, self.contents, self.link)
         self.migrations = Migrations(archive, self.link)
+        clean_up = CleanUp(archive, self.contents.is_held, self._caches.entry_went)
+        self.expiring = Expiring(archive, clean_up, self.link, self.note_damage)
         self.state_error = ""
         self._index_error = ""
         self._backups = IndexBackups(
@@ -158,6 +162,7 @@ class Service:
             nursery.start_soon(self._sum_waiting)
             nursery.start_soon(self.mode_changes.run)
             nursery.start_soon(self.migrations.run)
+            nursery.start_soon(self.expiring.run)
 
     async def _keep_state(self) -> None:
         """Checkpoints, backups, what was closed on a full disk, and the reserve; every second, for
@@ -437,6 +442,7 @@ class Service:
                 "limit_bytes": self.read_cache.room.limit_bytes,
             },
             "survey": self.link.surveys.last or {"seen": 0},
+            "expiring": self.expiring.summary(),
             "elements": self.link.reports.status(self.archive.modes.elements, standing.queues),
             **self.operations.to_message(),
         }

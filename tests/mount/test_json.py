@@ -76,6 +76,7 @@ def test_output_of_every_command_is_as_documented(
     see("migrate", printed(archive, *there, "--keep-source", "0"))
     back = ("migrate", name, "--from", "second", "--to", "main")
     see("migrate", printed(archive, *back, "--keep-source", "0"))
+    see("expiring", printed(archive, "expiring", name))
     see("seal", printed(archive, "seal", str(path), check=False))
     see("config", printed(archive, "config", name, "--check"))
     assert all(f"`{key}`" in CONTROL for key in printed(archive, "cache", name))
@@ -116,7 +117,7 @@ def test_output_of_every_command_is_as_documented(
     assert set(seen) == commands()
     # what only a failure has, or only one element
     rare = re.compile(
-        r"(errors|failures|damaged|slowest)\[\]|incomplete|problems|faults|notices"
+        r"(errors|failures|damaged|slowest|expiring)\[\]|incomplete|problems|faults|notices"
         r"|jobs\[\]\.(progress|result)$|migration$"
     )
     for command, keys in seen.items():

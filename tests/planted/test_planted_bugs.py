@@ -15,6 +15,7 @@ from ..harness import REPOSITORY
 from . import (
     bugs_cache,
     bugs_elements,
+    bugs_expiry,
     bugs_filesystem,
     bugs_modes,
     bugs_moves,
@@ -35,6 +36,7 @@ BUGS: list[Bug] = [
     *bugs_recovery.BUGS,
     *bugs_modes.BUGS,
     *bugs_moves.BUGS,
+    *bugs_expiry.BUGS,
 ]
 
 

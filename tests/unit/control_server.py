@@ -40,6 +40,27 @@ MODE: dict[str, Any] = {
 }
 
 
+EXPIRING: dict[str, Any] = {
+    "files": 12,
+    "bytes": 3 << 20,
+    "first_removal": "2026-01-09T03:04:05Z",
+    "removed": 0,
+    "paused": None,
+    "expiring": [
+        {
+            "path": "/inbox/scan\n.tif",
+            "file_id": "00000000-0000-4000-8000-000000000000",
+            "size": 3 << 20,
+            "links": 2,
+            "changed": "2025-12-02T03:04:05Z",
+            "shown": "2026-01-02T03:04:05Z",
+            "removal": "2026-01-09T03:04:05Z",
+        }
+    ],
+    "next": "17.4",
+}
+
+
 def configured(text: str = "") -> ArchiveConfiguration:
     element = '[[element]]\nid = "main"\npath = "/objects"\n'
     return parse_configuration(f"{text}\n{element}", "museum.toml", SYSTEM_DIRECTORIES)
@@ -113,6 +134,24 @@ class StubModeChanges:
             yield {"phase": "preparing", "intents": intents, "writers": 0, "error": None}
 
 
+class StubExpiring:
+    """`asked`: after what; True: for a look, or that the clock is believed."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    async def files(self, after: str | None) -> dict[str, Any]:
+        await trio.lowlevel.checkpoint()
+        self.asked.append(after)
+        return EXPIRING
+
+    def believe_clock(self) -> None:
+        self.ask()
+
+    def ask(self) -> None:
+        self.asked.append(True)
+
+
 class StubService:
     """What the control socket asks of the service."""
 
@@ -127,6 +166,7 @@ class StubService:
         self.link = StubLink()
         self.archive = StubArchive()
         self.mode_changes = StubModeChanges()
+        self.expiring = StubExpiring()
 
     def count_nodes(self) -> int:
         return 9

@@ -70,6 +70,13 @@ _STATUS: dict[str, Any] = {
     "damaged": [{"path": "/b", "file_id": "f", "error": "block 1 of 9", "since": None}],
     "quarantined": {"documents": 1200, "errors": []},
     "survey": {"seen": 0},
+    "expiring": {
+        "files": 1200,
+        "bytes": 3 << 20,
+        "first_removal": "2026-01-09T03:04:05Z",
+        "removed": 0,
+        "paused": None,
+    },
     "spool": {"bytes": 3 << 20, "limit_bytes": 50 << 30},
     "cache": {"bytes": 7 << 20, "limit_bytes": 40 << 30},
     "elements": [_LOCAL, _FAR],

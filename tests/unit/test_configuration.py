@@ -135,6 +135,13 @@ WRONG = {
     "unknown mode": (ELEMENT + 'mode = "edits"', 'mode: "edits"', "edit, rw, ro or ar"),
     "no such day": (ELEMENT + 'retain_until = "2031-02-30"', "retain_until: ", "ISO 8601"),
     "retained for years": (ELEMENT + "retain_until = 10", "retain_until: 10", "ISO 8601"),
+    "expires at once": (ELEMENT + "expire_after_days = 0", "expire_after_days: 0", "from 1"),
+    "expires in part": (ELEMENT + "expire_after_days = 1.5", "_days: 1.5", "a whole number"),
+    "expires in mode rw": (
+        *(ELEMENT + 'mode = "rw"\nexpire_after_days = 90', "element[main].expire_after_days: "),
+        "in mode rw nothing is removed",
+    ),
+    "no time to see it": ("expire_grace_days = 0\n" + ELEMENT, "_days: 0", "from 1 to 3650"),
     "sealed before it is closed": ("seal_after_s = -1\n" + ELEMENT, "seal_after_s: -1", "from 0"),
     "priority below 0": (ELEMENT + "priority = -1", "priority: -1", "from 0"),
     "priority as text": (ELEMENT + 'priority = "1"', 'priority: "1"', "a whole number"),

@@ -23,7 +23,7 @@ from artstorefs_daemon.control.models import JobStarted
 from artstorefs_daemon.control.roles import Peer, Rights, Role
 from artstorefs_daemon.reloading import RELOADABLE
 
-from .control_server import MODE, STATUS, Server, configured, serving
+from .control_server import EXPIRING, MODE, STATUS, Server, configured, serving
 
 DOCUMENT = (Path(control.__file__).parents[2] / "CONTROL.md").read_text()
 
@@ -148,6 +148,8 @@ WRONG_PARAMS: list[tuple[str, Any, str]] = [
     ("mode_change", {"element": "main", "mode": "wr"}, "mode: "),
     ("mode_change", {"element": "main", "mode": "ro", "why": "x" * 501}, "why: "),
     ("mode_cancel", {}, "element: "),
+    ("expiring", {"after": "1"}, "after: "),
+    ("expiring", {"after": "1.-1"}, "after: "),
     ("fsck", {"rate": -1}, "rate: "),
     ("fsck", {"restart": True}, "restart and rate"),
     ("log_level", {"logger": "botocore", "level": "DEBUG"}, "logger: "),
@@ -166,6 +168,14 @@ async def test_parameters_that_a_method_does_not_take(
     answer = await client.ask({"id": 1, "method": method, "params": params})
     assert answer["error"]["code"] == protocol.INVALID_PARAMS
     assert told in answer["error"]["message"]
+
+
+async def test_expiring(server: Server) -> None:
+    client = await server.connect()
+    assert await client.call("expiring") == EXPIRING
+    assert await client.call("expiring", after="17.4") == EXPIRING
+    assert await client.call("clock_is_right") == {}
+    assert server.service.expiring.asked == [None, "17.4", True]
 
 
 async def test_modes_and_elements(server: Server) -> None:

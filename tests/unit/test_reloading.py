@@ -41,6 +41,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 CHANGES: dict[str, tuple[Any, str]] = {
     "settle_s": (2.5, "settle_s = 2.5"),
     "seal_after_s": (4.5, "seal_after_s = 4.5"),
+    "expire_grace_days": (3, "expire_grace_days = 3"),
     "spool_max": (4096, "spool_max = 4096"),
     "spool_full": ("fail", 'spool_full = "fail"'),
     "spool_wait_s": (3.5, "spool_wait_s = 3.5"),
@@ -69,6 +70,7 @@ async def test_what_can_change_changes_at_once(key: str, server: Server) -> None
         "settle_s": service.link.settle_s == 2.5,
         "spool_max": service.budget.limit_bytes == 4096,
         "cache_max": service.read_cache.limit_bytes == 8192,
+        "expire_grace_days": service.expiring.asked == [True],
         "rescan_interval_s": service.link.surveys.asked == 1,
         "control_change_group": server.reloading.rights == Rights(GROUP.gr_gid, None),
         "control_admin_group": server.reloading.rights == Rights(None, GROUP.gr_gid),

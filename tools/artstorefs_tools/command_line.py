@@ -36,6 +36,7 @@ COMMANDS: Final[dict[str, str]] = {
     "mode": "show what each element allows, and have it allow less",
     "migrate": "move files to another element, and show how far that is",
     "seal": "have files complete, so that nobody can change them",
+    "expiring": "show which files are removed unless they change",
     "config": "show what a configuration means, and check it",
     "cache": "show what the read cache holds, and change that",
     "fsck": "check an archive, and repair it where that is safe",

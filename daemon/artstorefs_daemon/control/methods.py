@@ -66,6 +66,13 @@ class Methods:
     async def modes(self, call: Call, params: models.Params) -> Answer:
         return {"modes": self.service.mode_changes.describe()}
 
+    async def expiring(self, call: Call, params: models.ExpiringParams) -> Answer:
+        return await self.service.expiring.files(params.after)
+
+    async def clock_is_right(self, call: Call, params: models.Params) -> Answer:
+        self.service.expiring.believe_clock()
+        return {}
+
     async def mode_change(self, call: Call, params: models.ModeParams) -> Answer:
         changes = self.service.mode_changes
         changes.begin(params.element, ElementMode(params.mode), call.caller, params.why)
@@ -333,6 +340,10 @@ _TABLE = (
         *(models.FsckResult, models.FsckParams, models.FsckProgress),
     ),
     Method(
+        *("expiring", Role.CHANGE, Methods.expiring, "files that are removed unless they change"),
+        *(models.ExpiringFiles, models.ExpiringParams),
+    ),
+    Method(
         *("cache_warm", Role.CHANGE, Methods.cache_warm, "brings content into the cache"),
         *(models.Outcome, models.LongInodeParams, models.OrderProgress),
     ),
@@ -368,6 +379,10 @@ _TABLE = (
         *("migration_change", Role.ADMINISTER, Methods.migration_change),
         *("pauses, resumes, cancels or throttles the last migration", models.MigrationState),
         models.MigrationChangeParams,
+    ),
+    Method(
+        *("clock_is_right", Role.ADMINISTER, Methods.clock_is_right, "lets files expire again"),
+        models.Result,
     ),
     Method(
         *("log_level", Role.ADMINISTER, Methods.log_level, "how much is logged, by subsystem"),

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from artstorefs.core.migration import KEEP_SOURCE_S
-from artstorefs_daemon.control.status import FileError
+from artstorefs_daemon.control.status import Expiring, FileError
 
 
 class Params(BaseModel):
@@ -52,6 +52,12 @@ class LogLevelParams(Params):
 
     logger: str | None = Field(None, pattern=r"^artstorefs(_daemon)?(\.[a-z0-9_]+){0,5}$")
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] | None = None
+
+
+class ExpiringParams(Params):
+    """`after`: `next` of the answer before."""
+
+    after: str | None = Field(None, pattern=r"^\d{1,18}\.\d{1,18}$")
 
 
 class ModeParams(Params):
@@ -151,6 +157,25 @@ class Cache(Result):
     fetching: int
     fetched: int
     pins: list[str]
+
+
+class ExpiringFile(Result):
+    """A file that is removed unless somebody changes it."""
+
+    path: str
+    file_id: str
+    size: int
+    links: int
+    changed: str
+    shown: str
+    removal: str
+
+
+class ExpiringFiles(Expiring):
+    """Some of them, those that go first before the others."""
+
+    expiring: list[ExpiringFile]
+    next: str | None
 
 
 Mode = Literal["edit", "rw", "ro", "ar"]

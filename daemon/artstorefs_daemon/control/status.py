@@ -50,6 +50,16 @@ class Survey(_Part):
     gone: list[FileError] = []
 
 
+class Expiring(_Part):
+    """Files that have come to their end, as of the last look."""
+
+    files: int
+    bytes: int
+    first_removal: str | None
+    removed: int
+    paused: str | None
+
+
 class Use(_Part):
     """Of a place with a limit."""
 
@@ -167,6 +177,7 @@ class Status(_Part):
     spool: Use
     cache: Use
     survey: Survey
+    expiring: Expiring
     elements: list[Element]
     operations: dict[str, Operations]
     latency_bounds_s: list[float]

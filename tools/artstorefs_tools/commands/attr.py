@@ -29,6 +29,7 @@ READ_ONLY_KEYS: Final = (
     "created_by",
     "sealed",
     "retain_until",
+    "expires",
     "error",
 )
 """Answers that are never listed (or `cp -a` would copy them), so each is asked for by name."""

@@ -66,6 +66,7 @@ def describe(status: dict[str, Any]) -> Iterator[str]:
             ["pending", _describe_pending(pending)],
             ["spool", f"{format_size(spool['bytes'])} of {format_size(spool['limit_bytes'])}"],
             *_cache_row(status.get("cache")),
+            *_expiring_row(status.get("expiring")),
             ["durability", status["durability"]],
             [
                 "process",
@@ -111,6 +112,15 @@ def _cache_row(cache: dict[str, Any] | None) -> Iterator[list[str]]:
     """None where there is nothing in it, as with local elements alone."""
     if cache is not None and cache["bytes"]:
         yield ["cache", f"{format_size(cache['bytes'])} of {format_size(cache['limit_bytes'])}"]
+
+
+def _expiring_row(expiring: dict[str, Any] | None) -> Iterator[list[str]]:
+    """None where nothing expires."""
+    if expiring is not None and expiring["paused"]:
+        yield ["expiring", coloured(f"nothing: {expiring['paused']}", "red")]
+    elif expiring is not None and expiring["files"]:
+        size, first = format_size(expiring["bytes"]), expiring["first_removal"]
+        yield ["expiring", f"{expiring['files']:,} files, {size}, removed from {first} on"]
 
 
 def _describe_pending(pending: dict[str, Any]) -> str:
