@@ -137,25 +137,27 @@ def key_of(node: Node, name: Name) -> str:
 
 def make_objects(state: Path, element: Path) -> None:
     """Every sidecar that the index knows, with the size and time that it remembers, and the object
-    beside it: a look at the element asks once more for each file that it has not seen."""
+    beside it: a look at the element asks once more for each file that it has not seen. Content is
+    looked at by nobody: files are holes, and the objects of a folder have one inode."""
     connection = sqlite3.connect(state / "state.db")
-    made: set[str] = set()
+    objects: dict[str, str] = {}
     for (key,) in connection.execute("SELECT key FROM copies WHERE NOT is_record"):
-        path, sidecar = element / key, element / sidecar_key(key)
+        path, sidecar = f"{element}/{key}", f"{element}/{sidecar_key(key)}"
         if os.path.exists(sidecar):  # made before
             continue
-        parent = os.path.dirname(path)
-        if parent not in made:
-            os.makedirs(parent, exist_ok=True)
-            made.add(parent)
-        _make_hole(path, SIZE_BYTES)
+        folder = os.path.dirname(path)
+        if folder not in objects:
+            os.makedirs(folder, exist_ok=True)
+            objects[folder] = path
+            _make_hole(path, SIZE_BYTES)
+        else:
+            os.link(objects[folder], path)
         _make_hole(sidecar, SIDECAR_BYTES)
         os.utime(sidecar, ns=(_MOMENT_NS, _MOMENT_NS))
     connection.close()
 
 
-def _make_hole(path: Path, size_bytes: int) -> None:
-    """Only its size and its time are looked at."""
+def _make_hole(path: str, size_bytes: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o640)
     os.truncate(descriptor, size_bytes)
     os.close(descriptor)
