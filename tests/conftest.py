@@ -1,8 +1,10 @@
 """Options of the longer tests. pytest knows only those of this file when it runs everything."""
 
+import gc
 import os
 import random
 import signal
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -19,6 +21,18 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.setdefault("ASFS_SEED", str(random.SystemRandom().randrange(2**32)))
     config.addinivalue_line("markers", "long: takes a minute or more, and is begun first")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What is collected stays to the end: looking through it for garbage takes a third of the time,
+    and in a process that is forked from this one a copy of it all."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -73,6 +73,7 @@ class Contents:
         self._passthrough = Passthrough(kernel or NoPassthrough(), budget)
         self.sums = SpoolSums(archive, source, self.is_written, self._summed)
         self._closing = Closing(archive, budget, self._files, closed_one, self.sums.sealed)
+        self.mapped_one: Callable[[], None] = lambda: None  # has `let_go_of_unmapped` called
         archive.guard.is_written = self.is_written
 
     def is_held(self, ino: int) -> bool:
@@ -173,6 +174,8 @@ class Contents:
             if file.may_be_mapped and file.node.nlink > 0:
                 self._attributes_changed(file.node.ino)  # a mapping's times are news to the kernel
                 file.is_mapped = self._is_mapped(file)
+                if file.is_mapped:
+                    self.mapped_one()
         self._let_go(file, handle.uid)
 
     def _let_go(self, file: OpenFile, uid: int) -> None:
@@ -211,18 +214,15 @@ class Contents:
         self._make_writable_now(file, truncate=False)
         file.has_room_ahead = True  # or not; it is looked at when it is sealed
 
-    @property
-    def has_mapped(self) -> bool:
-        """Whether anything waits for `let_go_of_unmapped`."""
-        return any(file.is_mapped for file in self._files.values())
-
-    def let_go_of_unmapped(self) -> None:
-        """Seal what was mapped, or written by a program that outlived a daemon, and is no more."""
+    def let_go_of_unmapped(self) -> bool:
+        """Seal what was mapped, or written by a program that outlived a daemon, and is no more;
+        whether there is anything left that is."""
         for file in [file for file in self._files.values() if file.is_mapped]:
             if file.handles == 0:
                 file.is_mapped = self._is_mapped(file)
                 self._passthrough.refresh(file)
                 self._let_go(file, file.node.uid)
+        return any(file.is_mapped for file in self._files.values())
 
     def refresh(self, node: Node) -> None:
         """Bring size and times of an OPEN node up to date with what the kernel has written."""

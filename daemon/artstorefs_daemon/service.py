@@ -132,6 +132,8 @@ class Service:
         )
         self.begun = trio.Event()
         """The kernel has been answered for the first time (INIT)."""
+        self._mapped = trio.Event()
+        self.contents.mapped_one = self._mapped_one
         self._closed = trio.Event()
         archive.changes.touches.added = self._closed_one
         self._standing: Standing | None = None
@@ -219,6 +221,9 @@ class Service:
     def _closed_one(self) -> None:
         self._closed.set()
 
+    def _mapped_one(self) -> None:
+        self._mapped.set()
+
     async def _seal_closed(self) -> None:
         while True:
             await self._closed.wait()
@@ -273,14 +278,15 @@ class Service:
             await trio.sleep(PIN_INTERVAL_S)
 
     async def _let_go_of_unmapped(self) -> None:
-        pause_s = UNMAPPED_PAUSE_LIMIT_S
+        pause_s = UNMAPPED_PAUSE_LIMIT_S  # of what has outlived a daemon
         while True:
             await trio.sleep(pause_s)
-            if not self.contents.has_mapped:
-                pause_s = UNMAPPED_PAUSE_S
+            if self.contents.let_go_of_unmapped():
+                pause_s = min(2 * pause_s, UNMAPPED_PAUSE_LIMIT_S)
                 continue
-            self.contents.let_go_of_unmapped()
-            pause_s = min(2 * pause_s, UNMAPPED_PAUSE_LIMIT_S)
+            await self._mapped.wait()
+            self._mapped = trio.Event()
+            pause_s = UNMAPPED_PAUSE_S
 
     # ------------------------------------------------------------------------------- waits
 

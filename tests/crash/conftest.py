@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from .armed import Armed
 from .step_bench import Bench, kept
 
 _benches: list[Bench] = []
@@ -16,6 +17,21 @@ def _clean_up() -> Iterator[None]:
     yield
     while _benches:
         _benches.pop().close()
+
+
+@pytest.fixture(scope="session")
+def _armed() -> Iterator[Armed]:
+    made = Armed()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def armed(_armed: Armed) -> Armed:
+    """Commands of which one will die; nothing is armed yet."""
+    _armed.starter.finish()
+    _armed.disarm()
+    return _armed
 
 
 @pytest.fixture

@@ -13,18 +13,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from artstorefs.core.crash_points import VARIABLE
-
 from ..filesystem.element_tree import read_element
 from ..harness import MountedArchive, wait_for_end
-from ..starter import Starter
 from . import scenarios
+from .armed import REACH_LIMIT_S, Armed
 from .comparison import check_element, check_rebuild, replay, settle
 from .load import Model, Step, Writer, start_writer, wait_for_writers
-
-REACH_LIMIT_S = 30.0
-"""How long a point may take to be reached: seconds on a machine that is busy."""
-
 
 B = TypeVar("B", bound="Bench")
 
@@ -44,11 +38,8 @@ class Bench:
         self.archive = MountedArchive(
             base, settings=f"settle_s = {settle_s}\n{settings}", further=further
         )
-        self.switch = base / "crash"
-        self.reached = base / "crash.reached"
-        environment = {VARIABLE: str(self.switch), "ARTSTOREFS_YIELD_LIMIT_S": "0"}
-        environment["ARTSTOREFS_SUM_AFTER_S"] = "0"
-        self.starter = Starter(environment)
+        self.armed = Armed({"ARTSTOREFS_YIELD_LIMIT_S": "0", "ARTSTOREFS_SUM_AFTER_S": "0"})
+        self.starter = self.armed.starter
         if mount:
             self.starter.mount(self.archive)
         self.models: dict[str, Model] = {}
@@ -57,7 +48,7 @@ class Bench:
 
     def close(self) -> None:
         self.archive.clean_up()
-        self.starter.close()
+        self.armed.close()
         self.archive.clean_up()
         shutil.rmtree(self.archive.base)
 
@@ -65,8 +56,7 @@ class Bench:
 
     def prepare(self) -> str:
         """A new directory with files that the element has; its name."""
-        self.switch.unlink(missing_ok=True)
-        self.reached.unlink(missing_ok=True)
+        self.armed.disarm()
         self.numbers += 1
         directory = f"step{self.numbers}"
         (self.archive.mount / directory).mkdir()
@@ -76,10 +66,7 @@ class Bench:
         return directory
 
     def arm(self, point: str) -> None:
-        self.reached.unlink(missing_ok=True)
-        temporary = self.switch.with_suffix(".new")
-        temporary.write_text(point)
-        temporary.rename(self.switch)
+        self.armed.arm(point)
 
     def work(self, directory: str, scenario: Callable[[Writer], None]) -> None:
         """Do it, as far as the mount lets us, and take the model to what the mount has to show."""
@@ -92,10 +79,7 @@ class Bench:
         self.under_way = replay(model, journal)[1]
 
     def wait_until_reached(self) -> None:
-        deadline = time.monotonic() + REACH_LIMIT_S
-        while not self.reached.exists():
-            assert time.monotonic() < deadline, "the point was never reached: nothing is shown"
-            time.sleep(0.01)
+        self.armed.wait_until_reached()
 
     def wait_until_summed(self, count: int) -> None:
         """Until so many files that wait in the spool have a sum."""

@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 
-from artstorefs.core.crash_points import VARIABLE
 from artstorefs_tools.control_client import ControlClient
 from artstorefs_tools.errors import CommandError
 
 from ..harness import MountedArchive, wait_for_end, wait_until
-from ..starter import Starter
+from .armed import Armed
 
 STEPS = ["mode.preparing", "mode.committing", "mode.recorded", "mode.settled"]
 STEPS += ["barrier.contents_flushed", "barrier.change_published"]
@@ -26,20 +25,19 @@ STEPS += ["barrier.contents_flushed", "barrier.change_published"]
 class ModeBench:
     """An archive in mode `rw`, with a file on its element and a point to be armed."""
 
-    def __init__(self) -> None:
+    def __init__(self, armed: Armed) -> None:
         self.base = Path(tempfile.mkdtemp(prefix="asfs-"))
         self.archive = MountedArchive(
             self.base, settings="settle_s = 0\n", element_arguments=",mode=rw"
         )
-        self.switch, self.reached = self.base / "crash", self.base / "crash.reached"
-        self.starter = Starter({VARIABLE: str(self.switch)})
+        self.armed, self.starter = armed, armed.starter
         self.starter.mount(self.archive)
         (self.archive.mount / "f").write_bytes(b"content")
         self.archive.ask("flush")
 
     def close(self) -> None:
         self.archive.clean_up()
-        self.starter.close()
+        self.starter.finish()
         self.archive.clean_up()
         shutil.rmtree(self.base)
 
@@ -53,7 +51,7 @@ class ModeBench:
 
     def end(self) -> None:
         """The point was reached; what is left of the daemon is killed as well."""
-        wait_until(self.reached.exists)
+        self.armed.wait_until_reached()
         pid = self.archive.pid
         try:
             os.kill(pid, 9)
@@ -78,8 +76,8 @@ class ModeBench:
 
 
 @pytest.fixture
-def modes() -> Iterator[ModeBench]:
-    bench = ModeBench()
+def modes(armed: Armed) -> Iterator[ModeBench]:
+    bench = ModeBench(armed)
     try:
         yield bench
         assert "Traceback" not in bench.archive.log(), bench.archive.log()[-4000:]
@@ -92,7 +90,7 @@ def modes() -> Iterator[ModeBench]:
 def test_kill_at_every_step_of_a_change_of_mode(modes: ModeBench, point: str) -> None:
     """SEMANTICS: MODE-8, MODE-9"""
     bench = modes
-    bench.switch.write_text(point)
+    bench.armed.arm(point)
     bench.change("mode_change", mode="ro", why="full")
     bench.end()
     bench.starter.mount(bench.archive)
@@ -117,7 +115,7 @@ def test_kill_when_a_change_of_mode_is_cancelled(modes: ModeBench) -> None:
     with open(bench.archive.mount / "held", "wb", buffering=0) as held:
         held.write(b"content")  # so that it cannot be drained
         bench.change("mode_change", mode="ro", wait=False)
-        bench.switch.write_text("mode.cancelled")
+        bench.armed.arm("mode.cancelled")
         bench.change("mode_cancel")
         bench.end()
     bench.starter.mount(bench.archive)
@@ -131,8 +129,8 @@ def test_kill_of_the_transfer_process_while_the_element_is_told(modes: ModeBench
     """The mount goes on, and so does the change. SEMANTICS: MODE-8, DUR-7"""
     bench = modes
     pid = bench.archive.pid
-    bench.switch.write_text("mode.recorded")
+    bench.armed.arm("mode.recorded")
     bench.change("mode_change", mode="ro")
-    assert bench.reached.exists()
+    assert bench.armed.is_reached
     assert (bench.mode()["mode"], bench.archive.pid) == ("ro", pid)
     assert bench.recorded() == "ro"

@@ -6,22 +6,19 @@ See `test_every_step.py` for the rest of the crash points, and for what is check
 import contextlib
 import copy
 import os
-import signal
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from artstorefs.core.crash_points import VARIABLE
 from artstorefs.elements.identified import read_layout
 from artstorefs.elements.local import LocalElement
 from artstorefs.recovery.boots import BOOT
 
-from ..harness import COMMAND_LIMIT_S, MountedArchive
+from ..harness import MountedArchive
 from . import scenarios
+from .armed import Armed
 from .load import payload
 from .step_bench import Bench
 
@@ -175,17 +172,10 @@ def test_kill_while_the_index_is_rebuilt_and_again(bench: Bench, first: str, sec
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", INIT)
-def test_kill_while_an_archive_is_made(tmp_path: Path, point: str) -> None:
+def test_kill_while_an_archive_is_made(tmp_path: Path, armed: Armed, point: str) -> None:
     """The same `init` again makes what is missing; the archive keeps the id that it has."""
     arguments = ["init", "test", "--element", f"main=local:{tmp_path}/element"]
-    arguments += ["--config-dir", str(tmp_path)]
-    killed = subprocess.run(
-        [sys.executable, "-m", "artstorefs_tools.command_line", *arguments],
-        env={**os.environ, VARIABLE: point},
-        timeout=COMMAND_LIMIT_S,
-        check=False,
-    )
-    assert killed.returncode == -signal.SIGKILL
+    armed.kill_command(point, *arguments, "--config-dir", str(tmp_path))
     first = archive_id(tmp_path)
     MountedArchive(tmp_path)
     assert archive_id(tmp_path) is not None

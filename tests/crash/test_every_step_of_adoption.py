@@ -7,18 +7,15 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from artstorefs.core.crash_points import VARIABLE
-
 from ..artstore import read_element, write_file
-from ..harness import COMMAND_LIMIT_S, MountedArchive, wait_for_end, wait_until
-from ..starter import Starter
+from ..harness import MountedArchive, wait_for_end
+from .armed import Armed
 
 FILES = 40
 ADOPTING = ["adopt.configuration_made", "rebuild.filled", "rebuild.durable", "rebuild.committed"]
@@ -38,16 +35,6 @@ def archive() -> Iterator[MountedArchive]:
     subprocess.run(["rm", "-r", str(base)], check=True)
 
 
-def killed_at(archive: MountedArchive, point: str, *arguments: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "artstorefs_tools.command_line", *arguments],
-        env={**os.environ, VARIABLE: point},
-        timeout=COMMAND_LIMIT_S,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL
-
-
 def check(archive: MountedArchive) -> None:
     """Every file is there, on the mount and for ArtStore."""
     hour = archive.mount / "2024/03/05/14"
@@ -59,10 +46,12 @@ def check(archive: MountedArchive) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", ADOPTING)
-def test_kill_while_an_element_is_adopted(archive: MountedArchive, point: str) -> None:
+def test_kill_while_an_element_is_adopted(
+    archive: MountedArchive, armed: Armed, point: str
+) -> None:
     """SEMANTICS: ADOPT-1, ADOPT-2"""
     arguments = ("adopt", "test", "--element", archive.element_argument)
-    killed_at(archive, point, *arguments, "--config-dir", str(archive.base))
+    armed.kill_command(point, *arguments, "--config-dir", str(archive.base))
     done = archive.adopt(check=False)
     assert (done.returncode == 0) == (point != "rebuild.committed"), done.stderr
     assert not (archive.element / ".artstorefs").exists()
@@ -74,26 +63,21 @@ def test_kill_while_an_element_is_adopted(archive: MountedArchive, point: str) -
 @pytest.mark.slow
 @pytest.mark.parametrize("point", JOINING)
 def test_kill_while_an_adopted_element_gets_its_archive_json(
-    archive: MountedArchive, point: str
+    archive: MountedArchive, armed: Armed, point: str
 ) -> None:
     """SEMANTICS: ADOPT-3, DUR-1"""
     archive.adopt()
-    switch = archive.base / "crash"
-    starter = Starter({VARIABLE: str(switch)})
     try:
-        starter.mount(archive)
-        switch.with_suffix(".new").write_text(point)
-        switch.with_suffix(".new").rename(switch)
+        armed.starter.mount(archive)
+        armed.arm(point)
         file = archive.mount / "2024/03/05/14/файл 7"
         file.chmod(0o600)
         os.setxattr(file, "user.k", b"v")
-        reached = archive.base / "crash.reached"
-        wait_until(reached.exists)
+        armed.wait_until_reached()
         pid = archive.pid
         os.kill(pid, signal.SIGKILL)
         wait_for_end(pid)
-        reached.unlink()
-        starter.mount(archive)
+        armed.starter.mount(archive)
         check(archive)
         assert (file.stat().st_mode & 0o777, os.getxattr(file, "user.k")) == (0o600, b"v")
         assert (archive.element / ".artstorefs/archive.json").is_file()
@@ -101,11 +85,13 @@ def test_kill_while_an_adopted_element_gets_its_archive_json(
         assert [one.custom for one in changed] == [{"k": "v"}]
     finally:
         archive.clean_up()
-        starter.close()
+        armed.starter.finish()
 
 
 @pytest.mark.slow
-def test_kill_while_what_others_have_added_is_taken_in(archive: MountedArchive) -> None:
+def test_kill_while_what_others_have_added_is_taken_in(
+    archive: MountedArchive, armed: Armed
+) -> None:
     """SEMANTICS: ADOPT-6, DUR-1"""
     archive.adopt()
     for path in archive.element.rglob("*.attr.json"):
@@ -113,31 +99,29 @@ def test_kill_while_what_others_have_added_is_taken_in(archive: MountedArchive) 
         if int(document["original_filename"].split()[1]) >= FILES // 2:
             path.rename(archive.base / path.name)
     archive.run("rebuild", str(archive.toml))
-    starter = Starter({VARIABLE: str(archive.base / "crash")})
     try:
         for path in archive.base.glob("*.attr.json"):
             path.rename(archive.element / "2024/03/05/14" / path.name)
-        (archive.base / "crash").write_text("taken_in.committed")
-        starter.begin("mount", str(archive.toml), str(archive.mount))
-        wait_until((archive.base / "crash.reached").exists)
+        armed.arm("taken_in.committed")
+        armed.starter.begin("mount", str(archive.toml), str(archive.mount))
+        armed.wait_until_reached()
         wait_for_end(archive.pid)
-        (archive.base / "crash.reached").unlink()
-        starter.mount(archive)
+        armed.starter.mount(archive)
         check(archive)
         assert not (archive.element / ".artstorefs").exists()
     finally:
         archive.clean_up()
-        starter.close()
+        armed.starter.finish()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "point", ["barrier.change_published:9", "migrate_schema.durable", "migrate_schema.noted"]
 )
-def test_kill_while_a_schema_is_migrated(archive: MountedArchive, point: str) -> None:
+def test_kill_while_a_schema_is_migrated(archive: MountedArchive, armed: Armed, point: str) -> None:
     """SEMANTICS: ADOPT-8"""
     archive.adopt()
-    killed_at(archive, point, "migrate-schema", str(archive.toml), "main")
+    armed.kill_command(point, "migrate-schema", str(archive.toml), "main")
     assert len(read_element(archive.element)) == FILES
     archive.run("migrate-schema", str(archive.toml), "main")
     assert {one.version for one in read_element(archive.element).values()} == {"2.0"}

@@ -21,6 +21,7 @@ from artstorefs.state.node import COLUMNS, ContentState, Node
 
 DIRECTORY_FILES = 100_000
 SIZE_BYTES = 12_345
+SIDECAR_BYTES = 900
 CHUNK = 20_000
 
 _MOMENT_NS = timestamp_ns("2026-01-01T00:00:00Z")
@@ -109,7 +110,19 @@ def _file(ino: int, directory: int, pending: bool) -> Row:
     node = _node(ino, stat.S_IFREG | 0o644, SIZE_BYTES, 1, ContentState.ARCHIVED)
     key = key_of(node, name)
     copy = Copy(
-        *(ino, "main", key, False, 1, 1, SIZE_BYTES, os.urandom(32), None, 900, _MOMENT_NS),
+        *(
+            ino,
+            "main",
+            key,
+            False,
+            1,
+            1,
+            SIZE_BYTES,
+            os.urandom(32),
+            None,
+            SIDECAR_BYTES,
+            _MOMENT_NS,
+        ),
     )
     return node, name, copy
 
@@ -122,21 +135,32 @@ def key_of(node: Node, name: Name) -> str:
     return object_key(name.name, "anna", moment, UUID(bytes=node.file_id))
 
 
-def make_sidecars(state: Path, element: Path) -> None:
-    """A file for every sidecar that the index knows, with the size and time that it remembers."""
+def make_objects(state: Path, element: Path) -> None:
+    """Every sidecar that the index knows, with the size and time that it remembers, and the object
+    beside it: a look at the element asks once more for each file that it has not seen. Content is
+    looked at by nobody: files are holes, and the objects of a folder have one inode."""
     connection = sqlite3.connect(state / "state.db")
-    made: set[str] = set()
+    objects: dict[str, str] = {}
     for (key,) in connection.execute("SELECT key FROM copies WHERE NOT is_record"):
-        path = element / sidecar_key(key)
-        parent = os.path.dirname(path)
-        if parent not in made:
-            os.makedirs(parent, exist_ok=True)
-            made.add(parent)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o640)
-        os.truncate(descriptor, 900)  # a hole: only its size and its time are looked at
-        os.close(descriptor)
-        os.utime(path, ns=(_MOMENT_NS, _MOMENT_NS))
+        path, sidecar = f"{element}/{key}", f"{element}/{sidecar_key(key)}"
+        if os.path.exists(sidecar):  # made before
+            continue
+        folder = os.path.dirname(path)
+        if folder not in objects:
+            os.makedirs(folder, exist_ok=True)
+            objects[folder] = path
+            _make_hole(path, SIZE_BYTES)
+        else:
+            os.link(objects[folder], path)
+        _make_hole(sidecar, SIDECAR_BYTES)
+        os.utime(sidecar, ns=(_MOMENT_NS, _MOMENT_NS))
     connection.close()
+
+
+def _make_hole(path: str, size_bytes: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o640)
+    os.truncate(descriptor, size_bytes)
+    os.close(descriptor)
 
 
 def memory_kib(pid: int) -> dict[str, int]:
@@ -150,4 +174,4 @@ def memory_kib(pid: int) -> dict[str, int]:
     return values
 
 
-__all__ = ["add_files", "key_of", "make_sidecars", "memory_kib", "record_key"]
+__all__ = ["add_files", "key_of", "make_objects", "memory_kib", "record_key"]

@@ -138,6 +138,6 @@ def test_transfer_process_that_cannot_flush_the_log_is_started_again(limits: Lim
     first = archive.status()["transfer_pid"]
     with failing(first, "fdatasync"):
         (archive.mount / "f").write_bytes(b"content")
-        eventually(lambda: archive.status()["transfer_pid"], lambda pid: pid != first)
+        eventually(lambda: archive.ask("status")["transfer_pid"], lambda pid: pid != first)
     archive.flush()
     assert read_element(archive.element)[b"/f"].content == b"content"

@@ -54,7 +54,7 @@ def test_lesson_04_nothing_in_the_cache_directory_is_an_only_copy(limits: Limits
     for name, content in wanted.items():
         (archive.mount / name).write_bytes(content)
     shutil.rmtree(archive.base / "cache")
-    waiting = eventually(lambda: archive.status()["pending"], lambda p: p["bytes"] == 10_000)
+    waiting = eventually(lambda: archive.ask("status")["pending"], lambda p: p["bytes"] == 10_000)
     assert waiting["oldest_age_s"] > 0
     archive.kill()
     shutil.rmtree(archive.base / "cache", ignore_errors=True)

@@ -14,7 +14,7 @@ import pytest
 
 from ..harness import MountedArchive
 from .conftest import Limits, eventually
-from .many_files import DIRECTORY_FILES, add_files, make_sidecars, memory_kib
+from .many_files import DIRECTORY_FILES, add_files, make_objects, memory_kib
 
 FILES = int(os.environ.get("ASFS_FILES", "60000"))
 WRITE_GIB = int(os.environ.get("ASFS_WRITE_GIB", "2"))
@@ -48,7 +48,9 @@ def look_around(archive: MountedArchive, directory: str) -> None:
     subprocess.run(command, check=True, timeout=TIME_LIMIT_S)
     command = ["getfattr", "-d", str(path / os.listdir(path)[0])]
     assert b"Rembrandt" in subprocess.run(command, capture_output=True, check=True).stdout
-    eventually(lambda: archive.status()["survey"], lambda survey: survey["seen"] > 0, TIME_LIMIT_S)
+    eventually(
+        lambda: archive.ask("status")["survey"], lambda survey: survey["seen"] > 0, TIME_LIMIT_S
+    )
 
 
 @pytest.mark.slow
@@ -60,7 +62,7 @@ def test_memory_does_not_grow_with_the_number_of_files(limits: Limits) -> None:
     for _ in range(2):
         archive.stop()
         directories = add_files(archive.state, FILES // 2)
-        make_sidecars(archive.state, archive.element)
+        make_objects(archive.state, archive.element)
         archive.start()
         look_around(archive, directories[0])
         measured.append(peaks(archive))

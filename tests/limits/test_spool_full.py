@@ -45,7 +45,7 @@ def test_lesson_08_full_spool_fail_is_refused_at_once(limits: Limits) -> None:
     assert (archive.mount / "a").read_bytes() == b"a" * (3 << 20)
     os.unlink(archive.mount / "a")  # makes room in the spool without any element
     (archive.mount / "b").unlink()
-    eventually(lambda: archive.status()["spool"]["bytes"], lambda used: used == 0)
+    eventually(lambda: archive.ask("status")["spool"]["bytes"], lambda used: used == 0)
     write_pieces(archive.mount / "b", b"b" * (2 << 20))
     disk.empty()
     archive.flush()

@@ -131,7 +131,7 @@ def test_mapping_that_outlives_its_descriptor_is_carried_when_it_ends(
     child.communicate()
     assert child.returncode == 0
     deadline = time.monotonic() + 30
-    while archive.status()["pending"]["intents"] and time.monotonic() < deadline:
+    while archive.ask("status")["pending"]["intents"] and time.monotonic() < deadline:
         archive.flush()
     assert stored(archive, "mapped.bin") == b"earlylate" + bytes(MIB - 9)
 
@@ -209,7 +209,7 @@ def test_writer_that_outlives_a_killed_daemon_loses_nothing_it_was_told_of(
     assert writer.wait(30) == 0
     answers.close()
     deadline = time.monotonic() + 30
-    while archive.status()["pending"]["intents"] and time.monotonic() < deadline:
+    while archive.ask("status")["pending"]["intents"] and time.monotonic() < deadline:
         archive.flush()
     assert stored(archive, "outlived.txt").decode() == expected
     assert path.read_text() == expected

@@ -314,6 +314,20 @@ for _ in range(600):
 
 
 @pytest.mark.slow
+def test_mount_that_nobody_uses_hardly_wakes(archive: MountedArchive) -> None:
+    """It looked fifty times a second for the end of a mapping that nobody had made."""
+
+    def count_wakes() -> int:
+        status = Path(f"/proc/{archive.pid}/status").read_text()
+        return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+    archive.ask("flush")
+    before = count_wakes()
+    time.sleep(1)
+    assert count_wakes() - before < 10
+
+
+@pytest.mark.slow
 @pytest.mark.time_limit(400)
 @pytest.mark.parametrize("end", STRESS_NG)
 @pytest.mark.long

@@ -15,7 +15,7 @@ RESTART_LIMIT_S = 60.0
 def transfer_pid(archive: MountedArchive, before: int = 0) -> int:
     """The number of the transfer process, once it is another one than `before`."""
     deadline = time.monotonic() + RESTART_LIMIT_S
-    while (pid := int(archive.status()["transfer_pid"])) in (0, before):
+    while (pid := int(archive.ask("status")["transfer_pid"])) in (0, before):
         assert time.monotonic() < deadline, "no other one was started"
         time.sleep(0.05)
     return pid

@@ -105,7 +105,10 @@ def _is_by_mount_fuse(words: Sequence[str]) -> bool:
 
 def _run(words: Sequence[str]) -> int:
     place = next((n for n, word in enumerate(words) if not word.startswith("-")), len(words))
-    parser = build_parser({*words[place : place + 1]})
+    command = {*words[place : place + 1]}
+    # What tells of all commands is -h before one. The parsers of them all would take as long as the
+    # rest of what `status` does.
+    parser = build_parser(command, listed=COMMANDS if place else command & COMMANDS.keys())
     parser.refuse_unknown_options(words[:place])
     if place < len(words):
         name = words[place]
@@ -119,8 +122,11 @@ def _run(words: Sequence[str]) -> int:
     return _command(arguments.command).run(arguments)
 
 
-def build_parser(commands: Collection[str] = COMMANDS) -> Parser:
-    """The parser, with the arguments of `commands` only; the others are named in the help."""
+def build_parser(
+    commands: Collection[str] = COMMANDS, listed: Collection[str] = COMMANDS
+) -> Parser:
+    """The parser, with the arguments of `commands` only; the others that are `listed` are named in
+    the help."""
     parser = Parser(
         prog="artstorefs",
         description=DESCRIPTION,
@@ -133,6 +139,8 @@ def build_parser(commands: Collection[str] = COMMANDS) -> Parser:
         dest="command", metavar="COMMAND", required=True, title="commands"
     )
     for name, summary in COMMANDS.items():
+        if name not in listed:
+            continue
         subparser = added.add_parser(name, help=summary)
         if name in commands:
             _command(name).configure(subparser)
