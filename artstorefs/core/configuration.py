@@ -62,6 +62,15 @@ _LISTEN_ALLOWED: Final = (
 _LOCALHOST: Final = "127.0.0.1"
 # What a start reads of it, in a tenth of a second for 16 MiB, and what one search goes through.
 _AUDIT_FILE_ALLOWED: Final = 'a size from "64KiB" to "1GiB"'
+# The kernel keeps 15 bytes of the name of a program (proc(5), comm).
+_PROGRAMS: Final = r"^ *([!-~]{1,15}( +|$))*$"
+_PROGRAMS_ALLOWED: Final = "names of programs, of up to 15 characters, with spaces between them"
+NEVER_RECALLING: Final = (
+    "updatedb tracker-miner-f tracker-extract localsearch-3 baloo_file baloo_file_extr tumblerd"
+    " ffmpegthumbnail totem-video-thu clamscan clamd"
+)
+"""Programs that look into every file, or each that a window shows, and that nobody waits for."""
+
 # Where ELEMENT=local:PATH,mode=… ends its path: at a comma that a key follows.
 _BEFORE_SETTING: Final = re.compile(r",(?=[A-Za-z_]+=)")
 
@@ -175,6 +184,8 @@ class ElementConfiguration(_Table):
     capacity: Size | None = Field(None, gt=0, description=SIZE_ALLOWED)
     retain_until: Moment | None = Field(None, description="a date, or a time, as in ISO 8601")
     adopted: bool = Field(False, description="true or false")
+    offline_path: AbsolutePath | None = Field(None, description=_PATH_ALLOWED)
+    on_archived_read: Literal["fail", "recall"] = Field("fail", description="fail or recall")
     bucket: Bucket | None = Field(None, description=_BUCKET_ALLOWED)
     prefix: Prefix = Field("", description=_PREFIX_ALLOWED)
     endpoint: Endpoint | None = Field(None, description=_ENDPOINT_ALLOWED)
@@ -204,7 +215,7 @@ class ElementConfiguration(_Table):
         if getattr(self, needed) is None:
             reason = f"is missing; it must be {fields[needed].description}"
             raise PlaceError(needed, reason)
-        for key in ("path",) if self.kind == "s3" else S3_KEYS:
+        for key in ("path", "offline_path") if self.kind == "s3" else S3_KEYS:
             if getattr(self, key) != fields[key].default:
                 raise PlaceError(key, f"is set, but an element of kind {self.kind} has no such key")
         if self.adopted and self.kind != "local":
@@ -222,6 +233,9 @@ class ElementConfiguration(_Table):
             return str(self.path)
         return f"s3:{self.bucket}/{self.prefix}".removesuffix("/")
 
+
+LOCAL_KEYS: Final = ("path", "adopted", "offline_path")
+"""The keys that only an element of kind "local" has."""
 
 S3_KEYS: Final = (
     *("bucket", "prefix", "endpoint", "region", "profile", "credentials_file", "storage_class"),
@@ -266,6 +280,17 @@ class AuditConfiguration(_Table):
     keep_days: int = Field(0, ge=0, le=36_500, description="a whole number of days, or 0 for ever")
 
 
+class RecallConfiguration(_Table):
+    """The `[recall]` table: how content comes back that was archived, see SEMANTICS.md."""
+
+    not_for: str = Field(NEVER_RECALLING, pattern=_PROGRAMS, description=_PROGRAMS_ALLOWED)
+
+    @property
+    def programs(self) -> frozenset[str]:
+        """Names of programs whose reading brings nothing back."""
+        return frozenset(self.not_for.split())
+
+
 class ArchiveConfiguration(_Table):
     """The whole of NAME.toml, every default filled in.
 
@@ -301,6 +326,7 @@ class ArchiveConfiguration(_Table):
     control_admin_group: GroupName | None = Field(None, description=_GROUP_ALLOWED)
     metrics: MetricsConfiguration = Field(MetricsConfiguration(), description="a [metrics] table")
     audit: AuditConfiguration = Field(AuditConfiguration(), description="an [audit] table")
+    recall: RecallConfiguration = Field(RecallConfiguration(), description="a [recall] table")
     elements: tuple[ElementConfiguration, ...] = Field(
         alias="element", min_length=1, strict=False, description="at least one [[element]] table"
     )
@@ -343,6 +369,9 @@ class ArchiveConfiguration(_Table):
 def _check_overlaps(configuration: ArchiveConfiguration) -> None:
     """Refuse an element or mountpoint that overlaps another place of the archive."""
     exposed = [(f"element[{e.id}].path", e.path) for e in configuration.elements if e.path]
+    for one in configuration.elements:
+        if one.offline_path is not None:
+            exposed.append((f"element[{one.id}].offline_path", one.offline_path))
     if configuration.mountpoint is not None:
         exposed.append(("mountpoint", configuration.mountpoint))
     private = [
@@ -449,6 +478,6 @@ def _setting(key: str, text: str, resolve: Callable[[str], str]) -> object:
         return int(text)
     if key in ("verify_tls", "adopted") and text in ("true", "false"):
         return text == "true"
-    if key in ("credentials_file", "ca_bundle"):
+    if key in ("credentials_file", "ca_bundle", "offline_path"):
         return resolve(text)
     return text

@@ -13,7 +13,12 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from artstorefs.core.configuration import S3_KEYS, ArchiveConfiguration, ElementConfiguration
+from artstorefs.core.configuration import (
+    LOCAL_KEYS,
+    S3_KEYS,
+    ArchiveConfiguration,
+    ElementConfiguration,
+)
 from artstorefs.core.directories import SYSTEM_DIRECTORIES
 from artstorefs.core.sizes import format_size, parse_size
 
@@ -47,6 +52,8 @@ ELEMENT_COMMENTS: Final[dict[str, str]] = {
     "capacity": "How much of the disk, or of the bucket, may be used; without it all.",
     "retain_until": "Nothing that is complete there is changed or removed before; only ever later.",
     "adopted": "Whether ArtStore has written it; it may have no archive.json of ours yet.",
+    "offline_path": "Where its content goes in mode ar: a disk that need not always be mounted.",
+    "on_archived_read": "In mode ar. fail: reading is EREMOTE; recall: it waits for the content.",
     "bucket": "Its name; the bucket has to be there.",
     "prefix": "The part of the bucket that is the element's; without it all.",
     "endpoint": "The address of a server that is not Amazon's.",
@@ -78,6 +85,10 @@ TABLE_COMMENTS: Final[dict[str, dict[str, str]]] = {
         "file_max": "From which size on a new file is begun; each day begins one too.",
         "keep_days": "For how many days files are kept; 0: for ever.",
     },
+    "recall": {
+        "": "How content of elements in mode ar comes back.",
+        "not_for": "Programs whose reading never brings any back, whatever on_archived_read says.",
+    },
 }
 """Of each further table, such as `[metrics]`: what its keys are for; under "" what it is for."""
 
@@ -90,6 +101,7 @@ _EXAMPLES: Final[dict[str, object]] = {
     "path": "/srv/objects",
     "capacity": "2TiB",
     "retain_until": "2036-01-01",
+    "offline_path": "/mnt/archive-disk",
     "bucket": "museum-objects",
     "prefix": "2026",
     "endpoint": "https://s3.example.org",
@@ -155,7 +167,7 @@ def table_keys(table: str) -> Iterator[Key]:
 
 def element_keys(kind: str) -> Iterator[Key]:
     """Those of an `[[element]]` table of a kind, in the order of the model."""
-    others = S3_KEYS if kind == "local" else ("path", "adopted")
+    others = S3_KEYS if kind == "local" else LOCAL_KEYS
     for key in _keys(ElementConfiguration, ELEMENT_COMMENTS, {}):
         if key.name not in others:
             yield key

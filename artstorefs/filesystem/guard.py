@@ -22,6 +22,7 @@ from artstorefs.filesystem.errors import ForbiddenByMode, Retained
 from artstorefs.state.element_modes import ElementModes
 from artstorefs.state.index import Index
 from artstorefs.state.node import ContentState, Node
+from artstorefs.state.offline import Offline
 
 _KEEPING = frozenset({Operation.CHANGE_CONTENT, Operation.DELETE})
 """What retention forbids."""
@@ -29,12 +30,14 @@ _KEEPING = frozenset({Operation.CHANGE_CONTENT, Operation.DELETE})
 
 class Guard:
     """`seal_after_s` is asked each time. `is_written` says of an inode number whether somebody has
-    the file open for writing; who opens files sets it."""
+    the file open for writing, `is_online` whether archived content is at hand; whoever sees to
+    that sets it."""
 
     def __init__(
         self,
         index: Index,
         modes: ElementModes,
+        offline: Offline,
         seal_after_s: Callable[[], float],
         now_ns: Callable[[], int],
         *,
@@ -42,23 +45,45 @@ class Guard:
     ) -> None:
         self._index = index
         self._modes = modes
+        self._offline = offline
         self._seal_after_s = seal_after_s
         self.now_ns = now_ns
         self._read_only = read_only
         self.is_written: Callable[[int], bool] = lambda ino: False
+        self.is_online: Callable[[Node], bool] = lambda node: False
 
     def require(self, operation: Operation, node: Node) -> None:
         """Raise ForbiddenByMode or Retained unless `operation` is allowed."""
+        if operation is Operation.READ:
+            self._require_content(node)
+            return
         if self._modes.forbids_nothing and not self._read_only and not _has(node, RETAIN_UNTIL):
             return
-        if operation is Operation.READ and node.content_state != ContentState.ARCHIVED:
-            return  # it is here, or there is nothing to be read
         holders = self._holders(node)
         if operation in _KEEPING and node.is_regular:
             self._require_unretained(node, holders)
         code = self._code(operation, node, holders)
         if code:
             raise ForbiddenByMode(node.ino, code)
+
+    def _require_content(self, node: Node) -> None:
+        if node.content_state != ContentState.ARCHIVED:
+            return  # it is here, or there is nothing to be read
+        if self.is_archived(node) and not self.is_online(node):
+            raise ForbiddenByMode(node.ino, errno.EREMOTE)
+
+    def is_archived(self, node: Node) -> bool:
+        """Whether the content of an ARCHIVED node is to be read by way of a recall only: by the
+        modes of all that hold it, or because it is nowhere else."""
+        if self._offline.is_away(node):
+            return True
+        if self._modes.forbids_nothing:
+            return False
+        return self._code(Operation.READ, node, self._holders(node)) != 0
+
+    def state_of_archived(self, node: Node) -> str:
+        """What `user.artstore.state` says of it."""
+        return "online" if self.is_online(node) else "archived"
 
     def require_creation(self, subject: bytes | int) -> None:
         """Raise ForbiddenByMode when no element takes new files."""

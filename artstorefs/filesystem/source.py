@@ -38,7 +38,12 @@ from artstorefs.core.errors import DocumentInvalid, ElementError, ObjectAbsent, 
 from artstorefs.core.log_fields import about
 from artstorefs.elements.hashing import hash_blocks
 from artstorefs.filesystem.archive import Archive
-from artstorefs.filesystem.errors import ContentDamaged, ContentUnreachable, CopyDamaged
+from artstorefs.filesystem.errors import (
+    ContentArchived,
+    ContentDamaged,
+    ContentUnreachable,
+    CopyDamaged,
+)
 from artstorefs.filesystem.neighbours import Neighbours
 from artstorefs.filesystem.pages import PageReader
 from artstorefs.filesystem.read_cache import ReadCache, Send
@@ -89,8 +94,12 @@ class ContentSource:
         """The current content of an ARCHIVED node, to be closed by the caller.
 
         Raises ContentDamaged when copies were read and none was right, ContentUnreachable when
-        none could be read at all; both are EIO to the program that reads.
+        none could be read at all; both are EIO to the program that reads. ContentArchived is
+        EREMOTE: it is offline, and was not recalled.
         """
+        guard = self._archive.guard
+        if self._archive.offline.is_away(node) and not guard.is_online(node):
+            raise ContentArchived(node.ino)
         copies = self.current_copies(node)
         damaged = False
         while copies:
@@ -147,9 +156,10 @@ class ContentSource:
         return sorted(copies, key=self._is_far)  # near ones first
 
     def _is_far(self, copy: Copy) -> bool:
-        """Whether a copy is on an element over a network, with which only the transfer process
-        talks."""
-        return not self._archive.elements[copy.element].capabilities.local_path
+        """Whether a copy is where only the transfer process goes: on an element over a network, or
+        on a medium that need not be there."""
+        element = self._archive.elements[copy.element]
+        return not element.capabilities.local_path or self._archive.offline.has(copy)
 
     async def _open_copy(self, copy: Copy) -> int:
         """A descriptor of a near copy of the right size."""

@@ -4,7 +4,7 @@ mode was ever changed while it was mounted. `core/mode_changes.py` says what may
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from artstorefs.core.configuration import ElementConfiguration
 from artstorefs.core.errors import StateError
@@ -46,6 +46,8 @@ class ElementModes:
         was accepted before, where nobody else does."""
         self.takers: list[str] = []
         """The elements that take new files by their mode, in the order in which they are filled."""
+        self.changed: Callable[[], None] = lambda: None
+        """Told after each change."""
         self.forbids_nothing = self.seals = False
         """Whether all elements are in mode edit and retain nothing; whether any seals files."""
         for one in self._configured:
@@ -78,6 +80,7 @@ class ElementModes:
         self._write(element, state)
         self.states[element] = state
         self._derive()
+        self.changed()
 
     def _write(self, element: str, state: ModeState) -> None:
         with self._database.transaction():

@@ -20,6 +20,8 @@ def create_tables(connection: sqlite3.Connection) -> None:
     _create_transfer_tables(connection)
     create_attribute_table(connection)
     connection.execute(SPOOL_SUMS)
+    connection.execute(OFFLINE)
+    connection.execute(RECALLS)
     crash_point("database.tables_written")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     connection.execute("COMMIT")
@@ -175,6 +177,26 @@ SPOOL_SUMS = (
 An index of an earlier release gets the table, empty, when it is opened."""
 
 
+OFFLINE = (
+    "CREATE TABLE IF NOT EXISTS offline (element TEXT NOT NULL, ino INTEGER NOT NULL,"
+    " content INTEGER NOT NULL, PRIMARY KEY (element, ino)) WITHOUT ROWID"
+)
+"""Content that lies where its element keeps what is archived, see `offline.py`.
+    content        version of the content that lies there; of another one the row says nothing
+An index of an earlier release gets the table, empty, when it is opened."""
+
+RECALLS = (
+    "CREATE TABLE IF NOT EXISTS recalls (ino INTEGER PRIMARY KEY, content INTEGER NOT NULL,"
+    " days REAL NOT NULL, asked_ns INTEGER NOT NULL, until_ns INTEGER, error TEXT)"
+)
+"""Content that was asked for and is to be, or is, in the read cache, see `recalls.py`.
+    content        version of the content that is meant
+    days           how long it is to stay, from the moment on when it is there
+    until_ns       until when it stays; NULL while it is not there
+    error          why it cannot be had; it is not tried any more then
+An index of an earlier release gets the table, empty, when it is opened."""
+
+
 COPIES_BY_KEY = "CREATE INDEX IF NOT EXISTS copies_by_key ON copies (element, key)"
 """Finds the copy that a document on an element belongs to, without a table of all in memory."""
 
@@ -223,3 +245,5 @@ def bring_up_to_date(connection: sqlite3.Connection) -> None:
     _number_intents_by_node(connection)
     connection.execute(COPIES_BY_KEY)
     connection.execute(SPOOL_SUMS)
+    connection.execute(OFFLINE)
+    connection.execute(RECALLS)

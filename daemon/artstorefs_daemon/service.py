@@ -35,6 +35,7 @@ from artstorefs_daemon.fuse_library import Backing, KernelPassthrough
 from artstorefs_daemon.index_backups import IndexBackups
 from artstorefs_daemon.kernel_caches import KernelCaches
 from artstorefs_daemon.mode_changes import ModeChanges
+from artstorefs_daemon.offlining import Offlining
 from artstorefs_daemon.operation_statistics import OperationStatistics
 from artstorefs_daemon.transfer_child import TransferChild
 from artstorefs_daemon.transfer_link import TransferLink
@@ -118,6 +119,7 @@ class Service:
         self.attributes = Attributes(archive, self.contents)
         self.xattrs = Xattrs(archive, in_group, self.contents.is_written, self.contents.seal_closed)
         self.mode_changes = ModeChanges(archive, self.contents, self.link)
+        self.offlining = Offlining(archive, self.link)
         self.state_error = ""
         self._index_error = ""
         self._backups = IndexBackups(
@@ -155,6 +157,7 @@ class Service:
             nursery.start_soon(self._seal_closed)
             nursery.start_soon(self._sum_waiting)
             nursery.start_soon(self.mode_changes.run)
+            nursery.start_soon(self.offlining.run)
 
     async def _keep_state(self) -> None:
         """Checkpoints, backups, what was closed on a full disk, and the reserve; every second, for

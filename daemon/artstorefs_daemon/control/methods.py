@@ -19,7 +19,7 @@ from artstorefs_daemon.control import models, status
 from artstorefs_daemon.control.checks import Checks
 from artstorefs_daemon.control.discover import openrpc_document
 from artstorefs_daemon.control.jobs import Jobs, Notify
-from artstorefs_daemon.control.protocol import API_VERSION, INVALID_PARAMS, ControlError
+from artstorefs_daemon.control.protocol import API_VERSION, FAILED, INVALID_PARAMS, ControlError
 from artstorefs_daemon.control.roles import Peer, Role
 from artstorefs_daemon.log_levels import LogLevels
 from artstorefs_daemon.reloading import Reloading
@@ -77,6 +77,18 @@ class Methods:
     async def mode_cancel(self, call: Call, params: models.ModeCancelParams) -> Answer:
         self.service.mode_changes.cancel(params.element, call.caller, params.why)
         return self.service.mode_changes.describe_one(params.element)
+
+    async def media(self, call: Call, params: models.Params) -> Answer:
+        offlining = self.service.offlining
+        return {"media": [await offlining.describe(element) for element in offlining.media]}
+
+    async def medium_prepare(self, call: Call, params: models.ElementParams) -> Answer:
+        if params.element not in self.service.archive.modes.states:
+            raise ControlError(INVALID_PARAMS, f"there is no element {params.element}")
+        error = await self.service.offlining.prepare(params.element)
+        if error is not None:
+            raise ControlError(FAILED, error)
+        return await self.service.offlining.describe(params.element)
 
     async def cache(self, call: Call, params: models.Params) -> Answer:
         return await self.service.cache_orders.summary()
@@ -253,6 +265,7 @@ _TABLE = (
         *(status.Elements, models.Params, None, True),
     ),
     Method("modes", Role.READ, Methods.modes, "the mode of each element", models.Modes),
+    Method("media", Role.READ, Methods.media, "where archived content lies", models.Media),
     Method(
         *("cache", Role.READ, Methods.cache, "what the read cache holds"),
         *(models.Cache, models.Params, None, True),
@@ -305,6 +318,15 @@ _TABLE = (
     Method(
         *("mode_cancel", Role.ADMINISTER, Methods.mode_cancel, "leaves it in the mode it was in"),
         *(models.ElementMode, models.ModeCancelParams),
+    ),
+    Method(
+        *(
+            "medium_prepare",
+            Role.ADMINISTER,
+            Methods.medium_prepare,
+            "makes an empty disk a medium",
+        ),
+        *(models.Medium, models.ElementParams),
     ),
     Method(
         *("log_level", Role.ADMINISTER, Methods.log_level, "how much is logged, by subsystem"),

@@ -69,6 +69,12 @@ class ModeCancelParams(Params):
     why: str = Field("", max_length=500)
 
 
+class ElementParams(Params):
+    """Which element."""
+
+    element: str = Field(min_length=1, max_length=255)
+
+
 class JobParams(Params):
     """Which job."""
 
@@ -147,6 +153,25 @@ class Modes(Result):
     """Of each element, in the order of the configuration."""
 
     modes: list[ElementMode]
+
+
+class Medium(Result):
+    """Where an element keeps what is archived, and what of it is there."""
+
+    element: str
+    place: str
+    files: int
+    bytes: int
+    left_files: int
+    left_bytes: int
+    error: str | None
+    errors: list[PathError]
+
+
+class Media(Result):
+    """Of each element that has such a place."""
+
+    media: list[Medium]
 
 
 class Finding(Result):

@@ -1,0 +1,53 @@
+"""What the transfer process does with media: it moves content there, and makes new ones."""
+
+import os
+from typing import Any
+from uuid import UUID
+
+from artstorefs.core.configuration import ArchiveConfiguration
+from artstorefs.core.errors import ElementError
+from artstorefs.elements.interface import Element
+from artstorefs.elements.offline import medium_of
+from artstorefs.recovery.layout import MEDIUM_README, write_layout
+from artstorefs.transfer.take_offline import OfflineJob, take_offline
+
+NO_MEDIUM = "has no offline_path in the configuration"
+
+
+class OfflineWork:
+    """Answers `offline` and `prepare_medium` of the protocol (`transfer/jobs.py`)."""
+
+    def __init__(self, configuration: ArchiveConfiguration, archive_id: UUID) -> None:
+        self._name = configuration.name
+        media = {one.id: medium_of(one, archive_id) for one in configuration.elements}
+        self._media = {name: medium for name, medium in media.items() if medium is not None}
+        self._paths = {one.id: str(one.path) for one in configuration.elements}
+        self._archive_id = archive_id
+
+    def take(self, message: dict[str, Any], elements: dict[str, Element]) -> dict[str, Any]:
+        """Move objects of an element to its medium."""
+        element = message["offline"]
+        jobs = [OfflineJob(*values) for values in message["jobs"]]
+        path, medium = self._paths[element], self._media[element]
+        return {
+            "offline": element,
+            **take_offline(elements[element], path, medium, jobs).to_message(),
+        }
+
+    def prepare(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Make an empty directory the medium of an element; to repeat it changes nothing."""
+        element = message["prepare_medium"]
+        return {"prepare_medium": element, "error": self._problem_of_preparing(element)}
+
+    def _problem_of_preparing(self, element: str) -> str | None:
+        medium = self._media.get(element)
+        if medium is None:
+            return f"element {element} {NO_MEDIUM}"
+        if not os.path.isdir(medium.path):  # whoever mounts it makes the directory, and no typo
+            return f"{medium.path} is no directory; make it, and mount the medium there"
+        try:
+            with medium.opened_new() as opened:
+                write_layout(opened, self._archive_id, self._name, MEDIUM_README)
+        except ElementError as exc:
+            return str(exc)
+        return None
