@@ -14,11 +14,11 @@ that of an element which holds it once it is sealed. Who has it open for writing
 """
 
 import errno
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from artstorefs.core.marks import RETAIN_UNTIL, SEALED, marked_ns, moment_text
 from artstorefs.core.modes import Operation, refusal
-from artstorefs.filesystem.errors import ForbiddenByMode, Retained
+from artstorefs.filesystem.errors import ContentArchived, ForbiddenByMode, Retained
 from artstorefs.state.element_modes import ElementModes
 from artstorefs.state.index import Index
 from artstorefs.state.node import ContentState, Node
@@ -30,8 +30,8 @@ _KEEPING = frozenset({Operation.CHANGE_CONTENT, Operation.DELETE})
 
 class Guard:
     """`seal_after_s` is asked each time. `is_written` says of an inode number whether somebody has
-    the file open for writing, `is_online` whether archived content is at hand; whoever sees to
-    that sets it."""
+    the file open for writing; who opens files sets it. `state_of_archived` is that of a file whose
+    content is archived, and `bring` waits for it; who sees to recalls sets them."""
 
     def __init__(
         self,
@@ -50,7 +50,8 @@ class Guard:
         self.now_ns = now_ns
         self._read_only = read_only
         self.is_written: Callable[[int], bool] = lambda ino: False
-        self.is_online: Callable[[Node], bool] = lambda node: False
+        self.state_of_archived: Callable[[Node], str] = lambda node: "archived"
+        self.bring: Callable[[Node], Awaitable[None]] = _bring_nothing
 
     def require(self, operation: Operation, node: Node) -> None:
         """Raise ForbiddenByMode or Retained unless `operation` is allowed."""
@@ -81,9 +82,9 @@ class Guard:
             return False
         return self._code(Operation.READ, node, self._holders(node)) != 0
 
-    def state_of_archived(self, node: Node) -> str:
-        """What `user.artstore.state` says of it."""
-        return "online" if self.is_online(node) else "archived"
+    def is_online(self, node: Node) -> bool:
+        """Whether archived content was recalled, and is at hand."""
+        return self.state_of_archived(node) == "online"
 
     def require_creation(self, subject: bytes | int) -> None:
         """Raise ForbiddenByMode when no element takes new files."""
@@ -145,6 +146,10 @@ class Guard:
             until_ns = max([until_ns, *(one for one in of_elements if one is not None)])
         if self.now_ns() < until_ns:
             raise Retained(node.ino, moment_text(until_ns))
+
+
+async def _bring_nothing(node: Node) -> None:
+    raise ContentArchived(node.ino)
 
 
 def _has(node: Node, mark: str) -> bool:

@@ -38,12 +38,7 @@ from artstorefs.core.errors import DocumentInvalid, ElementError, ObjectAbsent, 
 from artstorefs.core.log_fields import about
 from artstorefs.elements.hashing import hash_blocks
 from artstorefs.filesystem.archive import Archive
-from artstorefs.filesystem.errors import (
-    ContentArchived,
-    ContentDamaged,
-    ContentUnreachable,
-    CopyDamaged,
-)
+from artstorefs.filesystem.errors import ContentDamaged, ContentUnreachable, CopyDamaged
 from artstorefs.filesystem.neighbours import Neighbours
 from artstorefs.filesystem.pages import PageReader
 from artstorefs.filesystem.read_cache import ReadCache, Send
@@ -95,11 +90,11 @@ class ContentSource:
 
         Raises ContentDamaged when copies were read and none was right, ContentUnreachable when
         none could be read at all; both are EIO to the program that reads. ContentArchived is
-        EREMOTE: it is offline, and was not recalled.
+        EREMOTE: it was not recalled, or not in time.
         """
         guard = self._archive.guard
-        if self._archive.offline.is_away(node) and not guard.is_online(node):
-            raise ContentArchived(node.ino)
+        if guard.is_archived(node) and not guard.is_online(node):
+            await guard.bring(node)
         copies = self.current_copies(node)
         damaged = False
         while copies:

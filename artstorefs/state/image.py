@@ -23,10 +23,8 @@ from artstorefs.state.reader import Snapshot
 from artstorefs.state.row_sums import add_sum_column, wrong_row_sums
 from artstorefs.state.schema import (
     COPIES_BY_KEY,
-    OFFLINE,
-    RECALLS,
+    LATER,
     SCHEMA_VERSION,
-    SPOOL_SUMS,
     create_tables,
 )
 from artstorefs.state.spool_sums import SpoolSum, spool_sum
@@ -38,7 +36,10 @@ DAMAGE = (sqlite3.Error, UnicodeError)
 _NODE_COLUMNS = ", ".join(COLUMNS)
 _ATIME = COLUMNS.index("atime_ns")
 _PROBLEMS_MAX = 100
-_LATER = ("changed_attributes", "copies_by_key", "spool_sums", "offline", "recalls")
+_LATER = (
+    *("changed_attributes", "copies_by_key", "spool_sums", "offline"),
+    *("recalls", "recalls_asked", "recalls_online"),
+)
 """What an index of schema 1 gets when a daemon of this release opens it."""
 _EARLIER = ("log_of_node",)
 """What it then loses."""
@@ -169,7 +170,7 @@ class Image:
             add_sum_column(self._connection)
             self.storage_problems = self._check_storage()
             if not self.storage_problems:
-                for later in (SPOOL_SUMS, OFFLINE, RECALLS):
+                for later in LATER:
                     self._execute(later)
                 self._execute("CREATE INDEX by_file_id ON nodes (file_id)")
                 self._execute("CREATE INDEX by_ino ON names (ino)")

@@ -23,7 +23,7 @@ _CANDIDATES = (
     "SELECT * FROM copies WHERE element = ? AND ino > ? AND NOT is_record AND sha256 IS NOT NULL"
     " AND NOT EXISTS (SELECT 1 FROM offline o WHERE o.element = copies.element"
     " AND o.ino = copies.ino AND o.content = copies.content)"
-    " AND ino NOT IN (SELECT ino FROM recalls) ORDER BY ino LIMIT ?"
+    " AND ino NOT IN (SELECT ino FROM recalls WHERE error IS NULL) ORDER BY ino LIMIT ?"
 )
 
 

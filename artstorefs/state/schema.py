@@ -19,9 +19,8 @@ def create_tables(connection: sqlite3.Connection) -> None:
     add_sum_column(connection)
     _create_transfer_tables(connection)
     create_attribute_table(connection)
-    connection.execute(SPOOL_SUMS)
-    connection.execute(OFFLINE)
-    connection.execute(RECALLS)
+    for later in LATER:
+        connection.execute(later)
     crash_point("database.tables_written")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     connection.execute("COMMIT")
@@ -187,15 +186,23 @@ An index of an earlier release gets the table, empty, when it is opened."""
 
 RECALLS = (
     "CREATE TABLE IF NOT EXISTS recalls (ino INTEGER PRIMARY KEY, content INTEGER NOT NULL,"
-    " days REAL NOT NULL, asked_ns INTEGER NOT NULL, until_ns INTEGER, error TEXT)"
+    " element TEXT NOT NULL, days REAL NOT NULL, asked_ns INTEGER NOT NULL,"
+    " due_ns INTEGER NOT NULL, tries INTEGER NOT NULL, until_ns INTEGER, error TEXT)",
+    "CREATE INDEX IF NOT EXISTS recalls_asked ON recalls (element, due_ns)"
+    " WHERE until_ns IS NULL AND error IS NULL",
+    "CREATE INDEX IF NOT EXISTS recalls_online ON recalls (until_ns) WHERE until_ns IS NOT NULL",
 )
-"""Content that was asked for and is to be, or is, in the read cache, see `recalls.py`.
+"""Archived content that was asked for, see `recalls.py`.
     content        version of the content that is meant
+    element        from where it comes
     days           how long it is to stay, from the moment on when it is there
+    due_ns, tries  when it is tried again, and how often it was not there yet
     until_ns       until when it stays; NULL while it is not there
     error          why it cannot be had; it is not tried any more then
 An index of an earlier release gets the table, empty, when it is opened."""
 
+LATER = (SPOOL_SUMS, OFFLINE, *RECALLS)
+"""What an index of schema 1 of an earlier release lacks, and can be given at any time."""
 
 COPIES_BY_KEY = "CREATE INDEX IF NOT EXISTS copies_by_key ON copies (element, key)"
 """Finds the copy that a document on an element belongs to, without a table of all in memory."""
@@ -244,6 +251,5 @@ def bring_up_to_date(connection: sqlite3.Connection) -> None:
     add_sum_column(connection)
     _number_intents_by_node(connection)
     connection.execute(COPIES_BY_KEY)
-    connection.execute(SPOOL_SUMS)
-    connection.execute(OFFLINE)
-    connection.execute(RECALLS)
+    for later in LATER:
+        connection.execute(later)

@@ -5,7 +5,8 @@ mount → transfer
     {"batch": n, "store": [StoreJob…], "remove": [RemoveJob…]}     carry these out
     {"capacity": true}                                              ask every element for its room
     {"offline": element, "jobs": [OfflineJob…]}                     move these to its medium
-    {"prepare_medium": element, "archive": name}                    make a directory its medium
+    {"prepare_medium": element}                                     make a directory its medium
+    {"recall": element, "keys": [key…], "days": number}             have these at hand
     {"survey": n}                                                   look for changes by others
     {"survey_taken": n}                                             a part of that is committed
     {"fetch": n, "job": FetchJob, "urgency": Urgency}               bring this into the read cache
@@ -15,6 +16,7 @@ transfer → mount
     {"capacity": {element: {total_bytes, free_bytes, …} | {"error": text}}}
     {"offline": element, "done": […], "failed": […], "error": text | null}
     {"prepare_medium": element, "error": text | null}
+    {"recall": element, "ready": [key…], "failed": {key: text}, "error": text | null}
     {"survey": n, "part": Part}                                     (recovery/survey.py)
     {"survey": n, "end": Survey}
     {"fetched": n, "answer": FetchAnswer}                           (state/fetch.py)

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from artstorefs.core.configuration import ArchiveConfiguration
-from artstorefs.core.errors import ElementError
+from artstorefs.core.errors import ElementError, ObjectAbsent
 from artstorefs.elements.interface import Element
 from artstorefs.elements.offline import medium_of
 from artstorefs.recovery.layout import MEDIUM_README, write_layout
@@ -34,6 +34,25 @@ class OfflineWork:
             **take_offline(elements[element], path, medium, jobs).to_message(),
         }
 
+    def recall(self, message: dict[str, Any], elements: dict[str, Element]) -> dict[str, Any]:
+        """Which of these objects can be read now."""
+        element, keys = elements[message["recall"]], message["keys"]
+        medium = self._media.get(element.id)
+        answer: dict[str, Any] = {"recall": element.id, "ready": [], "failed": {}, "error": None}
+        try:
+            away = [] if medium is None else [key for key in keys if not _is_there(element, key)]
+            answer["ready"] = [key for key in keys if key not in away]
+            if medium is not None and away:
+                with medium.opened() as opened:
+                    for key in away:
+                        if _is_there(opened, key):
+                            answer["ready"].append(key)
+                        else:
+                            answer["failed"][key] = f"{key}: neither element nor medium has it"
+        except ElementError as exc:
+            answer["error"] = str(exc)
+        return answer
+
     def prepare(self, message: dict[str, Any]) -> dict[str, Any]:
         """Make an empty directory the medium of an element; to repeat it changes nothing."""
         element = message["prepare_medium"]
@@ -51,3 +70,11 @@ class OfflineWork:
         except ElementError as exc:
             return str(exc)
         return None
+
+
+def _is_there(element: Element, key: str) -> bool:
+    try:
+        element.stat(key)
+    except ObjectAbsent:
+        return False
+    return True

@@ -9,6 +9,7 @@ A kill at any step leaves nothing to be undone: `RECOVERY.md`, "Content that goe
 
 import logging
 import sqlite3
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -19,8 +20,10 @@ from artstorefs.core.log_fields import about
 from artstorefs.core.mode_changes import Phase
 from artstorefs.core.modes import ElementMode
 from artstorefs.filesystem.archive import Archive
+from artstorefs.filesystem.recalling import Prepared
 from artstorefs.state.index import Copy
 from artstorefs.state.offline import read_candidates, read_standing
+from artstorefs.state.recalls import read_waiting
 from artstorefs.transfer.take_offline import OfflineJob
 from artstorefs_daemon.transfer_link import BATCH_BYTES, BATCH_NODES, TransferLink
 
@@ -139,7 +142,15 @@ class Offlining:
         error: str | None = (await self._link.ask("prepare_medium", element))["error"]
         if error is None:
             log.info("the medium of element %s is prepared", element, extra=about(element=element))
+            self.wake()
         return error
+
+    async def prepare_recall(self, element: str, keys: list[str], days: float) -> Prepared:
+        """Have an element keep objects at hand; what it says of them."""
+        if element not in self.media:
+            return Prepared(set(keys), {})
+        answer = await self._link.ask("recall", element, keys=keys, days=days)
+        return Prepared(set(answer["ready"]), answer["failed"], answer["error"])
 
     async def describe(self, element: str) -> dict[str, Any]:
         """As the protocol has it."""
@@ -158,6 +169,24 @@ class Offlining:
                 {"path": self._path(ino), "error": text} for ino, text in failures[:SHOWN_ERRORS]
             ],
         }
+
+    async def describe_wanted(self, wanted: Mapping[str, str]) -> list[dict[str, Any]]:
+        """`wanted` of the status: elements, and why what was asked of them waits."""
+        if not wanted:
+            return []
+        found = await trio.to_thread.run_sync(read_waiting, self._archive.database.path)
+        waiting = {one.element: one for one in found}
+        return [
+            {
+                "element": element,
+                "place": self.media.get(element, ""),
+                "files": waiting[element].files,
+                "bytes": waiting[element].bytes,
+                "reason": reason,
+            }
+            for element, reason in wanted.items()
+            if element in waiting
+        ]
 
     def _path(self, ino: int) -> str:
         return self._archive.index.path(ino).decode(errors="backslashreplace")

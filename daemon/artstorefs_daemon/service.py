@@ -20,6 +20,8 @@ from artstorefs.filesystem.cache_orders import CacheOrders, Outcome
 from artstorefs.filesystem.content import Contents
 from artstorefs.filesystem.open_file import Handle
 from artstorefs.filesystem.passthrough import Kernel, NoPassthrough, supports_leases
+from artstorefs.filesystem.recalling import Recalling
+from artstorefs.filesystem.recalls import Recalls
 from artstorefs.filesystem.source import ContentSource
 from artstorefs.filesystem.spool_budget import SpoolBudget
 from artstorefs.filesystem.tree import Tree
@@ -120,6 +122,13 @@ class Service:
         self.xattrs = Xattrs(archive, in_group, self.contents.is_written, self.contents.seal_closed)
         self.mode_changes = ModeChanges(archive, self.contents, self.link)
         self.offlining = Offlining(archive, self.link)
+        self.recalls = Recalls(archive, source)
+        self.recalls.over = self._recalled_is_over
+        self.recalling = Recalling(
+            *(archive, source, self.recalls, self.cache_orders),
+            *(self.offlining.prepare_recall, self.contents.is_held),
+        )
+        self._pins_changed = trio.Event()
         self.state_error = ""
         self._index_error = ""
         self._backups = IndexBackups(
@@ -158,6 +167,7 @@ class Service:
             nursery.start_soon(self._sum_waiting)
             nursery.start_soon(self.mode_changes.run)
             nursery.start_soon(self.offlining.run)
+            nursery.start_soon(self.recalling.run)
 
     async def _keep_state(self) -> None:
         """Checkpoints, backups, what was closed on a full disk, and the reserve; every second, for
@@ -252,7 +262,8 @@ class Service:
         """Count what the cache holds, and then, now and then, bring what is pinned."""
         await self.read_cache.load()
         while True:
-            if self.cache_orders.pins.inos:
+            pins_changed, self._pins_changed = self._pins_changed.is_set(), trio.Event()
+            if pins_changed or self.cache_orders.pins.inos or not self.recalls.rows.is_empty:
                 outcome = Outcome()
                 try:
                     await self.cache_orders.keep_pinned(outcome)
@@ -265,7 +276,13 @@ class Service:
                         *(outcome.failed, error["path"], error["error"]),
                         extra=about(path=error["path"]),
                     )
-            await trio.sleep(PIN_INTERVAL_S)
+            with trio.move_on_after(PIN_INTERVAL_S):
+                await self._pins_changed.wait()
+
+    def _recalled_is_over(self) -> None:
+        """What was recalled may leave the cache, and the element."""
+        self._pins_changed.set()
+        self.offlining.wake()
 
     async def _let_go_of_unmapped(self) -> None:
         pause_s = UNMAPPED_PAUSE_LIMIT_S
@@ -437,6 +454,7 @@ class Service:
                 "limit_bytes": self.read_cache.room.limit_bytes,
             },
             "survey": self.link.surveys.last or {"seen": 0},
+            "wanted": await self.offlining.describe_wanted(self.recalls.wanted),
             "elements": self.link.reports.status(self.archive.modes.elements, standing.queues),
             **self.operations.to_message(),
         }

@@ -56,7 +56,7 @@ wants work under way at every moment sets it to 0."""
 CROWD_S = 0.02
 """Changes come in crowds; one look at the schedule serves all that come within this time."""
 
-ASKED = ("mode", "offline", "prepare_medium")
+ASKED = ("mode", "offline", "prepare_medium", "recall")
 """What `TransferLink.ask` can ask for: keys of messages, whose value is the id of an element."""
 
 RESTART_PAUSE_S = 0.5

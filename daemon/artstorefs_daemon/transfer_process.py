@@ -178,6 +178,8 @@ class TransferProcess:
             return self._offlining.take(message, elements)
         if "prepare_medium" in message:
             return self._offlining.prepare(message)
+        if "recall" in message:
+            return self._offlining.recall(message, elements)
         if "survey" in message:
             return self._look(message["survey"], elements)
         store = [StoreJob(**values) for values in message["store"]]

@@ -90,6 +90,7 @@ def test_output_of_every_command_is_as_documented(
     archive.toml.write_text(text.replace("[[element]]\n", medium))
     archive.start()
     see("medium", printed(archive, "medium", name))
+    see("recall", printed(archive, "recall", "--estimate", str(path)))
     archive.stop()
     archive.toml.write_text(text)
     see("audit", printed(archive, "audit", name, "--verify"))

@@ -70,6 +70,15 @@ _STATUS: dict[str, Any] = {
     "damaged": [{"path": "/b", "file_id": "f", "error": "block 1 of 9", "since": None}],
     "quarantined": {"documents": 1200, "errors": []},
     "survey": {"seen": 0},
+    "wanted": [
+        {
+            "element": "main",
+            "place": "/mnt/disk",
+            "files": 3,
+            "bytes": 1 << 20,
+            "reason": "element main: /mnt/disk: the medium of element main is wanted there",
+        }
+    ],
     "spool": {"bytes": 3 << 20, "limit_bytes": 50 << 30},
     "cache": {"bytes": 7 << 20, "limit_bytes": 40 << 30},
     "elements": [_LOCAL, _FAR],

@@ -35,6 +35,7 @@ COMMANDS: Final[dict[str, str]] = {
     "attr": "show and change the attributes of files",
     "mode": "show what each element allows, and have it allow less",
     "medium": "show where archived content lies, and make a disk the place",
+    "recall": "have archived content brought back for a time",
     "seal": "have files complete, so that nobody can change them",
     "config": "show what a configuration means, and check it",
     "cache": "show what the read cache holds, and change that",

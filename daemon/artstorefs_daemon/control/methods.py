@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from artstorefs.core.modes import ElementMode
 from artstorefs.filesystem.archive import Caller
 from artstorefs.filesystem.cache_orders import Outcome
+from artstorefs.state.node import Node
 from artstorefs_daemon.control import models, status
 from artstorefs_daemon.control.checks import Checks
 from artstorefs_daemon.control.discover import openrpc_document
@@ -168,6 +169,29 @@ class Methods:
             raise error from None
         return outcome.to_message()
 
+    # -------------------------------------------------------------------------- archived content
+
+    async def recall(self, call: Call, params: models.RecallParams) -> Answer:
+        recalls, nodes = self.service.recalls, self._nodes(params.inos)
+        if params.estimate:
+            order = await recalls.estimate(nodes)
+        else:
+            order = await recalls.ask(nodes, params.days)
+            if params.wait:
+                await recalls.follow(order, call.notify)
+        limit_bytes = self.service.read_cache.room.limit_bytes
+        return {**order.to_message(), "limit_bytes": limit_bytes}
+
+    async def recall_release(self, call: Call, params: models.InodesParams) -> Answer:
+        return {"files": await self.service.recalls.release(self._nodes(params.inos))}
+
+    def _nodes(self, inos: list[int]) -> list[Node]:
+        nodes = [self.service.node(ino) for ino in inos]
+        found = [node for node in nodes if node is not None]
+        if len(found) < len(inos):
+            raise ControlError(INVALID_PARAMS, "inos: one is no file of this archive")
+        return found
+
     # ------------------------------------------------------------------------------------- jobs
 
     async def list_jobs(self, call: Call, params: models.Params) -> Answer:
@@ -306,6 +330,14 @@ _TABLE = (
     Method(
         *("cache_drop", Role.CHANGE, Methods.cache_drop, "removes content from the cache"),
         *(models.Outcome, models.InodeParams, models.OrderProgress),
+    ),
+    Method(
+        *("recall", Role.CHANGE, Methods.recall, "brings archived content back for a time"),
+        *(models.Recalled, models.RecallParams, models.RecallProgress),
+    ),
+    Method(
+        *("recall_release", Role.CHANGE, Methods.recall_release, "takes that back"),
+        *(models.Released, models.InodesParams),
     ),
     Method(
         *("job_cancel", Role.CHANGE, Methods.job_cancel, "ends a job"),

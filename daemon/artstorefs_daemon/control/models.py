@@ -5,7 +5,7 @@ here is neither taken nor given. The keys are explained in CONTROL.md, which a t
 them; `status` has a file of its own.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -73,6 +73,22 @@ class ElementParams(Params):
     """Which element."""
 
     element: str = Field(min_length=1, max_length=255)
+
+
+class InodesParams(Params):
+    """Files and directories; of a directory all below it."""
+
+    inos: list[Annotated[int, Field(gt=0, lt=1 << 63)]] = Field(min_length=1, max_length=10_000)
+
+
+class RecallParams(InodesParams):
+    """`days`: how long it stays once it is there. `estimate`: only tell what that would be. With
+    `wait` the answer comes when all is there, or cannot be had; with `detach` too it is a job."""
+
+    days: float = Field(30.0, gt=0, le=36_500)
+    estimate: bool = False
+    wait: bool = False
+    detach: bool = False
 
 
 class JobParams(Params):
@@ -172,6 +188,24 @@ class Media(Result):
     """Of each element that has such a place."""
 
     media: list[Medium]
+
+
+class Recalled(Result):
+    """What was asked for, and what could not be had."""
+
+    files: int
+    bytes: int
+    waiting: int
+    online: int
+    limit_bytes: int
+    failed: int
+    errors: list[PathError]
+
+
+class Released(Result):
+    """What was let go of."""
+
+    files: int
 
 
 class Finding(Result):
@@ -289,6 +323,16 @@ class OrderProgress(Result):
 
     files: int
     bytes: int
+
+
+class RecallProgress(Result):
+    """What has come, of what; `wanted` says what a person has to bring."""
+
+    files: int
+    bytes: int
+    files_total: int
+    bytes_total: int
+    wanted: str | None
 
 
 class FsckProgress(Result):

@@ -143,6 +143,16 @@ class SlowRequest(_Part):
     path: str | None
 
 
+class Wanted(_Part):
+    """What was asked for of an element, and waits for a person."""
+
+    element: str
+    place: str
+    files: int
+    bytes: int
+    reason: str
+
+
 class Status(_Part):
     """The whole mount."""
 
@@ -167,6 +177,7 @@ class Status(_Part):
     spool: Use
     cache: Use
     survey: Survey
+    wanted: list[Wanted]
     elements: list[Element]
     operations: dict[str, Operations]
     latency_bounds_s: list[float]
