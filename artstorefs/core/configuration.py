@@ -207,6 +207,12 @@ class ElementConfiguration(_Table):
         None, description='"AES256" or "aws:kms"'
     )
     encryption_key: Word | None = Field(None, description="the id or ARN of a key of KMS")
+    archive_storage_class: Word | None = Field(
+        None, description="a cold storage class, like GLACIER or DEEP_ARCHIVE"
+    )
+    restore_tier: Literal["Standard", "Bulk", "Expedited"] = Field(
+        "Standard", description='"Standard", "Bulk" or "Expedited"'
+    )
 
     @model_validator(mode="after")
     def _check_kind(self) -> Self:
@@ -240,7 +246,7 @@ LOCAL_KEYS: Final = ("path", "adopted", "offline_path")
 S3_KEYS: Final = (
     *("bucket", "prefix", "endpoint", "region", "profile", "credentials_file", "storage_class"),
     *("addressing", "multipart_threshold", "part_size", "concurrency", "verify_tls", "ca_bundle"),
-    *("encryption", "encryption_key"),
+    *("encryption", "encryption_key", "archive_storage_class", "restore_tier"),
 )
 """The keys that only an element of kind "s3" has, in the order of the documentation."""
 

@@ -69,6 +69,8 @@ ELEMENT_COMMENTS: Final[dict[str, str]] = {
     "ca_bundle": "Certificates to check it against, a PEM file.",
     "encryption": "Have the server encrypt new objects.",
     "encryption_key": "With aws:kms: which key; without it the account's.",
+    "archive_storage_class": "In mode ar: the cold class that its content goes into.",
+    "restore_tier": "How fast content is restored from there, and at what price.",
 }
 
 TABLE_COMMENTS: Final[dict[str, dict[str, str]]] = {
@@ -113,6 +115,7 @@ _EXAMPLES: Final[dict[str, object]] = {
     "ca_bundle": "/etc/ssl/certs/museum.pem",
     "encryption": "aws:kms",
     "encryption_key": "alias/museum",
+    "archive_storage_class": "DEEP_ARCHIVE",
     "listen": "127.0.0.1:9464",
     "textfile": "/var/lib/node_exporter/museum.prom",
 }

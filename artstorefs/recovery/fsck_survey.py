@@ -87,7 +87,9 @@ class ElementSurvey:
         """Every object that has a sidecar and the right size, and can be read, in order."""
         for key, sidecar in sorted(self.sidecars.items(), key=lambda item: item[0]):
             stat = self.stats.get(key)
-            if stat is not None:
+            if self.offline is not None and key in self.offline.cold:
+                is_right = False
+            elif stat is not None:
                 is_right = stat.size_bytes == sidecar.size
             else:
                 is_right = self.offline is not None and self.offline.can_read(key, sidecar.size)
@@ -124,6 +126,7 @@ def survey_element(
         survey.offline, survey.source = look_offline(element, medium, image)
         for key, sidecar in survey.sidecars.items():
             _judge_object(survey, survey.offline, key, sidecar)
+        survey.offline.note_cold(element, survey.sidecars)
         if survey.offline.missed:
             detail = f"{survey.offline.missed} objects were not looked at: {survey.offline.problem}"
             survey.found(FindingClass.OFFLINE, naming.OFFLINE_KEY, detail)

@@ -6,7 +6,7 @@ object that is there, and the medium itself, if it can be asked.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from artstorefs.core import naming
 from artstorefs.core.errors import DocumentError, ElementError, MediumWanted, ObjectAbsent
@@ -53,6 +53,7 @@ class OfflineContent:
     image: Image | None
     sizes: dict[str, int] | None
     problem: str
+    cold: set[str] = field(default_factory=set)
     missed: int = 0
     """Objects that are offline, and could not be looked at."""
 
@@ -69,6 +70,14 @@ class OfflineContent:
             self.missed += 1
             return True
         return self.sizes.get(key) == size
+
+    def note_cold(self, element: Element, keys: Iterable[str]) -> None:
+        """Of a bucket: objects that are in a cold storage class by the index are listed like
+        others, and cannot be read."""
+        if self.image is not None and not element.capabilities.local_path:
+            self.cold = {key for key in keys if self.image.is_offline(self.element, key)}
+            self.missed = len(self.cold)
+            self.problem = "they are in a cold storage class"
 
     def can_read(self, key: str, size: int) -> bool:
         """Whether it can be read now."""

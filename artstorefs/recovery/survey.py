@@ -317,6 +317,8 @@ class _Look:
     def _is_back(self, ino: int, key: str) -> bool:
         """Whether an object that is offline is here again, and not just still here: each is removed
         by an intent that was logged when it went offline."""
+        if not self._element.capabilities.local_path:
+            return False  # in a bucket it is only in another class
         return not self._reader.is_being_removed(ino) and not self._is_absent(key)
 
     def _is_absent(self, key: str) -> bool:

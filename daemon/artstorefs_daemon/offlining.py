@@ -15,6 +15,7 @@ from typing import Any
 
 import trio
 
+from artstorefs.core.configuration import ElementConfiguration
 from artstorefs.core.errors import StateError
 from artstorefs.core.log_fields import about
 from artstorefs.core.mode_changes import Phase
@@ -44,11 +45,9 @@ class Offlining:
     def __init__(self, archive: Archive, link: TransferLink) -> None:
         self._archive = archive
         self._link = link
-        self.media = {
-            one.id: str(one.offline_path)
-            for one in archive.configuration.elements
-            if one.offline_path is not None
-        }
+        places = {one.id: _place(one) for one in archive.configuration.elements}
+        self.media = {name: place for name, place in places.items() if place is not None}
+        """Where elements keep what is archived, in words; of those that have such a place."""
         self._after = dict.fromkeys(self.media, 0)
         self._errors: dict[str, str] = {}
         self._failures: dict[tuple[str, int], str] = {}
@@ -100,7 +99,8 @@ class Offlining:
         done = set(result["done"])
         moved = [copy for copy in copies if copy.ino in done]
         if moved:
-            self._archive.offline.taken(moved, removes=True)
+            near = self._archive.elements[element].capabilities.local_path
+            self._archive.offline.taken(moved, removes=near)
         for copy in moved:
             self._failures.pop((element, copy.ino), None)
         self._note_error(element, result["error"])
@@ -190,6 +190,12 @@ class Offlining:
 
     def _path(self, ino: int) -> str:
         return self._archive.index.path(ino).decode(errors="backslashreplace")
+
+
+def _place(configuration: ElementConfiguration) -> str | None:
+    if configuration.archive_storage_class is not None:
+        return f"{configuration.place}, class {configuration.archive_storage_class}"
+    return None if configuration.offline_path is None else str(configuration.offline_path)
 
 
 def _job(copy: Copy) -> OfflineJob:

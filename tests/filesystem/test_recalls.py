@@ -16,7 +16,7 @@ from artstorefs.core.errors import ArtStoreFSError
 from artstorefs.core.modes import ElementMode
 from artstorefs.filesystem import recalls as recalls_module
 from artstorefs.filesystem.cache_orders import Outcome
-from artstorefs.filesystem.recalling import HELD_PAUSE_S, LOOK_S
+from artstorefs.filesystem.recalling import HELD_PAUSE_S, LOOK_S, Prepared
 from artstorefs.state.index import ROOT_INO
 from artstorefs.state.node import Node
 from artstorefs.state.recalls import DAY_NS, read_waiting
@@ -142,6 +142,26 @@ async def test_a_request_waits_for_the_medium_and_survives_a_restart(bench: Offl
     assert bench.recalls.wanted == {}
     assert await read_all(bench, node) == b"content"
     assert read_waiting(bench.archive.database.path) == []
+
+
+async def test_a_cold_store_is_asked_less_and_less_often(bench: OfflineBench) -> None:
+    """SEMANTICS: AR-10"""
+    node = await bench.archived(b"f", b"content")
+    await bench.recalls.ask([node], 30)
+    answers = [Prepared(set(), {})] * 8
+
+    async def prepare(element: str, keys: list[str], days: float) -> Prepared:
+        return answers.pop() if answers else Prepared(set(keys), {})
+
+    bench.recalling._prepare = prepare
+    pauses = []
+    while answers:
+        assert bench.state(node) == "recalling"
+        pauses.append(round(await bench.bring()))
+        bench.archive.database.execute("UPDATE recalls SET due_ns = 0")
+    assert pauses == [60, 120, 240, 480, 960, 1800, 1800, 1800]
+    await bench.bring()
+    assert bench.state(node) == "online"
 
 
 @pytest.mark.parametrize("damage", ["changed", "gone", "whole"])
