@@ -21,12 +21,14 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from artstorefs.core.configuration_messages import PlaceError, configuration_error
+from artstorefs.core.configuration_parts import NOT_IN_PATHS, PATH_ALLOWED, AbsolutePath, Table
 from artstorefs.core.directories import CONTROL_SOCKET_NAME, Directories, fill_in_places
 from artstorefs.core.errors import ConfigurationError
 from artstorefs.core.marks import moment_ns, moment_text
+from artstorefs.core.recall_configuration import RecallConfiguration
 from artstorefs.core.sizes import SIZE_ALLOWED, parse_size
 
 # A name becomes a file name, a directory name, a unit name of systemd and the `fsname` of a mount;
@@ -36,9 +38,6 @@ _NAME_ALLOWED: Final = (
     "1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit, "
     "not ending in .toml"
 )
-# Control characters would break lines of logs and tables; TOML cannot carry what is not UTF-8.
-_NOT_IN_PATHS: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
-_PATH_ALLOWED: Final = "an absolute path in UTF-8, without '..' and control characters"
 # sun_path of sockaddr_un is 108 bytes with the closing NUL (unix(7)).
 _SOCKET_PATH_MAX_BYTES: Final = 107
 # General purpose buckets have 3 to 63 lower-case letters, digits, "." and "-" (Amazon S3, "Bucket
@@ -62,15 +61,6 @@ _LISTEN_ALLOWED: Final = (
 _LOCALHOST: Final = "127.0.0.1"
 # What a start reads of it, in a tenth of a second for 16 MiB, and what one search goes through.
 _AUDIT_FILE_ALLOWED: Final = 'a size from "64KiB" to "1GiB"'
-# The kernel keeps 15 bytes of the name of a program (proc(5), comm).
-_PROGRAMS: Final = r"^ *([!-~]{1,15}( +|$))*$"
-_PROGRAMS_ALLOWED: Final = "names of programs, of up to 15 characters, with spaces between them"
-NEVER_RECALLING: Final = (
-    "updatedb tracker-miner-f tracker-extract localsearch-3 baloo_file baloo_file_extr tumblerd"
-    " ffmpegthumbnail totem-video-thu clamscan clamd"
-)
-"""Programs that look into every file, or each that a window shows, and that nobody waits for."""
-
 # Where ELEMENT=local:PATH,mode=… ends its path: at a comma that a key follows.
 _BEFORE_SETTING: Final = re.compile(r",(?=[A-Za-z_]+=)")
 
@@ -85,15 +75,6 @@ def _read_size(value: object) -> object:
     return parse_size(value) if isinstance(value, str) else value
 
 
-def _read_path(value: object) -> object:
-    if not isinstance(value, str | Path):
-        return value
-    text = os.fspath(value)
-    if not text.startswith("/") or ".." in text.split("/") or _NOT_IN_PATHS.search(text):
-        raise ValueError("not an absolute path")
-    return Path("/" + text.lstrip("/"))  # POSIX lets a system give `//x` a meaning of its own
-
-
 def _check_bucket(value: object) -> object:
     if isinstance(value, str) and not _BUCKET.fullmatch(value):
         raise ValueError("not a bucket")
@@ -105,7 +86,7 @@ def _read_prefix(value: object) -> object:
     if not isinstance(value, str) or not value:
         return value
     text = value.removesuffix("/")
-    is_bad = _NOT_IN_PATHS.search(text) or "\\" in text or {"", ".", ".."} & {*text.split("/")}
+    is_bad = NOT_IN_PATHS.search(text) or "\\" in text or {"", ".", ".."} & {*text.split("/")}
     if is_bad or len(text.encode()) > _PREFIX_MAX_BYTES:
         raise ValueError("not a prefix")
     return text
@@ -148,7 +129,6 @@ def _read_moment(value: object) -> object:
 
 Name = Annotated[str, BeforeValidator(_check_name)]
 Size = Annotated[int, BeforeValidator(_read_size)]
-AbsolutePath = Annotated[Path, BeforeValidator(_read_path)]
 Bucket = Annotated[str, BeforeValidator(_check_bucket)]
 Prefix = Annotated[str, BeforeValidator(_read_prefix)]
 Endpoint = Annotated[str, BeforeValidator(_check_endpoint)]
@@ -160,16 +140,10 @@ Account = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,30}$")]
 Word = Annotated[str, Field(pattern=r"^[!-~]{1,2048}$")]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(
-        strict=True, extra="forbid", frozen=True, allow_inf_nan=False, validate_by_name=True
-    )
+_TableT = TypeVar("_TableT", bound=Table)
 
 
-_TableT = TypeVar("_TableT", bound=_Table)
-
-
-class ElementConfiguration(_Table):
+class ElementConfiguration(Table):
     """One `[[element]]` table: a place that holds objects.
 
     `path` is there if and only if `kind` is "local"; the keys from `bucket` on are for "s3" alone,
@@ -178,20 +152,20 @@ class ElementConfiguration(_Table):
 
     id: Name = Field(description=_NAME_ALLOWED)
     kind: Literal["local", "s3"] = Field("local", description='"local" or "s3"')
-    path: AbsolutePath | None = Field(None, description=_PATH_ALLOWED)
+    path: AbsolutePath | None = Field(None, description=PATH_ALLOWED)
     mode: Literal["edit", "rw", "ro", "ar"] = Field("edit", description="edit, rw, ro or ar")
     priority: int = Field(1, ge=0, description="a whole number from 0; the lowest is filled first")
     capacity: Size | None = Field(None, gt=0, description=SIZE_ALLOWED)
     retain_until: Moment | None = Field(None, description="a date, or a time, as in ISO 8601")
     adopted: bool = Field(False, description="true or false")
-    offline_path: AbsolutePath | None = Field(None, description=_PATH_ALLOWED)
+    offline_path: AbsolutePath | None = Field(None, description=PATH_ALLOWED)
     on_archived_read: Literal["fail", "recall"] = Field("fail", description="fail or recall")
     bucket: Bucket | None = Field(None, description=_BUCKET_ALLOWED)
     prefix: Prefix = Field("", description=_PREFIX_ALLOWED)
     endpoint: Endpoint | None = Field(None, description=_ENDPOINT_ALLOWED)
     region: Word | None = Field(None, description="the name of a region, like eu-central-1")
     profile: Word | None = Field(None, description="the name of a profile of the credentials")
-    credentials_file: AbsolutePath | None = Field(None, description=_PATH_ALLOWED)
+    credentials_file: AbsolutePath | None = Field(None, description=PATH_ALLOWED)
     storage_class: Word | None = Field(None, description="a storage class, like STANDARD_IA")
     addressing: Literal["path", "virtual"] | None = Field(None, description="path or virtual")
     multipart_threshold: Size = Field(
@@ -202,7 +176,7 @@ class ElementConfiguration(_Table):
     )
     concurrency: int = Field(4, ge=1, le=64, description="a whole number from 1 to 64")
     verify_tls: bool = Field(True, description="true or false")
-    ca_bundle: AbsolutePath | None = Field(None, description=_PATH_ALLOWED)
+    ca_bundle: AbsolutePath | None = Field(None, description=PATH_ALLOWED)
     encryption: Literal["AES256", "aws:kms"] | None = Field(
         None, description='"AES256" or "aws:kms"'
     )
@@ -251,12 +225,12 @@ S3_KEYS: Final = (
 """The keys that only an element of kind "s3" has, in the order of the documentation."""
 
 
-class MetricsConfiguration(_Table):
+class MetricsConfiguration(Table):
     """The `[metrics]` table: where numbers for a monitor are to be had; nowhere by default."""
 
     listen: Listen | None = Field(None, description=_LISTEN_ALLOWED)
     allow_remote: bool = Field(False, description="true or false")
-    textfile: AbsolutePath | None = Field(None, description=_PATH_ALLOWED)
+    textfile: AbsolutePath | None = Field(None, description=PATH_ALLOWED)
 
     @model_validator(mode="after")
     def _check_reach(self) -> Self:
@@ -277,7 +251,7 @@ class MetricsConfiguration(_Table):
         return self.listen is not None or self.textfile is not None
 
 
-class AuditConfiguration(_Table):
+class AuditConfiguration(Table):
     """The `[audit]` table: a record of who changed what, see AUDIT.md."""
 
     enabled: bool = Field(False, description="true or false")
@@ -286,18 +260,7 @@ class AuditConfiguration(_Table):
     keep_days: int = Field(0, ge=0, le=36_500, description="a whole number of days, or 0 for ever")
 
 
-class RecallConfiguration(_Table):
-    """The `[recall]` table: how content comes back that was archived, see SEMANTICS.md."""
-
-    not_for: str = Field(NEVER_RECALLING, pattern=_PROGRAMS, description=_PROGRAMS_ALLOWED)
-
-    @property
-    def programs(self) -> frozenset[str]:
-        """Names of programs whose reading brings nothing back."""
-        return frozenset(self.not_for.split())
-
-
-class ArchiveConfiguration(_Table):
+class ArchiveConfiguration(Table):
     """The whole of NAME.toml, every default filled in.
 
     `capacity` of an element and `mountpoint` are `None` where the file says nothing: the size of
@@ -305,11 +268,11 @@ class ArchiveConfiguration(_Table):
     """
 
     name: Name = Field(description=_NAME_ALLOWED)
-    mountpoint: AbsolutePath | None = Field(None, description=_PATH_ALLOWED)
+    mountpoint: AbsolutePath | None = Field(None, description=PATH_ALLOWED)
     user: Account | None = Field(None, description=_ACCOUNT_ALLOWED)
-    state_dir: AbsolutePath = Field(description=_PATH_ALLOWED)
-    cache_dir: AbsolutePath = Field(description=_PATH_ALLOWED)
-    runtime_dir: AbsolutePath = Field(description=_PATH_ALLOWED)
+    state_dir: AbsolutePath = Field(description=PATH_ALLOWED)
+    cache_dir: AbsolutePath = Field(description=PATH_ALLOWED)
+    runtime_dir: AbsolutePath = Field(description=PATH_ALLOWED)
     durability: Literal["log", "element"] = Field("log", description="log or element")
     settle_s: float = Field(1.0, ge=0, le=3600, description="a number of seconds from 0 to 3600")
     seal_after_s: float = Field(

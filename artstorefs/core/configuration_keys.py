@@ -90,6 +90,8 @@ TABLE_COMMENTS: Final[dict[str, dict[str, str]]] = {
     "recall": {
         "": "How content of elements in mode ar comes back.",
         "not_for": "Programs whose reading never brings any back, whatever on_archived_read says.",
+        "webhook": "Where it is told, by a POST, when what was asked for is there.",
+        "webhook_secret_file": "A file with the secret that this is signed with.",
     },
 }
 """Of each further table, such as `[metrics]`: what its keys are for; under "" what it is for."""
@@ -117,6 +119,8 @@ _EXAMPLES: Final[dict[str, object]] = {
     "encryption_key": "alias/museum",
     "archive_storage_class": "DEEP_ARCHIVE",
     "listen": "127.0.0.1:9464",
+    "webhook": "https://museum.example.org/recalled",
+    "webhook_secret_file": "/etc/artstorefs/museum.webhook",
     "textfile": "/var/lib/node_exporter/museum.prom",
 }
 """For keys whose default is that nothing is said."""

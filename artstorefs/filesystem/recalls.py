@@ -19,10 +19,11 @@ are refused at open(2) instead, with EREMOTE, because what they want is not wort
 
 import os
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 import trio
 
@@ -33,6 +34,7 @@ from artstorefs.filesystem.source import ContentSource
 from artstorefs.filesystem.walking import files_below
 from artstorefs.state.index import Copy
 from artstorefs.state.node import ContentState, Node
+from artstorefs.state.recall_requests import RecallRequests
 from artstorefs.state.recalls import RecallRows
 
 ROWS = 256
@@ -64,6 +66,8 @@ class Order:
     errors: list[dict[str, str]] = field(default_factory=list)
     left: dict[int, tuple[int, str]] = field(default_factory=dict)
     """Inode number to size and element of what is not there yet."""
+    request: str | None = None
+    """Its row of `recall_requests`, if somebody is to be told of it."""
 
     def to_message(self) -> dict[str, Any]:
         names = ("files", "bytes", "waiting", "online", "failed", "errors")
@@ -77,6 +81,11 @@ class Recalls:
         self._archive = archive
         self._source = source
         self.rows = RecallRows(archive.database)
+        self.requests = RecallRequests(archive.database)
+        self.tells = False
+        """Whether somebody is to be told when what was asked for together is there."""
+        self.done: Callable[[], None] = lambda: None
+        """Told when that may be so."""
         self.wanted: dict[str, str] = {}
         """Elements that have not at hand what was asked for, and what they say."""
         self.over: Callable[[], None] = lambda: None
@@ -86,6 +95,7 @@ class Recalls:
         self._news = trio.Event()
         self._watching: list[Order] = []
         self._readers = 0
+        self._not_for = archive.configuration.recall.programs
         self._by_reading = {
             one.id for one in archive.configuration.elements if one.on_archived_read == "recall"
         }
@@ -105,7 +115,7 @@ class Recalls:
         if flags & os.O_NONBLOCK or not self._by_reading.intersection(self._holders(node)):
             return False
         names = programs()
-        return bool(names) and not self._archive.configuration.recall.programs.intersection(names)
+        return bool(names) and not self._not_for.intersection(names)
 
     def _holders(self, node: Node) -> Iterator[str]:
         return (copy.element for copy in self._source.current_copies(node))
@@ -142,9 +152,20 @@ class Recalls:
                         self._count(order, file)
         return order
 
-    async def ask(self, nodes: Iterable[Node], days: float) -> Order:
-        """Ask for all archived content below these. Raises StateError."""
+    async def ask(self, nodes: Sequence[Node], days: float, uid: int = 0) -> Order:
+        """Ask for all archived content below these, for this user. Raises StateError."""
         order = Order()
+        if not self.tells:
+            return await self._ask(order, nodes, days)
+        order.request = str(uuid4())
+        path = self._archive.index.path(nodes[0].ino)
+        self.requests.begin(order.request, uid, path, time.time_ns())
+        await self._ask(order, nodes, days)
+        self.requests.is_whole(order.request, order.files, order.bytes)
+        self.done()
+        return order
+
+    async def _ask(self, order: Order, nodes: Iterable[Node], days: float) -> Order:
         some: list[Node] = []
         for node in nodes:
             async with aclosing(files_below(self._archive.index, node)) as files:
@@ -164,7 +185,7 @@ class Recalls:
                 if self._count(order, file) != "online":
                     order.left[file.ino] = (file.size, copy.element)
         if wanted:
-            self.rows.ask(wanted, days, time.time_ns())
+            self.rows.ask(wanted, days, time.time_ns(), order.request)
             self.asked.set()
         return order
 
@@ -257,5 +278,6 @@ class Recalls:
 
     def tell_news(self) -> None:
         """Have those who wait look again."""
+        self.done()
         self._news.set()
         self._news = trio.Event()

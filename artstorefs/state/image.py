@@ -38,7 +38,7 @@ _ATIME = COLUMNS.index("atime_ns")
 _PROBLEMS_MAX = 100
 _LATER = (
     *("changed_attributes", "copies_by_key", "spool_sums", "offline"),
-    *("recalls", "recalls_asked", "recalls_online"),
+    *("recalls", "recalls_asked", "recalls_online", "recalls_together", "recall_requests"),
 )
 """What an index of schema 1 gets when a daemon of this release opens it."""
 _EARLIER = ("log_of_node",)

@@ -69,18 +69,25 @@ class RecallRows:
         ).fetchone()
         return None if row is None else Recall(*row)
 
-    def ask(self, wanted: Sequence[tuple[Node, str]], days: float, now_ns: int) -> None:
+    def ask(
+        self,
+        wanted: Sequence[tuple[Node, str]],
+        days: float,
+        now_ns: int,
+        request: str | None = None,
+    ) -> None:
         """Have content brought from these elements, and kept for so many days; what is there, or
-        asked for, stays for as long as is longer."""
+        asked for, stays for as long as is longer. `request`: with which it is asked for, of which
+        somebody is to be told."""
         with self._database.transaction():
             for node, element in wanted:
                 known = self.get(node)
                 if known is None or known.error is not None:
                     row = (node.ino, node.content, element, days, now_ns, now_ns, 0, None, None)
                     self._execute(
-                        f"INSERT OR REPLACE INTO recalls ({_COLUMNS}) VALUES"
-                        " (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                        row,
+                        f"INSERT OR REPLACE INTO recalls ({_COLUMNS}, request) VALUES"
+                        " (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                        (*row, request),
                     )
                 elif known.until_ns is None:
                     days_of_both = max(days, known.days)

@@ -187,10 +187,12 @@ An index of an earlier release gets the table, empty, when it is opened."""
 RECALLS = (
     "CREATE TABLE IF NOT EXISTS recalls (ino INTEGER PRIMARY KEY, content INTEGER NOT NULL,"
     " element TEXT NOT NULL, days REAL NOT NULL, asked_ns INTEGER NOT NULL,"
-    " due_ns INTEGER NOT NULL, tries INTEGER NOT NULL, until_ns INTEGER, error TEXT)",
+    " due_ns INTEGER NOT NULL, tries INTEGER NOT NULL, until_ns INTEGER, error TEXT,"
+    " request TEXT)",
     "CREATE INDEX IF NOT EXISTS recalls_asked ON recalls (element, due_ns)"
     " WHERE until_ns IS NULL AND error IS NULL",
     "CREATE INDEX IF NOT EXISTS recalls_online ON recalls (until_ns) WHERE until_ns IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS recalls_together ON recalls (request) WHERE request IS NOT NULL",
 )
 """Archived content that was asked for, see `recalls.py`.
     content        version of the content that is meant
@@ -199,9 +201,19 @@ RECALLS = (
     due_ns, tries  when it is tried again, and how often it was not there yet
     until_ns       until when it stays; NULL while it is not there
     error          why it cannot be had; it is not tried any more then
+    request        the row of `recall_requests` that it was asked for with, if it has one
 An index of an earlier release gets the table, empty, when it is opened."""
 
-LATER = (SPOOL_SUMS, OFFLINE, *RECALLS)
+RECALL_REQUESTS = (
+    "CREATE TABLE IF NOT EXISTS recall_requests (id TEXT NOT NULL PRIMARY KEY,"
+    " asked_ns INTEGER NOT NULL, uid INTEGER NOT NULL, path BLOB NOT NULL, files INTEGER NOT NULL,"
+    " bytes INTEGER NOT NULL, failed INTEGER NOT NULL, done_ns INTEGER, due_ns INTEGER NOT NULL,"
+    " tries INTEGER NOT NULL, is_whole INTEGER NOT NULL) WITHOUT ROWID"
+)
+"""What was asked for together, where somebody is to be told when it is there, see
+`recall_requests.py`. An index of an earlier release gets the table, empty, when it is opened."""
+
+LATER = (SPOOL_SUMS, OFFLINE, *RECALLS, RECALL_REQUESTS)
 """What an index of schema 1 of an earlier release lacks, and can be given at any time."""
 
 COPIES_BY_KEY = "CREATE INDEX IF NOT EXISTS copies_by_key ON copies (element, key)"

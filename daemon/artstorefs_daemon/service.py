@@ -39,6 +39,7 @@ from artstorefs_daemon.kernel_caches import KernelCaches
 from artstorefs_daemon.mode_changes import ModeChanges
 from artstorefs_daemon.offlining import Offlining
 from artstorefs_daemon.operation_statistics import OperationStatistics
+from artstorefs_daemon.recall_webhook import RecallWebhook
 from artstorefs_daemon.transfer_child import TransferChild
 from artstorefs_daemon.transfer_link import TransferLink
 
@@ -124,6 +125,8 @@ class Service:
         self.offlining = Offlining(archive, self.link)
         self.recalls = Recalls(archive, source)
         self.recalls.over = self._recalled_is_over
+        self._webhook = RecallWebhook(configuration, self.recalls.requests)
+        self.recalls.tells, self.recalls.done = self._webhook.is_on, self._webhook.wake
         self.recalling = Recalling(
             *(archive, source, self.recalls, self.cache_orders),
             *(self.offlining.prepare_recall, self.contents.is_held),
@@ -168,6 +171,7 @@ class Service:
             nursery.start_soon(self.mode_changes.run)
             nursery.start_soon(self.offlining.run)
             nursery.start_soon(self.recalling.run)
+            nursery.start_soon(self._webhook.run)
 
     async def _keep_state(self) -> None:
         """Checkpoints, backups, what was closed on a full disk, and the reserve; every second, for

@@ -104,6 +104,7 @@ def test_from_rw_to_a_cupboard_and_back(archive: MountedArchive, cupboard: Cupbo
     assert f"{medium}: the medium of element main" in archive.run("status", name).stdout
     (told,) = archive.ask("jobs")["jobs"]
     assert "wanted there" in told["progress"]["wanted"]
+    assert "wanted there" in archive.run("jobs", name).stdout
     archive.kill()
     archive.start()
     assert state(file) == "recalling"
