@@ -120,6 +120,10 @@ class ReadCache:
         await trio.to_thread.run_sync(self.room.load)
         self._loaded.set()
 
+    async def wait_loaded(self) -> None:
+        """Until `load` has ended."""
+        await self._loaded.wait()
+
     async def change_limit(self, limit_bytes: int) -> None:
         """From now on; what is too much then goes at once, but for what is pinned."""
         self.room.limit_bytes = limit_bytes

@@ -84,7 +84,8 @@ class Recalling:
         orders.lost = self._lost
 
     async def run(self) -> None:
-        """What is asked for is brought, and let go."""
+        """Bring what is asked for, and let it go; once it is known what the cache has room for."""
+        await self._source.read_cache.wait_loaded()
         async with trio.open_nursery() as nursery:
             for element in self._archive.elements:
                 nursery.start_soon(self._serve, element)

@@ -64,10 +64,23 @@ class Order:
     done_bytes: int = 0
     failed: int = 0
     errors: list[dict[str, str]] = field(default_factory=list)
-    left: dict[int, tuple[int, str]] = field(default_factory=dict)
-    """Inode number to size and element of what is not there yet."""
+    left: dict[int, int] = field(default_factory=dict)
+    """Inode number to size of what is not there yet; only if somebody `waits`."""
+    left_bytes: int = 0
+    elements: set[str] = field(default_factory=set)
+    """From where it comes."""
+    waits: bool = False
     request: str | None = None
     """Its row of `recall_requests`, if somebody is to be told of it."""
+    seen: bytearray = field(default_factory=bytearray)
+    """A byte for each inode number that was looked at: a file may have several names."""
+
+    def is_new(self, ino: int) -> bool:
+        """Whether a file is looked at for the first time."""
+        if ino >= len(self.seen):
+            self.seen.extend(bytes(ino + 1 + len(self.seen) // 8 - len(self.seen)))
+        is_new, self.seen[ino] = not self.seen[ino], 1
+        return is_new
 
     def to_message(self) -> dict[str, Any]:
         names = ("files", "bytes", "waiting", "online", "failed", "errors")
@@ -131,7 +144,7 @@ class Recalls:
             raise ContentArchived(node.ino)
         self._readers += 1
         try:
-            order = self._add(Order(), [node], READ_DAYS)
+            order = self._add(Order(waits=True), [node], READ_DAYS)
             with trio.move_on_after(READ_WAIT_S), self._watching_for(order):
                 while order.left:
                     await self._news.wait()
@@ -148,13 +161,16 @@ class Recalls:
         for node in nodes:
             async with aclosing(files_below(self._archive.index, node)) as files:
                 async for file in files:
-                    if self._copy(file) is not None:
+                    if order.is_new(file.ino) and self._copy(file) is not None:
                         self._count(order, file)
         return order
 
-    async def ask(self, nodes: Sequence[Node], days: float, uid: int = 0) -> Order:
-        """Ask for all archived content below these, for this user. Raises StateError."""
-        order = Order()
+    async def ask(
+        self, nodes: Sequence[Node], days: float, uid: int = 0, *, waits: bool = False
+    ) -> Order:
+        """Ask for all archived content below these, for this user, who `waits` (`follow`) or not.
+        Raises StateError."""
+        order = Order(waits=waits)
         if not self.tells:
             return await self._ask(order, nodes, days)
         order.request = str(uuid4())
@@ -179,11 +195,13 @@ class Recalls:
     def _add(self, order: Order, files: list[Node], days: float) -> Order:
         wanted: list[tuple[Node, str]] = []
         for file in files:
-            copy = self._copy(file)
-            if copy is not None and file.ino not in order.left:
+            copy = self._copy(file) if order.is_new(file.ino) else None
+            if copy is not None:
                 wanted.append((file, copy.element))
-                if self._count(order, file) != "online":
-                    order.left[file.ino] = (file.size, copy.element)
+                if self._count(order, file) != "online" and order.waits:
+                    order.left[file.ino] = file.size
+                    order.left_bytes += file.size
+                    order.elements.add(copy.element)
         if wanted:
             self.rows.ask(wanted, days, time.time_ns(), order.request)
             self.asked.set()
@@ -225,14 +243,19 @@ class Recalls:
     ) -> None:
         """Until all of an order is there, or cannot be had."""
         with self._watching_for(order):
-            for ino in list(order.left):  # some may have come since it was asked for
-                self._look_again(order, ino)
+            for number, ino in enumerate(list(order.left)):
+                self._look_again(order, ino)  # some may have come since it was asked for
+                if number % ROWS == 0:
+                    await trio.lowlevel.checkpoint()
             while order.left:
+                news = self._news
                 await notify(self._progress(order))
-                await self._news.wait()
+                await news.wait()
             await notify(self._progress(order))
 
     def _look_again(self, order: Order, ino: int) -> None:
+        if ino not in order.left:
+            return
         node = self._archive.index.node(ino)
         row = None if node is None else self.rows.get(node)
         if row is None or row.state != "recalling":
@@ -240,14 +263,13 @@ class Recalls:
             self._take(order, ino, row.error if row is not None and row.error else error)
 
     def _progress(self, order: Order) -> dict[str, Any]:
-        elements = {element for _, element in order.left.values()}
-        wanted = [self.wanted[element] for element in sorted(elements & self.wanted.keys())]
+        elements = sorted(order.elements & self.wanted.keys()) if order.left else []
         return {
             "files": order.done_files,
             "bytes": order.done_bytes,
             "files_total": order.done_files + order.failed + len(order.left),
-            "bytes_total": order.done_bytes + sum(size for size, _ in order.left.values()),
-            "wanted": wanted[0] if wanted else None,
+            "bytes_total": order.done_bytes + order.left_bytes,
+            "wanted": self.wanted[elements[0]] if elements else None,
         }
 
     @contextmanager
@@ -266,7 +288,8 @@ class Recalls:
         self.tell_news()
 
     def _take(self, order: Order, ino: int, error: str | None) -> None:
-        size, _ = order.left.pop(ino)
+        size = order.left.pop(ino)
+        order.left_bytes -= size
         if error is None:
             order.done_files += 1
             order.done_bytes += size

@@ -88,21 +88,22 @@ class Offline:
             place = [[copy.element, copy.key]]
             self._log.removal(b"", Removal(copy.ino, place, content_only=True), 0)
 
-    def returned(self, places: Sequence[tuple[str, int]]) -> None:
-        """Objects that others have put back on their element: they are as any other again."""
+    def forget(self, places: Sequence[tuple[str, int]]) -> None:
+        """Rows that say nothing any more, or of objects that others have put back on their element:
+        they are as any other again."""
         if places:
             with self._database.transaction():
                 for place in places:
                     self._execute("DELETE FROM offline WHERE element = ? AND ino = ?", place)
 
-    def forget_stale(self) -> None:
-        """Rows of files that are gone, or have other content by now."""
-        if self._execute(f"SELECT 1 FROM offline o WHERE {_STALE} LIMIT 1").fetchone():
-            with self._database.transaction():
-                self._execute(
-                    f"DELETE FROM offline WHERE (element, ino) IN"
-                    f" (SELECT o.element, o.ino FROM offline o WHERE {_STALE})"
-                )
+
+def read_stale(path: str) -> list[tuple[str, int]]:
+    """Rows of files that are gone, or have other content by now. From the index at `path`, with a
+    connection of its own, for a thread. Raises sqlite3.Error."""
+    with closing(connect_read_only(path)) as connection:
+        return connection.execute(
+            f"SELECT o.element, o.ino FROM offline o WHERE {_STALE}"
+        ).fetchall()
 
 
 def read_candidates(path: str, element: str, after: int, limit: int) -> list[Copy]:

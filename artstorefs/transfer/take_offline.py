@@ -89,6 +89,8 @@ def _take(
     jobs: list[OfflineJob],
     result: OfflineResult,
 ) -> None:
+    for left in target.leftovers():  # of a process that was killed while it copied
+        target.remove(left.key)
     copied = [job for job in jobs if _copy(element, path, target, job, result)]
     target.barrier()
     crash_point("offline.copied")

@@ -23,7 +23,7 @@ from artstorefs.core.modes import ElementMode
 from artstorefs.filesystem.archive import Archive
 from artstorefs.filesystem.recalling import Prepared
 from artstorefs.state.index import Copy
-from artstorefs.state.offline import read_candidates, read_standing
+from artstorefs.state.offline import read_candidates, read_stale, read_standing
 from artstorefs.state.recalls import read_waiting
 from artstorefs.transfer.take_offline import OfflineJob
 from artstorefs_daemon.transfer_link import BATCH_BYTES, BATCH_NODES, TransferLink
@@ -62,6 +62,7 @@ class Offlining:
         """Of an archive without media nothing."""
         if not self.media or self._archive.read_only:
             return
+        await self.forget_stale()
         while True:
             self._wake = trio.Event()
             pause_s = float("inf")
@@ -70,10 +71,17 @@ class Offlining:
             with trio.move_on_after(pause_s):
                 await self._wake.wait()
 
+    async def forget_stale(self) -> None:
+        """What is offline of files that are gone is of no use to anybody."""
+        try:
+            stale = await trio.to_thread.run_sync(read_stale, self._archive.database.path)
+            self._archive.offline.forget(stale)
+        except (StateError, sqlite3.Error) as exc:
+            log.warning("what is offline is looked through later: %s", exc, extra=about(exc))
+
     async def _look(self, element: str) -> float:
         """Move some of what is to be moved; seconds until the next look."""
         try:
-            self._archive.offline.forget_stale()
             return await self._move_some(element) if self._is_due(element) else float("inf")
         except (StateError, sqlite3.Error) as exc:
             log.warning("content is moved offline later: %s", exc, extra=about(exc))

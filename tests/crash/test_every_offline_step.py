@@ -16,7 +16,13 @@ from artstorefs.core.crash_points import VARIABLE
 from ..harness import MountedArchive, wait_for_end, wait_until
 from ..starter import Starter
 
-STEPS = ["offline.copied", "offline.verified", "offline.told", "offline.committed"]
+STEPS = [
+    "staging.temporary_made",
+    "offline.copied",
+    "offline.verified",
+    "offline.told",
+    "offline.committed",
+]
 STEPS += ["removal.documents_gone", "removal.objects_gone", "removed.committed"]
 """The last three are those of the removal that was logged in the fourth."""
 

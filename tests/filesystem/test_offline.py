@@ -220,6 +220,6 @@ async def test_a_file_that_is_removed_leaves_no_row(bench: OfflineBench) -> None
     bench.put_into(ElementMode.EDIT)
     bench.unlink(b"f")
     await bench.drain()
-    await bench.offlining._look("main")
+    await bench.offlining.forget_stale()
     assert (await bench.offlining.describe("main"))["files"] == 0
     assert len(bench.objects(bench.medium)) == 1

@@ -124,7 +124,7 @@ async def test_a_request_waits_for_the_medium_and_survives_a_restart(bench: Offl
     """SEMANTICS: AR-6, AR-8"""
     node = await bench.archived(b"f", b"content")
     bench.unmount()
-    order = await bench.recalls.ask([node], 30)
+    order = await bench.recalls.ask([node], 30, waits=True)
     assert await bench.bring() == LOOK_S
     assert "the medium of element main is wanted there" in bench.recalls.wanted["main"]
     (wanted,) = await bench.offlining.describe_wanted(bench.recalls.wanted)
@@ -175,7 +175,7 @@ async def test_only_what_is_right_counts(bench: OfflineBench, damage: str) -> No
         path.unlink()
     else:
         bench.archive.database.execute("UPDATE copies SET sha256 = ?", (b"\1" * 32,))
-    order = await bench.recalls.ask([node], 30)
+    order = await bench.recalls.ask([node], 30, waits=True)
     seen: list[dict[str, Any]] = []
 
     async def notify(progress: dict[str, Any]) -> None:
@@ -198,7 +198,7 @@ async def test_what_does_not_fit_the_cache_is_told(tmp_path: Path) -> None:
     bench = OfflineBench(tmp_path, cache_max=BLOCK_BYTES)
     await bench.cache.load()
     node = await bench.archived(b"large", LARGE)
-    order = await bench.recalls.ask([node], 30)
+    order = await bench.recalls.ask([node], 30, waits=True)
     with bench.recalls._watching_for(order):
         await bench.bring()
     assert "cache_max" in order.errors[0]["error"]

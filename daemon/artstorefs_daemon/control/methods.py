@@ -176,7 +176,7 @@ class Methods:
         if params.estimate:
             order = await recalls.estimate(nodes)
         else:
-            order = await recalls.ask(nodes, params.days, call.peer.uid)
+            order = await recalls.ask(nodes, params.days, call.peer.uid, waits=params.wait)
             if params.wait:
                 await recalls.follow(order, call.notify)
         limit_bytes = self.service.read_cache.room.limit_bytes
