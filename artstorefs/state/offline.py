@@ -66,11 +66,11 @@ class Offline:
     @makes_room
     def taken(self, copies: Sequence[Copy], *, removes: bool) -> None:
         """Objects are there, verified. `removes`: the element gets rid of its own by a logged
-        removal. Of what has changed since nothing is recorded."""
+        removal. Nothing is recorded of what has changed since, or was recalled."""
         try:
             with self._database.transaction():
                 for copy in copies:
-                    if copy in self._index.copies(copy.ino):
+                    if copy in self._index.copies(copy.ino) and not self._is_recalled(copy):
                         self._put(copy, removes)
         except BaseException:
             self._log.discard()
@@ -78,6 +78,10 @@ class Offline:
         crash_point("offline.committed")
         self._elements.update(copy.element for copy in copies)
         self._log.announce()
+
+    def _is_recalled(self, copy: Copy) -> bool:
+        query = "SELECT 1 FROM recalls WHERE ino = ? AND error IS NULL"
+        return self._execute(query, (copy.ino,)).fetchone() is not None
 
     def _put(self, copy: Copy, removes: bool) -> None:
         self._execute(

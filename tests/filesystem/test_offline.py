@@ -7,14 +7,16 @@ import shutil
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from artstorefs.core.block_list import BLOCK_BYTES
-from artstorefs.core.errors import ArtStoreFSError
+from artstorefs.core.errors import ArtStoreFSError, ElementFull
 from artstorefs.core.modes import ElementMode
 from artstorefs.elements.hashing import hash_blocks
+from artstorefs.elements.local import LocalElement
 from artstorefs.recovery.fsck_findings import FindingClass
 from artstorefs.transfer import take_offline
 from artstorefs_daemon.offlining import FAILED_PAUSE_S, LOOK_S
@@ -151,6 +153,32 @@ async def test_what_reads_back_wrong_is_not_removed(
     assert bench.objects(bench.medium) == {}
     assert await bench.move() == math.inf
     assert list(bench.objects(bench.medium).values()) == [b"content"]
+
+
+async def test_a_full_medium_takes_nothing_from_the_element(
+    bench: OfflineBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SEMANTICS: AR-2"""
+    await bench.write(b"f", b"content")
+    await bench.write(b"g", b"more content")
+    await bench.drain()
+    before = bench.objects(bench.root)
+    bench.put_into(ElementMode.AR)
+    put = LocalElement.put
+
+    def put_until_full(element: LocalElement, key: str, *arguments: Any, **named: Any) -> None:
+        if element.id == "main/offline" and "/g_" in key:
+            raise ElementFull(element.id, key, "no room")
+        put(element, key, *arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalElement, "put", put_until_full)
+        assert await bench.move() == LOOK_S
+    assert "no room" in (await bench.offlining.describe("main"))["error"]
+    assert bench.objects(bench.root) == before
+    assert bench.objects(bench.medium) == {}
+    assert await bench.move() == math.inf
+    assert bench.objects(bench.medium) == before
 
 
 async def test_a_check_knows_what_is_offline(bench: OfflineBench) -> None:

@@ -233,6 +233,30 @@ async def test_what_is_recalled_is_not_moved_meanwhile(bench: OfflineBench) -> N
     assert await refused(bench, node) == errno.EREMOTE
 
 
+async def test_what_is_recalled_while_it_is_copied_stays(
+    bench: OfflineBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = await bench.write(b"f", b"content")
+    await bench.drain()
+    bench.put_into(ElementMode.AR)
+    answered = bench.ask
+
+    async def recalled_meanwhile(kind: str, element: str, **more: Any) -> dict[str, Any]:
+        answer = await answered(kind, element, **more)
+        if kind == "offline":
+            await bench.recalls.ask([node], 30)
+            await bench.bring()
+        return answer
+
+    monkeypatch.setattr(bench.link, "ask", recalled_meanwhile)
+    await bench.move()
+    assert bench.state(node) == "online"
+    assert len(bench.objects(bench.root)) == len(bench.objects(bench.medium)) == 1
+    bench.unmount()
+    assert await read_all(bench, node) == b"content"
+    bench.mount()
+
+
 async def test_with_fail_nothing_is_brought_by_reading(bench: OfflineBench) -> None:
     """SEMANTICS: AR-9"""
     node = await bench.archived(b"f", b"content")

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from moto.moto_api import state_manager
+from moto.s3.models import s3_backends
 
 from artstorefs.core.errors import ElementError, ObjectAbsent, ObjectDamaged
 from artstorefs.elements.s3_cold import ColdStore, Temperature
@@ -94,6 +95,18 @@ def test_a_restoration_takes_its_time(objects: Objects, slowly: None) -> None:
     assert seen[0] is Temperature.RESTORING
     assert seen[-1] is Temperature.RESTORED
     assert Temperature.COLD not in seen
+
+
+def test_a_restored_copy_that_is_over_is_asked_for_again(objects: Objects) -> None:
+    """moto's copies last for ever; this one is taken away by hand. SEMANTICS: AR-10"""
+    objects.put("f", b"content")
+    objects.store.make_cold("f", 7)
+    assert objects.store.restore("f", 1) is Temperature.RESTORED
+    (backend,) = (s3_backends[account]["aws"] for account in s3_backends)
+    backend.get_object(BUCKET, objects.settings.prefix + "f").set_expiry(None)
+    assert objects.store.temperature("f") is Temperature.COLD
+    assert objects.store.restore("f", 1) is Temperature.RESTORED
+    assert objects.read("f") == b"content"
 
 
 def test_what_is_not_right_stays_warm(objects: Objects) -> None:
