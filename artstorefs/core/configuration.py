@@ -21,12 +21,14 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from artstorefs.core.configuration_messages import PlaceError, configuration_error
+from artstorefs.core.configuration_parts import NOT_IN_PATHS, PATH_ALLOWED, AbsolutePath, Table
 from artstorefs.core.directories import CONTROL_SOCKET_NAME, Directories, fill_in_places
 from artstorefs.core.errors import ConfigurationError
 from artstorefs.core.marks import moment_ns, moment_text
+from artstorefs.core.recall_configuration import RecallConfiguration
 from artstorefs.core.sizes import SIZE_ALLOWED, parse_size
 
 # A name becomes a file name, a directory name, a unit name of systemd and the `fsname` of a mount;
@@ -36,9 +38,6 @@ _NAME_ALLOWED: Final = (
     "1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit, "
     "not ending in .toml"
 )
-# Control characters would break lines of logs and tables; TOML cannot carry what is not UTF-8.
-_NOT_IN_PATHS: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
-_PATH_ALLOWED: Final = "an absolute path in UTF-8, without '..' and control characters"
 # sun_path of sockaddr_un is 108 bytes with the closing NUL (unix(7)).
 _SOCKET_PATH_MAX_BYTES: Final = 107
 # General purpose buckets have 3 to 63 lower-case letters, digits, "." and "-" (Amazon S3, "Bucket
@@ -76,15 +75,6 @@ def _read_size(value: object) -> object:
     return parse_size(value) if isinstance(value, str) else value
 
 
-def _read_path(value: object) -> object:
-    if not isinstance(value, str | Path):
-        return value
-    text = os.fspath(value)
-    if not text.startswith("/") or ".." in text.split("/") or _NOT_IN_PATHS.search(text):
-        raise ValueError("not an absolute path")
-    return Path("/" + text.lstrip("/"))  # POSIX lets a system give `//x` a meaning of its own
-
-
 def _check_bucket(value: object) -> object:
     if isinstance(value, str) and not _BUCKET.fullmatch(value):
         raise ValueError("not a bucket")
@@ -96,7 +86,7 @@ def _read_prefix(value: object) -> object:
     if not isinstance(value, str) or not value:
         return value
     text = value.removesuffix("/")
-    is_bad = _NOT_IN_PATHS.search(text) or "\\" in text or {"", ".", ".."} & {*text.split("/")}
+    is_bad = NOT_IN_PATHS.search(text) or "\\" in text or {"", ".", ".."} & {*text.split("/")}
     if is_bad or len(text.encode()) > _PREFIX_MAX_BYTES:
         raise ValueError("not a prefix")
     return text
@@ -139,7 +129,6 @@ def _read_moment(value: object) -> object:
 
 Name = Annotated[str, BeforeValidator(_check_name)]
 Size = Annotated[int, BeforeValidator(_read_size)]
-AbsolutePath = Annotated[Path, BeforeValidator(_read_path)]
 Bucket = Annotated[str, BeforeValidator(_check_bucket)]
 Prefix = Annotated[str, BeforeValidator(_read_prefix)]
 Endpoint = Annotated[str, BeforeValidator(_check_endpoint)]
@@ -151,16 +140,10 @@ Account = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,30}$")]
 Word = Annotated[str, Field(pattern=r"^[!-~]{1,2048}$")]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(
-        strict=True, extra="forbid", frozen=True, allow_inf_nan=False, validate_by_name=True
-    )
+_TableT = TypeVar("_TableT", bound=Table)
 
 
-_TableT = TypeVar("_TableT", bound=_Table)
-
-
-class ElementConfiguration(_Table):
+class ElementConfiguration(Table):
     """One `[[element]]` table: a place that holds objects.
 
     `path` is there if and only if `kind` is "local"; the keys from `bucket` on are for "s3" alone,
@@ -169,7 +152,7 @@ class ElementConfiguration(_Table):
 
     id: Name = Field(description=_NAME_ALLOWED)
     kind: Literal["local", "s3"] = Field("local", description='"local" or "s3"')
-    path: AbsolutePath | None = Field(None, description=_PATH_ALLOWED)
+    path: AbsolutePath | None = Field(None, description=PATH_ALLOWED)
     mode: Literal["edit", "rw", "ro", "ar"] = Field("edit", description="edit, rw, ro or ar")
     priority: int = Field(1, ge=0, description="a whole number from 0; the lowest is filled first")
     capacity: Size | None = Field(None, gt=0, description=SIZE_ALLOWED)
@@ -178,12 +161,14 @@ class ElementConfiguration(_Table):
         None, ge=1, le=36_500, description="a whole number of days, from 1"
     )
     adopted: bool = Field(False, description="true or false")
+    offline_path: AbsolutePath | None = Field(None, description=PATH_ALLOWED)
+    on_archived_read: Literal["fail", "recall"] = Field("fail", description="fail or recall")
     bucket: Bucket | None = Field(None, description=_BUCKET_ALLOWED)
     prefix: Prefix = Field("", description=_PREFIX_ALLOWED)
     endpoint: Endpoint | None = Field(None, description=_ENDPOINT_ALLOWED)
     region: Word | None = Field(None, description="the name of a region, like eu-central-1")
     profile: Word | None = Field(None, description="the name of a profile of the credentials")
-    credentials_file: AbsolutePath | None = Field(None, description=_PATH_ALLOWED)
+    credentials_file: AbsolutePath | None = Field(None, description=PATH_ALLOWED)
     storage_class: Word | None = Field(None, description="a storage class, like STANDARD_IA")
     addressing: Literal["path", "virtual"] | None = Field(None, description="path or virtual")
     multipart_threshold: Size = Field(
@@ -194,11 +179,17 @@ class ElementConfiguration(_Table):
     )
     concurrency: int = Field(4, ge=1, le=64, description="a whole number from 1 to 64")
     verify_tls: bool = Field(True, description="true or false")
-    ca_bundle: AbsolutePath | None = Field(None, description=_PATH_ALLOWED)
+    ca_bundle: AbsolutePath | None = Field(None, description=PATH_ALLOWED)
     encryption: Literal["AES256", "aws:kms"] | None = Field(
         None, description='"AES256" or "aws:kms"'
     )
     encryption_key: Word | None = Field(None, description="the id or ARN of a key of KMS")
+    archive_storage_class: Word | None = Field(
+        None, description="a cold storage class, like GLACIER or DEEP_ARCHIVE"
+    )
+    restore_tier: Literal["Standard", "Bulk", "Expedited"] = Field(
+        "Standard", description='"Standard", "Bulk" or "Expedited"'
+    )
 
     @model_validator(mode="after")
     def _check_kind(self) -> Self:
@@ -207,7 +198,7 @@ class ElementConfiguration(_Table):
         if getattr(self, needed) is None:
             reason = f"is missing; it must be {fields[needed].description}"
             raise PlaceError(needed, reason)
-        for key in ("path",) if self.kind == "s3" else S3_KEYS:
+        for key in ("path", "offline_path") if self.kind == "s3" else S3_KEYS:
             if getattr(self, key) != fields[key].default:
                 raise PlaceError(key, f"is set, but an element of kind {self.kind} has no such key")
         if self.expire_after_days is not None and self.mode != "edit":
@@ -229,20 +220,23 @@ class ElementConfiguration(_Table):
         return f"s3:{self.bucket}/{self.prefix}".removesuffix("/")
 
 
+LOCAL_KEYS: Final = ("path", "adopted", "offline_path")
+"""The keys that only an element of kind "local" has."""
+
 S3_KEYS: Final = (
     *("bucket", "prefix", "endpoint", "region", "profile", "credentials_file", "storage_class"),
     *("addressing", "multipart_threshold", "part_size", "concurrency", "verify_tls", "ca_bundle"),
-    *("encryption", "encryption_key"),
+    *("encryption", "encryption_key", "archive_storage_class", "restore_tier"),
 )
 """The keys that only an element of kind "s3" has, in the order of the documentation."""
 
 
-class MetricsConfiguration(_Table):
+class MetricsConfiguration(Table):
     """The `[metrics]` table: where numbers for a monitor are to be had; nowhere by default."""
 
     listen: Listen | None = Field(None, description=_LISTEN_ALLOWED)
     allow_remote: bool = Field(False, description="true or false")
-    textfile: AbsolutePath | None = Field(None, description=_PATH_ALLOWED)
+    textfile: AbsolutePath | None = Field(None, description=PATH_ALLOWED)
 
     @model_validator(mode="after")
     def _check_reach(self) -> Self:
@@ -263,7 +257,7 @@ class MetricsConfiguration(_Table):
         return self.listen is not None or self.textfile is not None
 
 
-class AuditConfiguration(_Table):
+class AuditConfiguration(Table):
     """The `[audit]` table: a record of who changed what, see AUDIT.md."""
 
     enabled: bool = Field(False, description="true or false")
@@ -272,7 +266,7 @@ class AuditConfiguration(_Table):
     keep_days: int = Field(0, ge=0, le=36_500, description="a whole number of days, or 0 for ever")
 
 
-class ArchiveConfiguration(_Table):
+class ArchiveConfiguration(Table):
     """The whole of NAME.toml, every default filled in.
 
     `capacity` of an element and `mountpoint` are `None` where the file says nothing: the size of
@@ -280,11 +274,11 @@ class ArchiveConfiguration(_Table):
     """
 
     name: Name = Field(description=_NAME_ALLOWED)
-    mountpoint: AbsolutePath | None = Field(None, description=_PATH_ALLOWED)
+    mountpoint: AbsolutePath | None = Field(None, description=PATH_ALLOWED)
     user: Account | None = Field(None, description=_ACCOUNT_ALLOWED)
-    state_dir: AbsolutePath = Field(description=_PATH_ALLOWED)
-    cache_dir: AbsolutePath = Field(description=_PATH_ALLOWED)
-    runtime_dir: AbsolutePath = Field(description=_PATH_ALLOWED)
+    state_dir: AbsolutePath = Field(description=PATH_ALLOWED)
+    cache_dir: AbsolutePath = Field(description=PATH_ALLOWED)
+    runtime_dir: AbsolutePath = Field(description=PATH_ALLOWED)
     durability: Literal["log", "element"] = Field("log", description="log or element")
     settle_s: float = Field(1.0, ge=0, le=3600, description="a number of seconds from 0 to 3600")
     seal_after_s: float = Field(
@@ -310,6 +304,7 @@ class ArchiveConfiguration(_Table):
     control_admin_group: GroupName | None = Field(None, description=_GROUP_ALLOWED)
     metrics: MetricsConfiguration = Field(MetricsConfiguration(), description="a [metrics] table")
     audit: AuditConfiguration = Field(AuditConfiguration(), description="an [audit] table")
+    recall: RecallConfiguration = Field(RecallConfiguration(), description="a [recall] table")
     elements: tuple[ElementConfiguration, ...] = Field(
         alias="element", min_length=1, strict=False, description="at least one [[element]] table"
     )
@@ -352,6 +347,9 @@ class ArchiveConfiguration(_Table):
 def _check_overlaps(configuration: ArchiveConfiguration) -> None:
     """Refuse an element or mountpoint that overlaps another place of the archive."""
     exposed = [(f"element[{e.id}].path", e.path) for e in configuration.elements if e.path]
+    for one in configuration.elements:
+        if one.offline_path is not None:
+            exposed.append((f"element[{one.id}].offline_path", one.offline_path))
     if configuration.mountpoint is not None:
         exposed.append(("mountpoint", configuration.mountpoint))
     private = [
@@ -458,6 +456,6 @@ def _setting(key: str, text: str, resolve: Callable[[str], str]) -> object:
         return int(text)
     if key in ("verify_tls", "adopted") and text in ("true", "false"):
         return text == "true"
-    if key in ("credentials_file", "ca_bundle"):
+    if key in ("credentials_file", "ca_bundle", "offline_path"):
         return resolve(text)
     return text

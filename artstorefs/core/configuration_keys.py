@@ -13,7 +13,12 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from artstorefs.core.configuration import S3_KEYS, ArchiveConfiguration, ElementConfiguration
+from artstorefs.core.configuration import (
+    LOCAL_KEYS,
+    S3_KEYS,
+    ArchiveConfiguration,
+    ElementConfiguration,
+)
 from artstorefs.core.directories import SYSTEM_DIRECTORIES
 from artstorefs.core.sizes import format_size, parse_size
 
@@ -49,6 +54,8 @@ ELEMENT_COMMENTS: Final[dict[str, str]] = {
     "retain_until": "Nothing that is complete there is changed or removed before; only ever later.",
     "expire_after_days": "In mode edit: files that nobody has changed for so long are removed.",
     "adopted": "Whether ArtStore has written it; it may have no archive.json of ours yet.",
+    "offline_path": "Where its content goes in mode ar: a disk that need not always be mounted.",
+    "on_archived_read": "In mode ar. fail: reading is EREMOTE; recall: it waits for the content.",
     "bucket": "Its name; the bucket has to be there.",
     "prefix": "The part of the bucket that is the element's; without it all.",
     "endpoint": "The address of a server that is not Amazon's.",
@@ -64,6 +71,8 @@ ELEMENT_COMMENTS: Final[dict[str, str]] = {
     "ca_bundle": "Certificates to check it against, a PEM file.",
     "encryption": "Have the server encrypt new objects.",
     "encryption_key": "With aws:kms: which key; without it the account's.",
+    "archive_storage_class": "In mode ar: the cold class that its content goes into.",
+    "restore_tier": "How fast content is restored from there, and at what price.",
 }
 
 TABLE_COMMENTS: Final[dict[str, dict[str, str]]] = {
@@ -80,6 +89,12 @@ TABLE_COMMENTS: Final[dict[str, dict[str, str]]] = {
         "file_max": "From which size on a new file is begun; each day begins one too.",
         "keep_days": "For how many days files are kept; 0: for ever.",
     },
+    "recall": {
+        "": "How content of elements in mode ar comes back.",
+        "not_for": "Programs whose reading never brings any back, whatever on_archived_read says.",
+        "webhook": "Where it is told, by a POST, when what was asked for is there.",
+        "webhook_secret_file": "A file with the secret that this is signed with.",
+    },
 }
 """Of each further table, such as `[metrics]`: what its keys are for; under "" what it is for."""
 
@@ -93,6 +108,7 @@ _EXAMPLES: Final[dict[str, object]] = {
     "capacity": "2TiB",
     "retain_until": "2036-01-01",
     "expire_after_days": 90,
+    "offline_path": "/mnt/archive-disk",
     "bucket": "museum-objects",
     "prefix": "2026",
     "endpoint": "https://s3.example.org",
@@ -104,7 +120,10 @@ _EXAMPLES: Final[dict[str, object]] = {
     "ca_bundle": "/etc/ssl/certs/museum.pem",
     "encryption": "aws:kms",
     "encryption_key": "alias/museum",
+    "archive_storage_class": "DEEP_ARCHIVE",
     "listen": "127.0.0.1:9464",
+    "webhook": "https://museum.example.org/recalled",
+    "webhook_secret_file": "/etc/artstorefs/museum.webhook",
     "textfile": "/var/lib/node_exporter/museum.prom",
 }
 """For keys whose default is that nothing is said."""
@@ -158,7 +177,7 @@ def table_keys(table: str) -> Iterator[Key]:
 
 def element_keys(kind: str) -> Iterator[Key]:
     """Those of an `[[element]]` table of a kind, in the order of the model."""
-    others = S3_KEYS if kind == "local" else ("path", "adopted")
+    others = S3_KEYS if kind == "local" else LOCAL_KEYS
     for key in _keys(ElementConfiguration, ELEMENT_COMMENTS, {}):
         if key.name not in others:
             yield key

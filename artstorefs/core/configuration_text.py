@@ -5,10 +5,16 @@ test holds both to that.
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 from pydantic import BaseModel
 
-from artstorefs.core.configuration import S3_KEYS, ArchiveConfiguration, ElementConfiguration
+from artstorefs.core.configuration import (
+    LOCAL_KEYS,
+    S3_KEYS,
+    ArchiveConfiguration,
+    ElementConfiguration,
+)
 from artstorefs.core.configuration_keys import (
     COMMENTS,
     TABLE_COMMENTS,
@@ -18,6 +24,9 @@ from artstorefs.core.configuration_keys import (
     tables,
 )
 from artstorefs.core.directories import Directories
+
+_QUIET: Final = frozenset({*S3_KEYS, *LOCAL_KEYS, "on_archived_read"})
+"""Keys of an element that are not written where they say nothing."""
 
 
 def render_configuration(configuration: ArchiveConfiguration, defaults: Directories) -> str:
@@ -72,5 +81,5 @@ def _element_lines(element: ElementConfiguration) -> Iterator[str]:
     yield "[[element]]"
     for key, value in element:
         is_default = value == ElementConfiguration.model_fields[key].default
-        if value is not None and not (key in (*S3_KEYS, "adopted") and is_default):
+        if value is not None and not (key in _QUIET and is_default):
             yield f"{key} = {literal(key, value)}"

@@ -140,6 +140,10 @@ class ElementOfAnother(ElementUnavailable):
     """What is in the element's place belongs to another archive; nothing is done there."""
 
 
+class MediumWanted(ElementUnavailable):
+    """The content of an element lies on a medium that is not there; somebody has to bring it."""
+
+
 class ElementFull(ElementError):
     """The element has no room for this. Worth a retry later, or another element."""
 

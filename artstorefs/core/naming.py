@@ -5,6 +5,7 @@
     YYYY/MM/DD/HH/STEM_USER_YYYYMMDDTHHMMSS_UUID.EXT.blocks       its block list, of large objects
     .artstorefs/archive.json                                      which archive and element this is
     .artstorefs/mode.json                                         the mode that it was put into
+    .artstorefs/offline.json                                      that content of it lies elsewhere
     .artstorefs/nodes/UU/UUID.node.json                           a node record
 
 A key is relative, has "/" between its parts, and is text. An object's key is for people who look
@@ -32,6 +33,7 @@ OWN_FOLDER: Final = ".artstorefs/"
 RECORDS_FOLDER: Final = f"{OWN_FOLDER}nodes/"
 ARCHIVE_KEY: Final = f"{OWN_FOLDER}archive.json"
 MODE_KEY: Final = f"{OWN_FOLDER}mode.json"
+OFFLINE_KEY: Final = f"{OWN_FOLDER}offline.json"
 
 SIDECAR_NAME_LIMIT_BYTES: Final = 200
 """The longest last part of a key that we make. Filesystems take 255; temporary names, versions

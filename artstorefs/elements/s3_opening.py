@@ -27,18 +27,11 @@ BRIEFLY: Final[dict[str, Any]] = {
 """For the question whether it is there, which is asked again soon, or by a person who waits."""
 
 
-def open_s3_element(
-    configuration: ElementConfiguration,
-    *,
-    for_readers: bool = False,
-    briefly: bool = False,
-    gauges: Gauges | None = None,
-) -> S3Element:
-    """The element of a table of kind "s3". Asks nothing of the server. `for_readers`: with less
-    patience; `briefly`: with next to none, and whatever the breaker of `gauges` says."""
+def settings_of(configuration: ElementConfiguration) -> S3Settings:
+    """How a table of kind "s3" has its bucket used."""
     assert configuration.bucket is not None
     credentials, ca_bundle = configuration.credentials_file, configuration.ca_bundle
-    settings = S3Settings(
+    return S3Settings(
         bucket=configuration.bucket,
         prefix=f"{configuration.prefix}/" if configuration.prefix else "",
         endpoint=configuration.endpoint,
@@ -56,6 +49,18 @@ def open_s3_element(
         encryption=configuration.encryption,
         encryption_key=configuration.encryption_key,
     )
+
+
+def open_s3_element(
+    configuration: ElementConfiguration,
+    *,
+    for_readers: bool = False,
+    briefly: bool = False,
+    gauges: Gauges | None = None,
+) -> S3Element:
+    """The element of a table of kind "s3". Asks nothing of the server. `for_readers`: with less
+    patience; `briefly`: with next to none, and whatever the breaker of `gauges` says."""
+    settings = settings_of(configuration)
     if for_readers or briefly:
         settings = replace(settings, **(BRIEFLY if briefly else FOR_READERS))
     return S3Element(

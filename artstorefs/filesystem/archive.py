@@ -26,6 +26,7 @@ from artstorefs.state.element_modes import ElementModes
 from artstorefs.state.index import Index
 from artstorefs.state.log import Log
 from artstorefs.state.node import Node
+from artstorefs.state.offline import Offline
 from artstorefs.state.outcomes import Outcomes
 from artstorefs.state.spool import Spool
 
@@ -58,14 +59,16 @@ class Archive:
     """Of what this process does with the elements."""
     read_only: bool = False
     damage: Damage = field(default_factory=Damage)
+    offline: Offline = field(init=False)
     modes: ElementModes = field(init=False)
     guard: Guard = field(init=False)
     lifetimes: Lifetimes = field(init=False)
 
     def __post_init__(self) -> None:
         self.modes = ElementModes(self.database, self.configuration.elements, self.policy.frozen)
+        self.offline = Offline(self.database, self.index, self.log)
         self.guard = Guard(
-            *(self.index, self.policy, self.modes),
+            *(self.index, self.policy, self.modes, self.offline),
             *(lambda: self.configuration.seal_after_s, now_ns),
             read_only=self.read_only,
         )

@@ -5,27 +5,29 @@ what an element over a network holds; what lies on this machine needs no cache. 
 is brought, and marked so that it is never evicted. A pass over all pins, now and then, brings what
 is new or has changed below them, and takes the mark from what is not there any more:
 
-    1  each block below a pin is brought, marked, and its last use set to now
+    1  each block below a pin, or of recalled content, is marked, and its last use set to now; what
+       is not there below a pin is brought
     2  whatever else is marked, and was used before the pass began, loses its mark
 
 Cut off between them, too much is marked until the next pass.
 """
 
-import stat
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import trio
 
+from artstorefs.core.block_list import BlockList, has_block_list
 from artstorefs.core.errors import ArtStoreFSError, StateError
 from artstorefs.core.modes import Operation
 from artstorefs.filesystem.archive import Archive
 from artstorefs.filesystem.errors import CacheFull, FilesystemError
 from artstorefs.filesystem.read_cache import ReadCache
 from artstorefs.filesystem.source import ContentSource
+from artstorefs.filesystem.walking import files_below
 from artstorefs.state.cache import PINNED, Place
 from artstorefs.state.index import Copy
 from artstorefs.state.node import ContentState, Node
@@ -36,9 +38,6 @@ AT_ONCE = 8
 
 PIN_ATTEMPTS = 3
 """A block may be evicted for another one between its fetch and its mark."""
-
-PAGE = 256
-"""Directory entries that are looked at before others have their turn."""
 
 SHOWN_ERRORS = 100
 
@@ -79,6 +78,9 @@ class CacheOrders:
         self._cache: ReadCache = source.read_cache
         self.pins = Pins(str(archive.configuration.state_dir))
         self._pinning = trio.Lock()
+        self.recalled: Callable[[], Iterable[Node]] = lambda: ()
+        """What is kept because it was recalled; who sees to recalls sets it, and `lost`."""
+        self.lost: Callable[[Node], None] = lambda node: None
 
     # -------------------------------------------------------------------------------- orders
 
@@ -126,7 +128,10 @@ class CacheOrders:
         async with self._pinning:
             began_ns = time.time_ns()
             for node in self._pinned_nodes():
-                await self._bring_all(node, outcome, pinned=True)
+                await self._bring_all(node, outcome, pinned=True, leaves_archived=True)
+            for node in self.recalled():
+                if not await self._keep(node):
+                    self.lost(node)
             if not outcome.failed:
                 await trio.to_thread.run_sync(self._unmark, began_ns)
 
@@ -180,12 +185,43 @@ class CacheOrders:
             ino = entry.parent
         return True
 
-    async def _bring_all(self, node: Node, outcome: Outcome, *, pinned: bool) -> None:
-        """A few files at a time, and a few blocks of each."""
+    async def bring_recalled(self, node: Node) -> None:
+        """Bring all of the content of a file, whatever its mode says, verify it whole, and have it
+        stay. Raises CopyDamaged, CacheFull, ElementError and what `ContentSource.block_list`
+        does; several of them in a group."""
+        copies = self._far_copies(node)
+        if copies:  # else it is on this machine
+            await self._bring_file(node, copies, Outcome(), pinned=True)
+            if has_block_list(copies[0].size):
+                await self._cache.require_whole(copies[0])
+
+    async def _keep(self, node: Node) -> bool:
+        """Whether all of the content of a file is still there; marked again."""
+        copies = self._far_copies(node)
+        if not copies:
+            return True
+        copy = copies[0]
+        if has_block_list(copy.size):
+            blocks = await self._cache.cached_list(copy)
+            if blocks is None or not await self._mark(Place(_content(copy), None, False)):
+                return False
+        else:
+            blocks = BlockList.whole(copy.size, _content(copy))
+        for index in range(len(blocks)):
+            if not await self._mark(self._cache.place(copy, blocks, index)):
+                return False
+        return True
+
+    async def _bring_all(
+        self, node: Node, outcome: Outcome, *, pinned: bool, leaves_archived: bool = False
+    ) -> None:
+        """A few files at a time, and a few blocks of each. `leaves_archived`: what is archived is
+        passed over, and no error."""
         slots = trio.Semaphore(AT_ONCE)
 
         async def bring(file: Node, copies: list[Copy]) -> None:
             try:
+                self._archive.require(Operation.READ, file)
                 await self._bring_file(file, copies, outcome, pinned)
                 outcome.files += 1
             except* ArtStoreFSError as group:
@@ -195,6 +231,8 @@ class CacheOrders:
 
         async with trio.open_nursery() as nursery, aclosing(self._files_below(node)) as files:
             async for file, copies in files:
+                if leaves_archived and self._archive.guard.is_archived(file):
+                    continue
                 await slots.acquire()
                 nursery.start_soon(bring, file, copies)
 
@@ -203,7 +241,6 @@ class CacheOrders:
     ) -> None:
         if not pinned and outcome.bytes > self._cache.room.limit_bytes:
             raise CacheFull(node.ino)  # it would throw out what it has brought itself
-        self._archive.require(Operation.READ, node)
         copy, blocks = copies[0], await self._source.block_list(node, copies)
         indexes = iter(range(len(blocks)))
 
@@ -222,15 +259,13 @@ class CacheOrders:
             for _ in range(min(AT_ONCE, len(blocks))):
                 nursery.start_soon(bring)
         if pinned and len(blocks) > 1:
-            assert copy.sha256 is not None
-            await self._mark(Place(copy.sha256, None, False))
+            await self._mark(Place(_content(copy), None, False))
 
     async def _mark(self, place: Place) -> bool:
         return await trio.to_thread.run_sync(self._cache.room.pin, place)
 
     def _drop_one(self, copy: Copy) -> int:
-        assert copy.sha256 is not None
-        freed = self._cache.files.remove_content(copy.sha256)
+        freed = self._cache.files.remove_content(_content(copy))
         self._cache.room.dropped(freed)
         return freed
 
@@ -241,29 +276,22 @@ class CacheOrders:
 
     async def _files_below(self, node: Node) -> AsyncGenerator[tuple[Node, list[Copy]], None]:
         """Files whose content an element over a network holds, and their copies."""
-        if not stat.S_ISDIR(node.mode):
-            copies = self._far_copies(node)
-            if copies:
-                yield node, copies
-            return
-        directories = [node.ino]
-        while directories:
-            parent, after = directories.pop(), 0
-            while entries := self._archive.index.children(parent, after, PAGE):
-                await trio.lowlevel.checkpoint()
-                after = entries[-1][0]
-                for _, _, child in entries:
-                    if stat.S_ISDIR(child.mode):
-                        directories.append(child.ino)
-                    elif copies := self._far_copies(child):
-                        yield child, copies
+        async with aclosing(files_below(self._archive.index, node)) as files:
+            async for file in files:
+                if copies := self._far_copies(file):
+                    yield file, copies
 
     def _far_copies(self, node: Node) -> list[Copy]:
         """Copies of content that no element on this machine has; otherwise none."""
-        if not stat.S_ISREG(node.mode) or node.content_state != ContentState.ARCHIVED:
+        if node.content_state != ContentState.ARCHIVED:
             return []
         copies = self._source.current_copies(node)
         return copies if copies and self._cache.is_far(copies[0]) else []
+
+
+def _content(copy: Copy) -> bytes:
+    assert copy.sha256 is not None
+    return copy.sha256
 
 
 def _note(outcome: Outcome, path: bytes, group: BaseExceptionGroup[ArtStoreFSError]) -> None:

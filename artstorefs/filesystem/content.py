@@ -104,10 +104,12 @@ class Contents:
         self._choose_way(handle)
         return handle
 
-    async def open(self, node: Node, flags: int, uid: int) -> Handle:
-        """open(2); O_TRUNC empties the file. Suspends only for O_TRUNC."""
+    async def open(self, node: Node, flags: int, uid: int, *, may_wait: bool = False) -> Handle:
+        """open(2); O_TRUNC empties the file. Suspends only for O_TRUNC. `may_wait`: for reading of
+        what has to be recalled first."""
         changes = flags & ACCESS_MODE != os.O_RDONLY or flags & os.O_TRUNC
-        self._archive.require(Operation.CHANGE_CONTENT if changes else Operation.READ, node)
+        if not may_wait:
+            self._archive.require(Operation.CHANGE_CONTENT if changes else Operation.READ, node)
         if node.content_state == ContentState.EMPTY and node.size:
             raise ContentDamaged(node.ino)  # a bit of its row in the index is another one
         handle = self._handle(node, flags, uid)
@@ -255,8 +257,7 @@ class Contents:
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes | memoryview:
         """Up to `size` bytes at `offset`; fewer only at the end of the file."""
-        file = handle.file
-        node = file.node
+        file, node = handle.file, handle.file.node
         self.refresh(node)
         is_open = file.descriptor >= 0 or file.archived is not None
         if not is_open or (file.version != node.content and not file.writable):
@@ -293,8 +294,7 @@ class Contents:
 
     async def write(self, handle: Handle, offset: int, data: bytes) -> int:
         """All of `data` at `offset`, or as much as there was room for, which is not nothing."""
-        file = handle.file
-        node = file.node
+        file, node = handle.file, handle.file.node
         if not file.writable:
             await self._make_writable(file, truncate=False)
         self.refresh(node)

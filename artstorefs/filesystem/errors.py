@@ -109,6 +109,11 @@ class ContentUnreachable(FilesystemError):
     reason = "no element that holds the content can be reached"
 
 
+class ContentArchived(FilesystemError):
+    errno_code = errno.EREMOTE
+    reason = "is archived; artstorefs recall brings its content back"
+
+
 class CacheFull(FilesystemError):
     """Of what people order; a read does without the cache."""
 

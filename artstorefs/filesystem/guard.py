@@ -14,15 +14,16 @@ that of an element which holds it once it is sealed. Who has it open for writing
 """
 
 import errno
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from artstorefs.core.marks import RETAIN_UNTIL, SEALED, marked_ns, moment_text
 from artstorefs.core.modes import Operation, refusal
-from artstorefs.filesystem.errors import ForbiddenByMode, Retained
+from artstorefs.filesystem.errors import ContentArchived, ForbiddenByMode, Retained
 from artstorefs.state.copies import CopiesPolicy
 from artstorefs.state.element_modes import ElementModes
 from artstorefs.state.index import Index
 from artstorefs.state.node import ContentState, Node
+from artstorefs.state.offline import Offline
 
 _KEEPING = frozenset({Operation.CHANGE_CONTENT, Operation.DELETE})
 """What retention forbids."""
@@ -30,13 +31,15 @@ _KEEPING = frozenset({Operation.CHANGE_CONTENT, Operation.DELETE})
 
 class Guard:
     """`seal_after_s` is asked each time. `is_written` says of an inode number whether somebody has
-    the file open for writing; who opens files sets it."""
+    the file open for writing; who opens files sets it. `state_of_archived` is that of a file whose
+    content is archived, and `bring` waits for it; who sees to recalls sets them."""
 
     def __init__(
         self,
         index: Index,
         policy: CopiesPolicy,
         modes: ElementModes,
+        offline: Offline,
         seal_after_s: Callable[[], float],
         now_ns: Callable[[], int],
         *,
@@ -45,23 +48,46 @@ class Guard:
         self._index = index
         self._policy = policy
         self._modes = modes
+        self._offline = offline
         self._seal_after_s = seal_after_s
         self.now_ns = now_ns
         self._read_only = read_only
         self.is_written: Callable[[int], bool] = lambda ino: False
+        self.state_of_archived: Callable[[Node], str] = lambda node: "archived"
+        self.bring: Callable[[Node], Awaitable[None]] = _bring_nothing
 
     def require(self, operation: Operation, node: Node) -> None:
         """Raise ForbiddenByMode or Retained unless `operation` is allowed."""
+        if operation is Operation.READ:
+            self._require_content(node)
+            return
         if self._modes.forbids_nothing and not self._read_only and not _has(node, RETAIN_UNTIL):
             return
-        if operation is Operation.READ and node.content_state != ContentState.ARCHIVED:
-            return  # it is here, or there is nothing to be read
         holders = self._holders(node)
         if operation in _KEEPING and node.is_regular:
             self._require_unretained(node, holders)
         code = self._code(operation, node, holders)
         if code:
             raise ForbiddenByMode(node.ino, code)
+
+    def _require_content(self, node: Node) -> None:
+        if node.content_state != ContentState.ARCHIVED:
+            return  # it is here, or there is nothing to be read
+        if self.is_archived(node) and not self.is_online(node):
+            raise ForbiddenByMode(node.ino, errno.EREMOTE)
+
+    def is_archived(self, node: Node) -> bool:
+        """Whether the content of an ARCHIVED node is to be read by way of a recall only: by the
+        modes of all that hold it, or because it is nowhere else."""
+        if self._offline.is_away(node):
+            return True
+        if self._modes.forbids_nothing:
+            return False
+        return self._code(Operation.READ, node, self._holders(node)) != 0
+
+    def is_online(self, node: Node) -> bool:
+        """Whether archived content was recalled, and is at hand."""
+        return self.state_of_archived(node) == "online"
 
     def require_creation(self, subject: bytes | int) -> None:
         """Raise ForbiddenByMode when no element takes new files."""
@@ -139,6 +165,10 @@ class Guard:
             return until_ns
         of_elements = (self._modes.states[one].retain_until_ns for one in holders)
         return max([until_ns, *(one for one in of_elements if one is not None)])
+
+
+async def _bring_nothing(node: Node) -> None:
+    raise ContentArchived(node.ino)
 
 
 def _has(node: Node, mark: str) -> bool:

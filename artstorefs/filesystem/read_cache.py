@@ -120,6 +120,10 @@ class ReadCache:
         await trio.to_thread.run_sync(self.room.load)
         self._loaded.set()
 
+    async def wait_loaded(self) -> None:
+        """Until `load` has ended."""
+        await self._loaded.wait()
+
     async def change_limit(self, limit_bytes: int) -> None:
         """From now on; what is too much then goes at once, but for what is pinned."""
         self.room.limit_bytes = limit_bytes
@@ -418,6 +422,17 @@ class ReadCache:
         except ElementError:
             told = about(element=copy.element, key=copy.key)
             log.debug("%s: is hashed whole another time", copy.key, extra=told)
+
+    async def require_whole(self, copy: Copy) -> None:
+        """Have content of several blocks hashed whole, all of which the cache has; CopyDamaged if
+        it is not right, ElementUnavailable if that cannot be said now."""
+        place = Place(bytes.fromhex(_object_job(copy, FetchKind.CHECK).content), None, False)
+        if not await trio.to_thread.run_sync(self.files.has_mark, place, WHOLE):
+            job = replace(_object_job(copy, FetchKind.CHECK), keep=False)
+            await self._fetched(copy, job, Urgency.WARM)
+            if not await trio.to_thread.run_sync(self.files.has_mark, place, WHOLE):
+                reason = "a part of it has left the cache meanwhile"
+                raise ElementUnavailable(copy.element, copy.key, reason)
 
     def _require_whole(self, copy: Copy) -> None:
         if (copy.element, copy.key) in self._damaged:

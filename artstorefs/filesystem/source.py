@@ -89,8 +89,12 @@ class ContentSource:
         """The current content of an ARCHIVED node, to be closed by the caller.
 
         Raises ContentDamaged when copies were read and none was right, ContentUnreachable when
-        none could be read at all; both are EIO to the program that reads.
+        none could be read at all; both are EIO to the program that reads. ContentArchived is
+        EREMOTE: it was not recalled, or not in time.
         """
+        guard = self._archive.guard
+        if guard.is_archived(node) and not guard.is_online(node):
+            await guard.bring(node)
         copies = self.current_copies(node)
         damaged = False
         while copies:
@@ -159,9 +163,10 @@ class ContentSource:
         ]
 
     def _is_far(self, copy: Copy) -> bool:
-        """Whether a copy is on an element over a network, with which only the transfer process
-        talks."""
-        return not self._archive.elements[copy.element].capabilities.local_path
+        """Whether a copy is where only the transfer process goes: on an element over a network, or
+        on a medium that need not be there."""
+        element = self._archive.elements[copy.element]
+        return not element.capabilities.local_path or self._archive.offline.has(copy)
 
     async def _open_copy(self, copy: Copy) -> int:
         """A descriptor of a near copy of the right size."""

@@ -325,6 +325,8 @@ class Xattrs:
                 answer = "pending"
             elif answer == "open" and not self._is_written(node.ino):
                 answer = "pending"  # closed, and about to be sealed
+            if node.content_state == ContentState.ARCHIVED and archive.guard.is_archived(node):
+                answer = archive.guard.state_of_archived(node)
         elif what == b"created_by":
             answer = str(node.creator)
         elif what == b"error":

@@ -203,9 +203,12 @@ class _Check:
         root = sound.file_id(ROOT_INO) if sound is not None else None
         archive_id = UUID(bytes=root) if root is not None else None
         surveys: dict[str, ElementSurvey] = {}
+        described = {one.id: one for one in self._configuration.elements}
         for name, element in self._elements.items():
             parts = (element, archive_id, sound, self._accounts)
-            survey = surveys[name] = survey_element(*parts, self._adoption(name, sound))
+            survey = surveys[name] = survey_element(
+                *parts, self._adoption(name, sound), described[name]
+            )
             archive_id = archive_id or survey.archive_id
             findings += survey.findings
         self._count(surveys)
@@ -325,7 +328,7 @@ class _Check:
             key = key.removesuffix(naming.BLOCKS_SUFFIX)
         before = self._pass_for(finding)
         try:
-            hashed = hash_object(survey.element, key, survey.sidecars[key], Throttle(None))
+            hashed = hash_object(survey.source, key, survey.sidecars[key], Throttle(None))
         except ElementError:
             return False
         after = self._pass_for(finding)

@@ -75,7 +75,7 @@ def check_objects(
         try:
             while True:
                 while len(queue) < threads * AHEAD and (item := next(pending, None)):
-                    queue.append((*item, pool.submit(hash_object, element, *item, throttle)))
+                    queue.append((*item, pool.submit(hash_object, survey.source, *item, throttle)))
                 if not queue:
                     return
                 key, sidecar, future = queue.popleft()

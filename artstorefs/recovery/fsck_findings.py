@@ -118,6 +118,11 @@ class FindingClass(Enum):
         "an attr.json that somebody else has written; a rescan takes it in (no error)",
         "nothing",
     )
+    OFFLINE = (
+        "offline",
+        "content that was archived, on a medium that is not there now (no error)",
+        "nothing",
+    )
 
     def __init__(self, label: str, explanation: str, repair: str) -> None:
         self.label = label
@@ -127,7 +132,8 @@ class FindingClass(Enum):
     @property
     def is_error(self) -> bool:
         """False for what is only told."""
-        return self not in (FindingClass.FOREIGN, FindingClass.CHANGED_BY_OTHERS)
+        told = (FindingClass.FOREIGN, FindingClass.CHANGED_BY_OTHERS, FindingClass.OFFLINE)
+        return self not in told
 
 
 @dataclass(slots=True)

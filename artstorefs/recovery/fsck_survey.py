@@ -10,12 +10,14 @@ from uuid import UUID
 
 from artstorefs.core import naming
 from artstorefs.core.attributes import ATTR_JSON_LIMIT_BYTES, FileAttributesV2
+from artstorefs.core.configuration import ElementConfiguration
 from artstorefs.core.errors import DocumentError, ElementError, ObjectAbsent
 from artstorefs.core.node_record import RECORD_LIMIT_BYTES
 from artstorefs.core.quarantine import QUARANTINE_FOLDER
 from artstorefs.elements.adoption import Adoption
 from artstorefs.elements.identified import read_layout, reader_of
 from artstorefs.elements.interface import Element, ObjectStat
+from artstorefs.elements.offline import medium_of
 from artstorefs.recovery.fsck_documents import (
     Document,
     Facts,
@@ -24,11 +26,13 @@ from artstorefs.recovery.fsck_documents import (
     parse_document,
 )
 from artstorefs.recovery.fsck_findings import Finding, FindingClass
+from artstorefs.recovery.offline_content import OfflineContent, look_offline
 from artstorefs.state.image import Image
 from artstorefs.transfer.documents import Accounts
 
 _OWN_FILES = frozenset(
-    naming.OWN_FOLDER + name for name in ("archive.json", "mode.json", "README.txt", "restore.py")
+    naming.OWN_FOLDER + name
+    for name in ("archive.json", "mode.json", "offline.json", "README.txt", "restore.py")
 )
 
 
@@ -55,6 +59,12 @@ class ElementSurvey:
     findings: list[Finding] = field(default_factory=list)
     incomplete: str | None = None
     archive_id: UUID | None = None
+    offline: OfflineContent | None = None
+    source: Element = field(init=False)
+    """From where objects are read: the element, and its medium if that is there."""
+
+    def __post_init__(self) -> None:
+        self.source = self.element
 
     def found(
         self,
@@ -74,11 +84,17 @@ class ElementSurvey:
         )
 
     def objects(self) -> Iterator[tuple[str, Sidecar]]:
-        """Every object that has a sidecar and the right size, in order."""
-        for key in sorted(self.sidecars):
+        """Every object that has a sidecar and the right size, and can be read, in order."""
+        for key, sidecar in sorted(self.sidecars.items(), key=lambda item: item[0]):
             stat = self.stats.get(key)
-            if stat is not None and stat.size_bytes == self.sidecars[key].size:
-                yield key, self.sidecars[key]
+            if self.offline is not None and key in self.offline.cold:
+                is_right = False
+            elif stat is not None:
+                is_right = stat.size_bytes == sidecar.size
+            else:
+                is_right = self.offline is not None and self.offline.can_read(key, sidecar.size)
+            if is_right:
+                yield key, sidecar
 
 
 def survey_element(
@@ -87,9 +103,10 @@ def survey_element(
     image: Image | None,
     accounts: Accounts,
     adoption: Adoption | None = None,
+    described: ElementConfiguration | None = None,
 ) -> ElementSurvey:
     """Look at everything. `archive_id` is that of the index, or of another element; `adoption` of
-    an element that may have no archive.json yet."""
+    an element that may have no archive.json yet; `described`: what tells of its medium."""
     survey = ElementSurvey(element)
     try:
         if not _check_layout(survey, archive_id, adoption):
@@ -103,8 +120,16 @@ def survey_element(
                 _read_document(survey, stat, image, accounts)
         for key in survey.stats:
             _judge_key(survey, key, image)
+        medium = None
+        if described is not None and survey.archive_id is not None:
+            medium = medium_of(described, survey.archive_id)
+        survey.offline, survey.source = look_offline(element, medium, image)
         for key, sidecar in survey.sidecars.items():
-            _judge_object(survey, key, sidecar)
+            _judge_object(survey, survey.offline, key, sidecar)
+        survey.offline.note_cold(element, survey.sidecars)
+        if survey.offline.missed:
+            detail = f"{survey.offline.missed} objects were not looked at: {survey.offline.problem}"
+            survey.found(FindingClass.OFFLINE, naming.OFFLINE_KEY, detail)
         for stat in element.leftovers():
             survey.stats[stat.key] = stat
             survey.found(FindingClass.LEFTOVER, stat.key, "was staged and never used")
@@ -242,10 +267,14 @@ def _judge_key(survey: ElementSurvey, key: str, image: Image | None) -> None:
         survey.found(FindingClass.FOREIGN, key, "is nothing that the layout knows")
 
 
-def _judge_object(survey: ElementSurvey, key: str, sidecar: Sidecar) -> None:
+def _judge_object(
+    survey: ElementSurvey, offline: OfflineContent, key: str, sidecar: Sidecar
+) -> None:
     """Whether the object of an attr.json is there, in its size, with its block list."""
     document = naming.sidecar_key(key)
     stat = survey.stats.get(key)
+    if stat is None and offline.has(key, sidecar.size):
+        return
     if stat is None:
         kind, detail = FindingClass.SIDECAR_WITHOUT_OBJECT, "has no object"
         survey.found(kind, document, detail, sidecar.file_id, key)

@@ -26,15 +26,31 @@ To get the whole tree back without ArtStoreFS: python3 .artstorefs/restore.py TA
 It needs Python 3.8 or later and nothing else, and says more with --help.
 """
 
+MEDIUM_README = """\
+This is the medium of one element of an archive kept by ArtStoreFS: content that was archived lies
+here, and no longer on the element. Beside it NAME.blocks are checksums, block by block.
+
+YYYY/MM/DD/HH/ hold the files as they are: ordinary files that any program can open, at the same
+places as on the element. What they were called, and where they belong, is said by the texts
+NAME.attr.json, which stay on the element.
+
+.artstorefs/archive.json says which archive this is, and of which element (element_id).
+
+To get the whole tree back without ArtStoreFS, where ELEMENT is the directory of the element and
+MEDIUM this one: python3 .artstorefs/restore.py TARGET --element ELEMENT --offline MEDIUM
+Or copy what is here onto the element, without replacing anything, and nothing is archived any more:
+cp -rn MEDIUM/[0-9]* ELEMENT
+"""
+
 README_KEY = ".artstorefs/README.txt"
 RESTORE_KEY = ".artstorefs/restore.py"
 _RESTORE_LIMIT_BYTES = 1 << 20
 
 
-def _guides() -> dict[str, bytes]:
+def _guides(readme: str = README) -> dict[str, bytes]:
     """What helps whoever finds the element, by key."""
     restore = Path(__file__).with_name("restore.py").read_bytes()
-    return {README_KEY: README.encode(), RESTORE_KEY: restore}
+    return {README_KEY: readme.encode(), RESTORE_KEY: restore}
 
 
 def refresh_guides(element: Element) -> bool:
@@ -55,9 +71,11 @@ def _found(element: Element, key: str) -> bytes | None:
         return None
 
 
-def write_layout(element: Element, archive_id: UUID, archive_name: str) -> bool:
-    """Make an initialized, empty element, or an adopted one, one of this archive; False if it is
-    that already. Repeating it is fine.
+def write_layout(
+    element: Element, archive_id: UUID, archive_name: str, readme: str = README
+) -> bool:
+    """Make an initialized, empty element or medium, or an adopted element, one of this archive;
+    False if it is that already. Repeating it is fine.
 
     Raises ElementError when the element belongs to another archive already.
     """
@@ -74,7 +92,7 @@ def write_layout(element: Element, archive_id: UUID, archive_name: str) -> bool:
         element_id=element.id,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    for key, data in _guides().items():
+    for key, data in _guides(readme).items():
         element.replace(key, data)
     element.replace(ARCHIVE_KEY, render_archive_record(record))
     element.barrier()

@@ -8,6 +8,7 @@
     * An attr.json without `posix` (ArtStore's own) shows at `storage_path/original_filename`, the
       owner being the root directory's. The directories that this takes, `lost+found`, and a root
       directory that no document tells of are in the index alone until something in them changes.
+    * An object that is not beside its attr.json lies on the medium of its element, if that has one.
     * An element that cannot be listed whole, or goes away, fails the rebuild as a whole.
 
 With an earlier index (a backup) inode numbers stay, documents that it knows as they are now are not
@@ -45,6 +46,7 @@ from artstorefs.recovery.gather import (
     read_documents,
 )
 from artstorefs.recovery.kept_modes import kept_modes
+from artstorefs.recovery.offline_content import note_offline
 from artstorefs.recovery.places import LOST_AND_FOUND, Places
 from artstorefs.state.bulk import NewIndex
 from artstorefs.state.earlier import EarlierIndex, EarlierNode
@@ -145,6 +147,7 @@ class Rebuild:
         if self._earlier is not None:
             self._take_pending(self._earlier)
         self._log_outdated()
+        note_offline(self._index, self._elements.values())
         if not self._places and not self.report.unreadable:
             return self.report
         self._make_root()

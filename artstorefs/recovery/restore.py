@@ -3,6 +3,7 @@
 
     python3 restore.py TARGET                    the tree of the element that this script lies on
     python3 restore.py TARGET -e DIR -e DIR …    of an archive with several elements: all of them
+    python3 restore.py TARGET --offline DIR      archived content of it is on a medium: in DIR
     python3 restore.py --verify-only             read everything, compare sizes and SHA-256
     python3 restore.py --list                    what there is
 
@@ -229,7 +230,8 @@ def read_small(path: str, limit: int) -> bytes:
 class Archive:
     """All nodes of the elements, put together to a tree."""
 
-    def __init__(self, elements: list[str]) -> None:
+    def __init__(self, elements: list[str], media: list[str]) -> None:
+        self.media = media
         self.nodes: dict[str, Node] = {}
         self.links: dict[str, dict[str, Any]] = {}
         self.tree: dict[str, dict[bytes, Node]] = {}  # directory's id to its entries
@@ -271,6 +273,7 @@ class Archive:
                 self.links[link_id] = document
             return
         node = Node(document, stat.S_IFREG if is_file else KINDS[document["type"]], element, path)
+        node.objects = [self.found(element, path) for path in node.objects]
         known = self.nodes.get(node.id)
         if known is None:
             self.nodes[node.id] = node
@@ -279,6 +282,11 @@ class Archive:
         if node.revision == known.revision and node.sha256 == known.sha256:
             newest.objects += other.objects  # a copy on another element
         self.nodes[node.id] = newest
+
+    def found(self, element: str, path: str) -> str:
+        """Where an object is: on its element, else on a medium that has it."""
+        others = (os.path.join(medium, os.path.relpath(path, element)) for medium in self.media)
+        return next(filter(os.path.lexists, (path, *others)), path)
 
     # ------------------------------------------------------------------------------ the tree
 
@@ -525,12 +533,13 @@ def main() -> int:
     )
     parser.add_argument("target", metavar="TARGET", nargs="?", help="a new or empty directory")
     parser.add_argument("-e", "--element", action="append", metavar="DIR", help="an element")
+    parser.add_argument("--offline", action="append", metavar="DIR", help="a medium with content")
     parser.add_argument("--list", action="store_true", help="show the tree")
     parser.add_argument("--verify-only", action="store_true", help="check every object")
     arguments = parser.parse_args()
     if not (arguments.target or arguments.list or arguments.verify_only):
         parser.error("TARGET is missing")
-    archive = Archive(arguments.element or [own])
+    archive = Archive(arguments.element or [own], arguments.offline or [])
     if arguments.list:
         for path, node in archive.walk():
             print(

@@ -5,6 +5,7 @@ we left it. Runs in the transfer process; `additions.py` and the log take over w
     new        an attr.json without a posix section, of a file_id that nobody here has
     vanished   a document, or its object, that the index knows and the element positively has not:
                it is told of, and stays in the tree
+    returned   an object that the index has offline, and somebody has put back
     unknown    any other document in order that the index does not know: told of, and left
 
 Memory: a byte for each node of the index, and one part of what was found.
@@ -61,12 +62,15 @@ class Part:
     seen: int = 0
     observed: list[Observed] = field(default_factory=list)
     found: list[FoundFile] = field(default_factory=list)
+    returned: list[tuple[str, int]] = field(default_factory=list)
+    """Elements and inode numbers."""
 
     def to_message(self) -> dict[str, Any]:
         return {
             "seen": self.seen,
             "observed": [item.to_message() for item in self.observed],
             "found": [item.to_message() for item in self.found],
+            "returned": self.returned,
         }
 
     @classmethod
@@ -76,6 +80,7 @@ class Part:
             message["seen"],
             [Observed(**values) for values in message["observed"]],
             [FoundFile.from_message(values) for values in message["found"]],
+            [(element, ino) for element, ino in message["returned"]],
         )
 
 
@@ -149,6 +154,11 @@ class _Parts:
         else:
             self._part.found.append(item)
         if len(self._part.observed) + len(self._part.found) >= PART:
+            self.tell()
+
+    def add_returned(self, element: str, ino: int) -> None:
+        self._part.returned.append((element, ino))
+        if len(self._part.returned) >= PART:
             self.tell()
 
     def tell_now_and_then(self) -> None:
@@ -289,17 +299,27 @@ class _Look:
     def conclude(self) -> None:
         """After a listing that was whole: what did the index expect that was not in it?"""
         name = self._element.id
-        for ino, key, is_record in self._reader.copies_on(name):
-            expected = _DOCUMENT if is_record else _DOCUMENT | _OBJECT
-            if (self._seen[ino] if ino < len(self._seen) else 0) & expected == expected:
+        for ino, key, is_record, is_offline in self._reader.copies_on(name):
+            expected = _DOCUMENT if is_record or is_offline else _DOCUMENT | _OBJECT
+            seen = self._seen[ino] if ino < len(self._seen) else 0
+            if is_offline and seen & _OBJECT and self._is_back(ino, key):
+                self._parts.add_returned(name, ino)
+            if seen & expected == expected:
                 continue
-            parts = [key] if is_record else [naming.sidecar_key(key), key]
+            parts = [key] if is_record else [naming.sidecar_key(key), key][: 2 - is_offline]
             gone = [part for part in parts if self._is_absent(part)]
             still = self._reader.copy_under(name, key)
             if gone and still is not None and still.ino == ino:
                 self._found.vanished += 1
                 if len(self._found.gone) < REPORTED_MAX:
                     self._found.gone.append(Vanished(ino, name, gone[0]))
+
+    def _is_back(self, ino: int, key: str) -> bool:
+        """Whether an object that is offline is here again, and not just still here: each is removed
+        by an intent that was logged when it went offline."""
+        if not self._element.capabilities.local_path:
+            return False  # in a bucket it is only in another class
+        return not self._reader.is_being_removed(ino) and not self._is_absent(key)
 
     def _is_absent(self, key: str) -> bool:
         try:

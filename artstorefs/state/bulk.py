@@ -14,6 +14,7 @@ from typing import Any
 from artstorefs.state.database import PAGE_BYTES
 from artstorefs.state.index import Name
 from artstorefs.state.node import COLUMNS
+from artstorefs.state.reader import is_text
 from artstorefs.state.row_sums import NAME_COLUMNS, name_sum, row_sum
 from artstorefs.state.rows import COPY_COLUMNS, LEAVING
 from artstorefs.state.schema import create_tables
@@ -111,6 +112,20 @@ class NewIndex:
     def put_changed_attributes(self, rows: Iterable[tuple[int, str]]) -> None:
         """Rows of `changed_attributes`."""
         self._connection.executemany("INSERT INTO changed_attributes VALUES (?, ?)", rows)
+
+    def note_offline(self, element: str, present: Iterable[str]) -> None:
+        """Objects of an element that are not among those that are `present` there lie offline."""
+        self._execute("CREATE TEMP TABLE present (key TEXT PRIMARY KEY) WITHOUT ROWID")
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO present VALUES (?)",
+            ((key,) for key in present if is_text(key)),
+        )
+        self._execute(
+            "INSERT INTO offline SELECT element, ino, content FROM copies WHERE element = ?"
+            " AND NOT is_record AND key NOT IN (SELECT key FROM present)",
+            (element,),
+        )
+        self._execute("DROP TABLE present")
 
     def put_settings(self, settings: Iterable[tuple[str, str]]) -> None:
         self._connection.executemany("INSERT OR REPLACE INTO settings VALUES (?, ?)", settings)

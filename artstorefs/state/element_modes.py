@@ -4,7 +4,7 @@ mode was ever changed while it was mounted. `core/mode_changes.py` says what may
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from artstorefs.core.configuration import ElementConfiguration
 from artstorefs.core.errors import StateError
@@ -52,6 +52,8 @@ class ElementModes:
         """Elements between which files are being moved."""
         self.emptied: str | None = None
         """The one that all files are moved from: it takes no new ones, as if it prepared."""
+        self.changed: Callable[[], None] = lambda: None
+        """Told after each change."""
         self.forbids_nothing = self.seals = False
         """Whether all elements are in mode edit and retain nothing; whether any seals files."""
         for one in self._configured:
@@ -84,6 +86,7 @@ class ElementModes:
         self._write(element, state)
         self.states[element] = state
         self._derive()
+        self.changed()
 
     def migrates(self, moving: frozenset[str], emptied: str | None) -> None:
         """Files are moved between these elements from now on, and everything from one of them."""

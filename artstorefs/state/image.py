@@ -23,8 +23,8 @@ from artstorefs.state.reader import Snapshot
 from artstorefs.state.row_sums import add_sum_column, wrong_row_sums
 from artstorefs.state.schema import (
     INDEXES,
+    LATER,
     SCHEMA_VERSION,
-    SPOOL_SUMS,
     add_columns_of_moves,
     create_tables,
 )
@@ -37,7 +37,10 @@ DAMAGE = (sqlite3.Error, UnicodeError)
 _NODE_COLUMNS = ", ".join(COLUMNS)
 _ATIME = COLUMNS.index("atime_ns")
 _PROBLEMS_MAX = 100
-_LATER = ("changed_attributes", "spool_sums", "expiring", "expiring_by_time", *INDEXES)
+_LATER = (
+    *("changed_attributes", "spool_sums", "expiring", "expiring_by_time", "offline", *INDEXES),
+    *("recalls", "recalls_asked", "recalls_online", "recalls_together", "recall_requests"),
+)
 """What an index of schema 1 gets when a daemon of this release opens it."""
 _EARLIER = ("log_of_node",)
 """What it then loses."""
@@ -170,7 +173,8 @@ class Image:
             add_columns_of_moves(self._connection)
             self.storage_problems = self._check_storage()
             if not self.storage_problems:
-                self._execute(SPOOL_SUMS)
+                for later in LATER:
+                    self._execute(later)
                 self._execute("CREATE INDEX by_file_id ON nodes (file_id)")
                 self._execute("CREATE INDEX by_ino ON names (ino)")
                 self._execute("CREATE INDEX by_key ON copies (element, key)")
@@ -322,6 +326,17 @@ class Image:
             "SELECT * FROM copies WHERE element = ? AND key = ?", (element, key)
         ).fetchone()
         return copy_of_row(row) if row else None
+
+    def is_offline(self, element: str, key: str) -> bool:
+        """Whether the object of a key lies on the medium of its element."""
+        return (
+            self._execute(
+                "SELECT 1 FROM copies c JOIN offline o USING (element, ino, content)"
+                " WHERE c.element = ? AND c.key = ?",
+                (element, key),
+            ).fetchone()
+            is not None
+        )
 
     def all_copies(self) -> Iterator[tuple[Copy, bytes]]:
         """Every copy of a node that there is, with the node's file_id."""

@@ -16,11 +16,12 @@ however the node changes meanwhile, until the second has it as it is then.
 
 `data` of file_delete:
     {"ino": ino, "remove": [[element, key], …], "spool": [name, …], "after": [ino, revision] | null,
-     "keep": [time, why] | null}
+     "keep": [time, why] | null, "content_only": bool}
 It waits while the transfer process works on `ino`. `after` holds it back until an element has that
 revision of that node: a rename over a file removes the old file only once the new one is safe
 under its name. `keep`: what is removed is put in quarantine first, because of `why`; `time` in
-nanoseconds is that of the quarantine, so that doing it again makes no second copy.
+nanoseconds is that of the quarantine, so that doing it again makes no second copy. `content_only`:
+attr.json stays, because the object is somewhere else by now (`offline.py`).
 """
 
 import json
@@ -89,6 +90,7 @@ class Removal:
     spool: list[str] = field(default_factory=list)
     after: list[int] | None = None
     keep: list[Any] | None = None
+    content_only: bool = False
 
     def to_json(self) -> str:
         return json.dumps(
@@ -98,6 +100,7 @@ class Removal:
                 "spool": self.spool,
                 "after": self.after,
                 "keep": self.keep,
+                "content_only": self.content_only,
             }
         )
 

@@ -126,18 +126,28 @@ class Reader:
         row = self._execute(query, (element, key)).fetchone() if is_text(key) else None
         return None if row is None else int(row[0])
 
-    def copies_on(self, element: str) -> Iterator[tuple[int, str, bool]]:
-        """Inode number, key, and whether it is a record, of all that the index believes to be on an
-        element; read piece by piece, so that nothing waits for whoever is slow with it."""
+    def copies_on(self, element: str) -> Iterator[tuple[int, str, bool, bool]]:
+        """Inode number, key, whether it is a record, and whether its object lies offline, of all
+        that the index believes to be on an element; read piece by piece, so that nothing waits for
+        whoever is slow with it."""
         last = -1
         query = (
-            "SELECT ino, key, is_record FROM copies WHERE element = ? AND ino > ?"
-            f" ORDER BY ino LIMIT {COPIES_AT_ONCE}"
+            "SELECT c.ino, c.key, c.is_record, o.ino IS NOT NULL FROM copies c"
+            " LEFT JOIN offline o USING (element, ino, content)"
+            f" WHERE c.element = ? AND c.ino > ? ORDER BY c.ino LIMIT {COPIES_AT_ONCE}"
         )
         while rows := self._execute(query, (element, last)).fetchall():
-            for ino, key, is_record in rows:
-                yield ino, key, bool(is_record)
+            for ino, key, is_record, is_offline in rows:
+                yield ino, key, bool(is_record), bool(is_offline)
             last = rows[-1][0]
+
+    def is_being_removed(self, ino: int) -> bool:
+        """Whether something of a node is to be removed from an element."""
+        query = (
+            "SELECT 1 FROM log WHERE operation = 'file_delete'"
+            " AND CASE WHEN json_valid(data) THEN json_extract(data, '$.ino') END = ?"
+        )
+        return self._execute(query, (ino,)).fetchone() is not None
 
     def remember_ids(self) -> None:
         """Have `node_of_id` answer for every node of this moment, from a table of our own: an index

@@ -20,8 +20,8 @@ def create_tables(connection: sqlite3.Connection) -> None:
     _create_transfer_tables(connection)
     add_columns_of_moves(connection)
     create_attribute_table(connection)
-    connection.execute(SPOOL_SUMS)
-    create_expiring_table(connection)
+    for later in LATER:
+        connection.execute(later)
     crash_point("database.tables_written")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     connection.execute("COMMIT")
@@ -182,21 +182,56 @@ SPOOL_SUMS = (
 An index of an earlier release gets the table, empty, when it is opened."""
 
 
-def create_expiring_table(connection: sqlite3.Connection) -> None:
-    """expiring: files that have come to their end, see `expiring.py`. An index of an earlier
-    release gets it, empty, when it is opened.
-        ctime_ns       of the file as it is shown; of another one the row means nothing
-        shown_ns, shown_lived_ns
-                       since when it is shown, by the machine's clock and by the lived time
-    """
-    connection.execute(
-        "CREATE TABLE IF NOT EXISTS expiring (ino INTEGER PRIMARY KEY, ctime_ns INTEGER NOT NULL,"
-        " shown_ns INTEGER NOT NULL, shown_lived_ns INTEGER NOT NULL)"
-    )
-    connection.execute(
-        "CREATE INDEX IF NOT EXISTS expiring_by_time ON expiring (shown_lived_ns, ino)"
-    )
+EXPIRING = (
+    "CREATE TABLE IF NOT EXISTS expiring (ino INTEGER PRIMARY KEY, ctime_ns INTEGER NOT NULL,"
+    " shown_ns INTEGER NOT NULL, shown_lived_ns INTEGER NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS expiring_by_time ON expiring (shown_lived_ns, ino)",
+)
+"""Files that have come to their end, see `expiring.py`.
+    ctime_ns       of the file as it is shown; of another one the row means nothing
+    shown_ns, shown_lived_ns
+                   since when it is shown, by the machine's clock and by the lived time
+An index of an earlier release gets the table, empty, when it is opened."""
 
+OFFLINE = (
+    "CREATE TABLE IF NOT EXISTS offline (element TEXT NOT NULL, ino INTEGER NOT NULL,"
+    " content INTEGER NOT NULL, PRIMARY KEY (element, ino)) WITHOUT ROWID"
+)
+"""Content that lies where its element keeps what is archived, see `offline.py`.
+    content        version of the content that lies there; of another one the row says nothing
+An index of an earlier release gets the table, empty, when it is opened."""
+
+RECALLS = (
+    "CREATE TABLE IF NOT EXISTS recalls (ino INTEGER PRIMARY KEY, content INTEGER NOT NULL,"
+    " element TEXT NOT NULL, days REAL NOT NULL, asked_ns INTEGER NOT NULL,"
+    " due_ns INTEGER NOT NULL, tries INTEGER NOT NULL, until_ns INTEGER, error TEXT,"
+    " request TEXT)",
+    "CREATE INDEX IF NOT EXISTS recalls_asked ON recalls (element, due_ns)"
+    " WHERE until_ns IS NULL AND error IS NULL",
+    "CREATE INDEX IF NOT EXISTS recalls_online ON recalls (until_ns) WHERE until_ns IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS recalls_together ON recalls (request) WHERE request IS NOT NULL",
+)
+"""Archived content that was asked for, see `recalls.py`.
+    content        version of the content that is meant
+    element        from where it comes
+    days           how long it is to stay, from the moment on when it is there
+    due_ns, tries  when it is tried again, and how often it was not there yet
+    until_ns       until when it stays; NULL while it is not there
+    error          why it cannot be had; it is not tried any more then
+    request        the row of `recall_requests` that it was asked for with, if it has one
+An index of an earlier release gets the table, empty, when it is opened."""
+
+RECALL_REQUESTS = (
+    "CREATE TABLE IF NOT EXISTS recall_requests (id TEXT NOT NULL PRIMARY KEY,"
+    " asked_ns INTEGER NOT NULL, uid INTEGER NOT NULL, path BLOB NOT NULL, files INTEGER NOT NULL,"
+    " bytes INTEGER NOT NULL, failed INTEGER NOT NULL, done_ns INTEGER, due_ns INTEGER NOT NULL,"
+    " tries INTEGER NOT NULL, is_whole INTEGER NOT NULL) WITHOUT ROWID"
+)
+"""What was asked for together, where somebody is to be told when it is there, see
+`recall_requests.py`. An index of an earlier release gets the table, empty, when it is opened."""
+
+LATER = (SPOOL_SUMS, *EXPIRING, OFFLINE, *RECALLS, RECALL_REQUESTS)
+"""What an index of schema 1 of an earlier release lacks, and can be given at any time."""
 
 INDEXES = {
     "copies_by_key": "CREATE INDEX IF NOT EXISTS copies_by_key ON copies (element, key)",
@@ -269,5 +304,5 @@ def bring_up_to_date(connection: sqlite3.Connection) -> None:
     add_columns_of_moves(connection)
     for statement in INDEXES.values():
         connection.execute(statement)
-    connection.execute(SPOOL_SUMS)
-    create_expiring_table(connection)
+    for later in LATER:
+        connection.execute(later)

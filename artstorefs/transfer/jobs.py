@@ -4,6 +4,9 @@ mount → transfer
     {"archive": id}                                                 first of all: whose elements
     {"batch": n, "store": [StoreJob…], "remove": [RemoveJob…]}     carry these out
     {"capacity": true}                                              ask every element for its room
+    {"offline": element, "jobs": [OfflineJob…]}                     move these to its medium
+    {"prepare_medium": element}                                     make a directory its medium
+    {"recall": element, "keys": [key…], "days": number}             have these at hand
     {"survey": n}                                                   look for changes by others
     {"survey_taken": n}                                             a part of that is committed
     {"fetch": n, "job": FetchJob, "urgency": Urgency}               bring this into the read cache
@@ -11,6 +14,9 @@ mount → transfer
 transfer → mount
     {"batch": n, "stored": […], "removed": […], "failed": […], "dropped": […], "observed": […], …}
     {"capacity": {element: {total_bytes, free_bytes, …} | {"error": text}}}
+    {"offline": element, "done": […], "failed": […], "error": text | null}
+    {"prepare_medium": element, "error": text | null}
+    {"recall": element, "ready": [key…], "failed": {key: text}, "error": text | null}
     {"survey": n, "part": Part}                                     (recovery/survey.py)
     {"survey": n, "end": Survey}
     {"fetched": n, "answer": FetchAnswer}                           (state/fetch.py)
@@ -59,12 +65,14 @@ class StoreJob:
 @dataclass(frozen=True, slots=True)
 class RemoveJob:
     """A file_delete of the log: documents first, then objects, then spool files. `keep`: the time
-    and the reason of a quarantine, into which what is removed goes before."""
+    and the reason of a quarantine, into which what is removed goes before. `content_only`: objects
+    and block lists alone."""
 
     log_id: int
     remove: list[list[str]]
     spool: list[str]
     keep: list[Any] | None = None
+    content_only: bool = False
 
 
 @dataclass(slots=True)

@@ -29,7 +29,7 @@ class Remover:
     def remove(self, jobs: list[RemoveJob], result: BatchResult) -> None:
         """Every job is in the result exactly once. Blocks."""
         errors = self._keep([job for job in jobs if job.keep is not None])
-        left = [job for job in jobs if job.log_id not in errors]
+        left = [job for job in jobs if job.log_id not in errors and not job.content_only]
         errors |= self._remove_stage(left, _document_keys)
         crash_point("removal.documents_gone")
         left = [job for job in jobs if job.log_id not in errors]

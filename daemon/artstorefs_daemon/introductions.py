@@ -25,6 +25,7 @@ from artstorefs.elements.adoption import Witnesses, nothing_known
 from artstorefs.elements.gauges import Gauges
 from artstorefs.elements.identified import Join, check_identity, read_layout
 from artstorefs.elements.interface import Element
+from artstorefs.elements.offline import WithMedium, medium_of
 from artstorefs.elements.opening import (
     adoption_of,
     capabilities_of,
@@ -214,7 +215,10 @@ class Introductions:
     def __init__(
         self, configuration: ArchiveConfiguration, archive_id: UUID, *, read_only: bool
     ) -> None:
+        self.archive_id = archive_id
         path = os.path.join(str(configuration.state_dir), INDEX)
+        media = {one.id: medium_of(one, archive_id) for one in configuration.elements}
+        self._media = {name: medium for name, medium in media.items() if medium is not None}
         self._of = {
             one.id: Introduction(
                 *(one, archive_id),
@@ -228,9 +232,11 @@ class Introductions:
             threading.Thread(target=introduction.run, daemon=True).start()
 
     def open(self, name: str, *, for_readers: bool = False) -> Element:
-        """An element that can be used once it is introduced."""
+        """An element that can be used once it is introduced; `for_readers` with its medium."""
         introduction = self._of[name]
-        return introduction.open(introduction.require, for_readers=for_readers)
+        opened = introduction.open(introduction.require, for_readers=for_readers)
+        medium = self._media.get(name) if for_readers else None
+        return opened if medium is None else WithMedium(opened, medium)
 
     def open_all(self) -> dict[str, Element]:
         """All of them, by their ids."""

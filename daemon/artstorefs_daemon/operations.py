@@ -21,10 +21,11 @@ from artstorefs.core.errors import ArtStoreFSError, errno_of, one_line
 from artstorefs.core.log_fields import about
 from artstorefs.filesystem.archive import Caller
 from artstorefs.filesystem.attributes import AttributeChange, stat_blocks, stat_size
-from artstorefs.filesystem.errors import ContentUnreachable
+from artstorefs.filesystem.errors import ContentUnreachable, ForbiddenByMode
 from artstorefs.filesystem.open_file import Handle
 from artstorefs.filesystem.xattr import CAPABILITY
 from artstorefs.state.node import ContentState, Node
+from artstorefs_daemon.callers import program_names
 from artstorefs_daemon.fuse_library import (
     leave_attributes,
     pyfuse3,
@@ -373,7 +374,15 @@ class Operations(pyfuse3.Operations):
     async def open(self, inode: int, flags: int, context: Any) -> pyfuse3.FileInfo:
         if flags & os.O_ACCMODE:
             self._service.archive.writes(inode, _caller(context))
-        handle = await self._contents.open(self._node(inode), flags, context.uid)
+        node = self._node(inode)
+        try:
+            handle = await self._contents.open(node, flags, context.uid)
+        except ForbiddenByMode as exc:
+            names = functools.partial(program_names, context.pid)
+            is_archived = exc.errno_code == errno.EREMOTE
+            if not is_archived or not self._service.recalls.admits(node, flags, names):
+                raise
+            handle = await self._contents.open(node, flags, context.uid, may_wait=True)
         return self._file_info(handle)
 
     def _file_info(self, handle: Handle) -> pyfuse3.FileInfo:

@@ -21,6 +21,8 @@ from artstorefs.filesystem.clean_up import CleanUp
 from artstorefs.filesystem.content import Contents
 from artstorefs.filesystem.open_file import Handle
 from artstorefs.filesystem.passthrough import Kernel, NoPassthrough, supports_leases
+from artstorefs.filesystem.recalling import Recalling
+from artstorefs.filesystem.recalls import Recalls
 from artstorefs.filesystem.source import ContentSource
 from artstorefs.filesystem.spool_budget import SpoolBudget
 from artstorefs.filesystem.tree import Tree
@@ -38,7 +40,9 @@ from artstorefs_daemon.index_backups import IndexBackups
 from artstorefs_daemon.kernel_caches import KernelCaches
 from artstorefs_daemon.migrations import Migrations
 from artstorefs_daemon.mode_changes import ModeChanges
+from artstorefs_daemon.offlining import Offlining
 from artstorefs_daemon.operation_statistics import OperationStatistics
+from artstorefs_daemon.recall_webhook import RecallWebhook
 from artstorefs_daemon.transfer_child import TransferChild
 from artstorefs_daemon.transfer_link import TransferLink
 
@@ -124,6 +128,16 @@ class Service:
         self.migrations = Migrations(archive, self.link)
         clean_up = CleanUp(archive, self.contents.is_held, self._caches.entry_went)
         self.expiring = Expiring(archive, clean_up, self.link, self.note_damage)
+        self.offlining = Offlining(archive, self.link)
+        self.recalls = Recalls(archive, source)
+        self.recalls.over = self._recalled_is_over
+        self._webhook = RecallWebhook(configuration, self.recalls.requests)
+        self.recalls.tells, self.recalls.done = self._webhook.is_on, self._webhook.wake
+        self.recalling = Recalling(
+            *(archive, source, self.recalls, self.cache_orders),
+            *(self.offlining.prepare_recall, self.contents.is_held),
+        )
+        self._pins_changed = trio.Event()
         self.state_error = ""
         self._index_error = ""
         self._backups = IndexBackups(
@@ -165,6 +179,9 @@ class Service:
             nursery.start_soon(self.mode_changes.run)
             nursery.start_soon(self.migrations.run)
             nursery.start_soon(self.expiring.run)
+            nursery.start_soon(self.offlining.run)
+            nursery.start_soon(self.recalling.run)
+            nursery.start_soon(self._webhook.run)
 
     async def _keep_state(self) -> None:
         """Checkpoints, backups, what was closed on a full disk, and the reserve; every second, for
@@ -262,7 +279,8 @@ class Service:
         """Count what the cache holds, and then, now and then, bring what is pinned."""
         await self.read_cache.load()
         while True:
-            if self.cache_orders.pins.inos:
+            pins_changed, self._pins_changed = self._pins_changed.is_set(), trio.Event()
+            if pins_changed or self.cache_orders.pins.inos or not self.recalls.rows.is_empty:
                 outcome = Outcome()
                 try:
                     await self.cache_orders.keep_pinned(outcome)
@@ -275,7 +293,13 @@ class Service:
                         *(outcome.failed, error["path"], error["error"]),
                         extra=about(path=error["path"]),
                     )
-            await trio.sleep(PIN_INTERVAL_S)
+            with trio.move_on_after(PIN_INTERVAL_S):
+                await self._pins_changed.wait()
+
+    def _recalled_is_over(self) -> None:
+        """What was recalled may leave the cache, and the element."""
+        self._pins_changed.set()
+        self.offlining.wake()
 
     async def _let_go_of_unmapped(self) -> None:
         pause_s = UNMAPPED_PAUSE_LIMIT_S  # of what has outlived a daemon
@@ -449,6 +473,7 @@ class Service:
             },
             "survey": self.link.surveys.last or {"seen": 0},
             "expiring": self.expiring.summary(),
+            "wanted": await self.offlining.describe_wanted(self.recalls.wanted),
             "elements": self.link.reports.status(self.archive.modes.elements, standing.queues),
             **self.operations.to_message(),
         }

@@ -144,6 +144,7 @@ class SurveyLink:
         for entry in entries:
             self._entry_came(entry.parent.ino, entry.name)
         self._added += sum(entry.copy is not None for entry in entries)
+        self._archive.offline.forget(part.returned)
         self._changed += self._archive.outcomes.observe(part.observed)
         self.seen = part.seen
         self._to_acknowledge += 1

@@ -56,6 +56,9 @@ wants work under way at every moment sets it to 0."""
 CROWD_S = 0.02
 """Changes come in crowds; one look at the schedule serves all that come within this time."""
 
+ASKED = ("mode", "offline", "prepare_medium", "recall")
+"""What `TransferLink.ask` can ask for: keys of messages, whose value is the id of an element."""
+
 RESTART_PAUSE_S = 0.5
 """Before a transfer process that died is started again: a fault that repeats must not spin."""
 
@@ -92,7 +95,7 @@ class TransferLink:
         self.state_error = ""
         self.pid = 0
         self.surveys = SurveyLink(archive, self, entry_came)
-        self._mode_answers: dict[str, str | None] = {}
+        self._answers: dict[tuple[str, str], dict[str, Any]] = {}
         self._batches: dict[int, tuple[list[StoreJob], list[RemoveJob]]] = {}
         self._last_batch = 0
         self._hurry = 0
@@ -227,7 +230,9 @@ class TransferLink:
         removals = self.schedule.take_removals(now, BATCH_NODES * 2)
         inos = self.schedule.take_due(now, BATCH_NODES, hurry=self._hurry > 0)
         store = self._assign_if_it_can_be_kept(inos)
-        remove = [RemoveJob(log_id, r.remove, r.spool, r.keep) for log_id, r in removals]
+        remove = [
+            RemoveJob(log_id, r.remove, r.spool, r.keep, r.content_only) for log_id, r in removals
+        ]
         if not store and not remove:
             return bool(inos)
         self._last_batch += 1
@@ -357,8 +362,8 @@ class TransferLink:
                 self.surveys.ask_if_incomplete()
         elif "survey" in message:
             self.surveys.take(message)
-        elif "mode" in message:
-            self._mode_answers[message["mode"]] = message["error"]
+        elif kind := next((kind for kind in ASKED if kind in message), None):
+            self._answers[kind, message[kind]] = message
         elif message:
             self._take_result(BatchResult.from_message(message))
         self._wake.set()
@@ -419,16 +424,23 @@ class TransferLink:
 
     async def record_mode(self, element: str, record: str) -> str | None:
         """Have an element keep what mode it is in; what has gone wrong, or None."""
-        self._mode_answers.pop(element, None)
+        error: str | None = (await self.ask("mode", element, record=record))["error"]
+        return error
+
+    async def ask(self, kind: str, element: str, **more: Any) -> dict[str, Any]:
+        """Have the transfer process do one of `ASKED` with an element, and what it answers; one
+        that ends before that is followed by another, which is asked again. One of a kind at a time
+        for each element."""
+        self._answers.pop((kind, element), None)
         asked = 0
-        while element not in self._mode_answers:
+        while (kind, element) not in self._answers:
             await self._connected.wait()
             if asked != self.pid:
                 asked = self.pid
                 with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                    await self.tell({"mode": element, "record": record})
+                    await self.tell({kind: element, **more})
             await self.wait_progress(1.0)
-        return self._mode_answers.pop(element)
+        return self._answers.pop((kind, element))
 
     async def wait_connected(self) -> None:
         """Until there is a transfer process."""

@@ -49,6 +49,7 @@ from artstorefs_daemon.accounts import account
 from artstorefs_daemon.auditing import audit_directory
 from artstorefs_daemon.introductions import Introductions
 from artstorefs_daemon.log_levels import LogLevels
+from artstorefs_daemon.offline_work import OfflineWork
 
 log = logging.getLogger("artstorefs_daemon.transfer_process")  # also where this is the program
 
@@ -80,6 +81,7 @@ class TransferProcess:
         self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._sending = threading.Lock()
         self._survey_window = threading.Semaphore()
+        self._offlining = OfflineWork(configuration, introductions.archive_id)
         self._fetching = Fetching(
             self._open_for_readers, CacheFiles(str(configuration.cache_dir)), self._fetched
         )
@@ -173,6 +175,12 @@ class TransferProcess:
             return {"capacity": self._capacities(elements), "tried": message["try_now"]}
         if "mode" in message:
             return _record_mode(elements[message["mode"]], message["record"])
+        if "offline" in message:
+            return self._offlining.take(message, elements)
+        if "prepare_medium" in message:
+            return self._offlining.prepare(message)
+        if "recall" in message:
+            return self._offlining.recall(message, elements)
         if "survey" in message:
             return self._look(message["survey"], elements)
         store = [StoreJob(**values) for values in message["store"]]

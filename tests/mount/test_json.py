@@ -101,9 +101,14 @@ def test_output_of_every_command_is_as_documented(
     see("doctor", printed(archive, "doctor", name, check=False))
     archive.flush()
     archive.stop()
-    archive.toml.write_text(archive.toml.read_text() + "\n[audit]\nenabled = true\n")
+    text = archive.toml.read_text() + "\n[audit]\nenabled = true\n"
+    medium = f'[[element]]\noffline_path = "{tmp_path}/medium"\n'
+    archive.toml.write_text(text.replace("[[element]]\n", medium))
     archive.start()
+    see("medium", printed(archive, "medium", name))
+    see("recall", printed(archive, "recall", "--estimate", str(path)))
     archive.stop()
+    archive.toml.write_text(text)
     see("audit", printed(archive, "audit", name, "--verify"))
     assert printed(archive, "status", name, check=False) == {"archive": "test", "mounted": False}
     see("rebuild", printed(archive, "rebuild", name))
@@ -118,7 +123,7 @@ def test_output_of_every_command_is_as_documented(
     # what only a failure has, or only one element
     rare = re.compile(
         r"(errors|failures|damaged|slowest|expiring)\[\]|incomplete|problems|faults|notices"
-        r"|jobs\[\]\.(progress|result)$|migration$"
+        r"|media\[\]\.errors|jobs\[\]\.(progress|result)$|migration$"
     )
     for command, keys in seen.items():
         missing = {key for key in keys_of(command) if not rare.match(key)} - keys

@@ -13,6 +13,7 @@ import pytest
 
 from ..harness import REPOSITORY
 from . import (
+    bugs_archived,
     bugs_cache,
     bugs_elements,
     bugs_expiry,
@@ -34,6 +35,7 @@ BUGS: list[Bug] = [
     *bugs_filesystem.BUGS,
     *bugs_cache.BUGS,
     *bugs_recovery.BUGS,
+    *bugs_archived.BUGS,
     *bugs_modes.BUGS,
     *bugs_moves.BUGS,
     *bugs_expiry.BUGS,

@@ -77,6 +77,15 @@ _STATUS: dict[str, Any] = {
         "removed": 0,
         "paused": None,
     },
+    "wanted": [
+        {
+            "element": "main",
+            "place": "/mnt/disk",
+            "files": 3,
+            "bytes": 1 << 20,
+            "reason": "element main: /mnt/disk: the medium of element main is wanted there",
+        }
+    ],
     "spool": {"bytes": 3 << 20, "limit_bytes": 50 << 30},
     "cache": {"bytes": 7 << 20, "limit_bytes": 40 << 30},
     "elements": [_LOCAL, _FAR],

@@ -22,6 +22,7 @@ TABLE = {
     errors.ObjectDamaged: (("main", "a/b", "reason"), errno.EIO),
     errors.ElementUnavailable: (("main", "a/b", "reason"), errno.EIO),
     errors.ElementOfAnother: (("main", "a/b", "reason"), errno.EIO),
+    errors.MediumWanted: (("main", "/mnt/disk", "reason"), errno.EIO),
     errors.ElementFull: (("main", "a/b", "reason"), errno.ENOSPC),
     errors.ElementDenied: (("main", "a/b", "reason"), errno.EIO),
     errors.KeyInvalid: (("main", "a/b", "reason"), errno.EIO),

@@ -18,6 +18,7 @@ from artstorefs.core.mode_record import ModeRecord, parse_mode_record
 from artstorefs.core.naming import (
     ARCHIVE_KEY,
     MODE_KEY,
+    OFFLINE_KEY,
     blocks_key,
     check_key,
     object_key,
@@ -25,6 +26,7 @@ from artstorefs.core.naming import (
     sidecar_key,
 )
 from artstorefs.core.node_record import LinkRecord, NodeRecord, NodeType, parse_record
+from artstorefs.core.offline_record import OfflineRecord, parse_offline_record
 from artstorefs.core.posix_section import PosixLink, PosixSection
 from artstorefs.core.quarantine import quarantine_keys, render_report
 from artstorefs.core.timestamps import parse_timestamp
@@ -39,6 +41,7 @@ PARSERS = {
     "link record": parse_record,
     "archive.json": parse_archive_record,
     "mode.json": parse_mode_record,
+    "offline.json": parse_offline_record,
 }
 EXAMPLES = re.findall(r"^```json (.*?)\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
 KEYS = re.search(r"^```text keys\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)[1].split()
@@ -73,6 +76,7 @@ def test_every_example_is_valid_and_has_no_key_unknown_to_us(kind, text):
         (FileAttributesV2, "attr.json"),
         (ArchiveRecord, "archive.json"),
         (ModeRecord, "mode.json"),
+        (OfflineRecord, "offline.json"),
         (LinkRecord, "link record"),
         (NodeRecord, "node record"),
         (PosixSection, "attr.json"),
@@ -100,7 +104,7 @@ def test_the_keys_are_those_that_we_make():
     assert made == f"{attributes.storage_path}{attributes.storage_filename}"
     root = UUID("7c9e6679-7425-40de-944b-e07fc1f90ae7")
     beside = [sidecar_key(made), blocks_key(made)]
-    assert [made, *beside, record_key(root), ARCHIVE_KEY, MODE_KEY] == KEYS
+    assert [made, *beside, record_key(root), ARCHIVE_KEY, MODE_KEY, OFFLINE_KEY] == KEYS
     for key in KEYS:
         check_key(key)
 

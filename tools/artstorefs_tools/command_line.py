@@ -35,6 +35,8 @@ COMMANDS: Final[dict[str, str]] = {
     "attr": "show and change the attributes of files",
     "mode": "show what each element allows, and have it allow less",
     "migrate": "move files to another element, and show how far that is",
+    "medium": "show where archived content lies, and make a disk the place",
+    "recall": "have archived content brought back for a time",
     "seal": "have files complete, so that nobody can change them",
     "expiring": "show which files are removed unless they change",
     "config": "show what a configuration means, and check it",

@@ -16,11 +16,12 @@ from artstorefs.core.modes import ElementMode
 from artstorefs.filesystem.archive import Caller
 from artstorefs.filesystem.cache_orders import Outcome
 from artstorefs.state.index import ROOT_INO
+from artstorefs.state.node import Node
 from artstorefs_daemon.control import models, status
 from artstorefs_daemon.control.checks import Checks
 from artstorefs_daemon.control.discover import openrpc_document
 from artstorefs_daemon.control.jobs import Jobs, Notify
-from artstorefs_daemon.control.protocol import API_VERSION, INVALID_PARAMS, ControlError
+from artstorefs_daemon.control.protocol import API_VERSION, FAILED, INVALID_PARAMS, ControlError
 from artstorefs_daemon.control.roles import Peer, Role
 from artstorefs_daemon.log_levels import LogLevels
 from artstorefs_daemon.reloading import Reloading
@@ -85,6 +86,18 @@ class Methods:
     async def mode_cancel(self, call: Call, params: models.ModeCancelParams) -> Answer:
         self.service.mode_changes.cancel(params.element, call.caller, params.why)
         return self.service.mode_changes.describe_one(params.element)
+
+    async def media(self, call: Call, params: models.Params) -> Answer:
+        offlining = self.service.offlining
+        return {"media": [await offlining.describe(element) for element in offlining.media]}
+
+    async def medium_prepare(self, call: Call, params: models.ElementParams) -> Answer:
+        if params.element not in self.service.archive.modes.states:
+            raise ControlError(INVALID_PARAMS, f"there is no element {params.element}")
+        error = await self.service.offlining.prepare(params.element)
+        if error is not None:
+            raise ControlError(FAILED, error)
+        return await self.service.offlining.describe(params.element)
 
     # ----------------------------------------------------------------------------- migrations
 
@@ -209,6 +222,29 @@ class Methods:
             raise error from None
         return outcome.to_message()
 
+    # -------------------------------------------------------------------------- archived content
+
+    async def recall(self, call: Call, params: models.RecallParams) -> Answer:
+        recalls, nodes = self.service.recalls, self._nodes(params.inos)
+        if params.estimate:
+            order = await recalls.estimate(nodes)
+        else:
+            order = await recalls.ask(nodes, params.days, call.peer.uid, waits=params.wait)
+            if params.wait:
+                await recalls.follow(order, call.notify)
+        limit_bytes = self.service.read_cache.room.limit_bytes
+        return {**order.to_message(), "limit_bytes": limit_bytes}
+
+    async def recall_release(self, call: Call, params: models.InodesParams) -> Answer:
+        return {"files": await self.service.recalls.release(self._nodes(params.inos))}
+
+    def _nodes(self, inos: list[int]) -> list[Node]:
+        nodes = [self.service.node(ino) for ino in inos]
+        found = [node for node in nodes if node is not None]
+        if len(found) < len(inos):
+            raise ControlError(INVALID_PARAMS, "inos: one is no file of this archive")
+        return found
+
     # ------------------------------------------------------------------------------------- jobs
 
     async def list_jobs(self, call: Call, params: models.Params) -> Answer:
@@ -306,6 +342,7 @@ _TABLE = (
         *(status.Elements, models.Params, None, True),
     ),
     Method("modes", Role.READ, Methods.modes, "the mode of each element", models.Modes),
+    Method("media", Role.READ, Methods.media, "where archived content lies", models.Media),
     Method(
         *("cache", Role.READ, Methods.cache, "what the read cache holds"),
         *(models.Cache, models.Params, None, True),
@@ -360,6 +397,14 @@ _TABLE = (
         *(models.Outcome, models.InodeParams, models.OrderProgress),
     ),
     Method(
+        *("recall", Role.CHANGE, Methods.recall, "brings archived content back for a time"),
+        *(models.Recalled, models.RecallParams, models.RecallProgress),
+    ),
+    Method(
+        *("recall_release", Role.CHANGE, Methods.recall_release, "takes that back"),
+        *(models.Released, models.InodesParams),
+    ),
+    Method(
         *("job_cancel", Role.CHANGE, Methods.job_cancel, "ends a job"),
         *(models.Job, models.JobParams),
     ),
@@ -383,6 +428,15 @@ _TABLE = (
     Method(
         *("clock_is_right", Role.ADMINISTER, Methods.clock_is_right, "lets files expire again"),
         models.Result,
+    ),
+    Method(
+        *(
+            "medium_prepare",
+            Role.ADMINISTER,
+            Methods.medium_prepare,
+            "makes an empty disk a medium",
+        ),
+        *(models.Medium, models.ElementParams),
     ),
     Method(
         *("log_level", Role.ADMINISTER, Methods.log_level, "how much is logged, by subsystem"),

@@ -5,7 +5,7 @@ here is neither taken nor given. The keys are explained in CONTROL.md, which a t
 them; `status` has a file of its own.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -104,6 +104,28 @@ class MigrationChangeParams(Params):
 
     step: Literal["pause", "resume", "cancel", "throttle"]
     rate: int | None = Field(None, gt=0, lt=1 << 63)
+
+
+class ElementParams(Params):
+    """Which element."""
+
+    element: str = Field(min_length=1, max_length=255)
+
+
+class InodesParams(Params):
+    """Files and directories; of a directory all below it."""
+
+    inos: list[Annotated[int, Field(gt=0, lt=1 << 63)]] = Field(min_length=1, max_length=10_000)
+
+
+class RecallParams(InodesParams):
+    """`days`: how long it stays once it is there. `estimate`: only tell what that would be. With
+    `wait` the answer comes when all is there, or cannot be had; with `detach` too it is a job."""
+
+    days: float = Field(30.0, gt=0, le=36_500)
+    estimate: bool = False
+    wait: bool = False
+    detach: bool = False
 
 
 class JobParams(Params):
@@ -248,6 +270,43 @@ class LastMigration(Result):
     migration: MigrationState | None
 
 
+class Medium(Result):
+    """Where an element keeps what is archived, and what of it is there."""
+
+    element: str
+    place: str
+    files: int
+    bytes: int
+    left_files: int
+    left_bytes: int
+    error: str | None
+    errors: list[PathError]
+
+
+class Media(Result):
+    """Of each element that has such a place."""
+
+    media: list[Medium]
+
+
+class Recalled(Result):
+    """What was asked for, and what could not be had."""
+
+    files: int
+    bytes: int
+    waiting: int
+    online: int
+    limit_bytes: int
+    failed: int
+    errors: list[PathError]
+
+
+class Released(Result):
+    """What was let go of."""
+
+    files: int
+
+
 class Finding(Result):
     """One thing that is not as it should be."""
 
@@ -363,6 +422,16 @@ class OrderProgress(Result):
 
     files: int
     bytes: int
+
+
+class RecallProgress(Result):
+    """What has come, of what; `wanted` says what a person has to bring."""
+
+    files: int
+    bytes: int
+    files_total: int
+    bytes_total: int
+    wanted: str | None
 
 
 class FsckProgress(Result):

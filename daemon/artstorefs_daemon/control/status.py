@@ -153,6 +153,16 @@ class SlowRequest(_Part):
     path: str | None
 
 
+class Wanted(_Part):
+    """What was asked for of an element, and waits for a person."""
+
+    element: str
+    place: str
+    files: int
+    bytes: int
+    reason: str
+
+
 class Status(_Part):
     """The whole mount."""
 
@@ -178,6 +188,7 @@ class Status(_Part):
     cache: Use
     survey: Survey
     expiring: Expiring
+    wanted: list[Wanted]
     elements: list[Element]
     operations: dict[str, Operations]
     latency_bounds_s: list[float]

@@ -91,7 +91,8 @@ def _what(job: dict[str, Any]) -> str:
 
 
 def _news(job: dict[str, Any]) -> str:
-    """What there is to tell in a few words: an error, or the numbers of a result or progress."""
+    """What there is to tell in a few words: an error, or the numbers of a result or progress, and
+    what somebody has to bring."""
     if job["error"]:
         return str(job["error"])
     return _numbers(job["result"] or job["progress"] or {})
@@ -99,7 +100,8 @@ def _news(job: dict[str, Any]) -> str:
 
 def _numbers(values: dict[str, Any]) -> str:
     counts = {key: value for key, value in values.items() if type(value) is int}
-    return ", ".join(f"{value:,} {key}" for key, value in counts.items())
+    numbers = ", ".join(f"{value:,} {key}" for key, value in counts.items())
+    return f"{numbers}; {values['wanted']}" if values.get("wanted") else numbers
 
 
 def _show(bar: ProgressBar, progress: dict[str, Any]) -> None:

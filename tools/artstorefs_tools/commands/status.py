@@ -93,6 +93,10 @@ def describe(status: dict[str, Any]) -> Iterator[str]:
         yield ""
         yield "unavailable, and asked again until it is there:"
         yield from (f"  {error}" for error in unavailable)
+    if status.get("wanted"):
+        yield ""
+        yield "recalled, and wanted:"
+        yield from (f"  {_describe_wanted(one)}" for one in status["wanted"])
     if status["damaged"]:
         yield ""
         yield "damaged, found when it was read or checked:"
@@ -106,6 +110,10 @@ def describe(status: dict[str, Any]) -> Iterator[str]:
         yield ""
         yield f"cannot be used, and left where they are: {quarantined['documents']:,} documents"
         yield from (f"  {error}" for error in quarantined["errors"])
+
+
+def _describe_wanted(one: dict[str, Any]) -> str:
+    return f"{one['files']:,} files, {format_size(one['bytes'])}: {one['reason']}"
 
 
 def _cache_row(cache: dict[str, Any] | None) -> Iterator[list[str]]:
