@@ -51,7 +51,7 @@ from artstorefs.recovery.places import LOST_AND_FOUND, Places
 from artstorefs.state.bulk import NewIndex
 from artstorefs.state.earlier import EarlierIndex, EarlierNode
 from artstorefs.state.index import FIRST_INO, FIRST_LINK_ID, ROOT_INO, Name
-from artstorefs.state.log import UNRECORDED
+from artstorefs.state.log import OUTDATED, UNRECORDED
 from artstorefs.state.node import ContentState, Node
 from artstorefs.transfer.documents import Accounts
 from artstorefs.transfer.reading import REPORTED_MAX
@@ -126,8 +126,8 @@ class Rebuild:
         self._by_ino: dict[int, _Place] = {}
         self._links: dict[bytes, FoundLink] = {}
         self._unstored: set[int] = set()
-        self._outdated: dict[int, bytes] = {}
-        """Nodes, with their file_ids, of which elements have different revisions."""
+        self._outdated: set[int] = set()
+        """Nodes of which elements have different revisions."""
         self._made: list[int] = []
         ino, name_id = earlier.highest_numbers() if earlier else (0, 0)
         self._last_ino = max([FIRST_INO - 1, ino, *spool_inos])
@@ -146,7 +146,7 @@ class Rebuild:
         self._index.put_settings(modes)
         if self._earlier is not None:
             self._take_pending(self._earlier)
-        self._log_outdated()
+        self._index.put_settings([(OUTDATED, json.dumps(sorted(self._outdated)))])
         note_offline(self._index, self._elements.values())
         if not self._places and not self.report.unreadable:
             return self.report
@@ -235,7 +235,7 @@ class Rebuild:
             elif found.element != place.element:
                 self._index.put_older_copy(place.ino, place.element, found.copy)
             if not place.is_directory:
-                self._outdated[place.ino] = place.file_id
+                self._outdated.add(place.ino)
             return is_newer
         if place.is_earlier:  # whose versions of content are others
             if found.element != place.element or found.rank <= place.rank:
@@ -284,14 +284,6 @@ class Rebuild:
                     )
         self.report.pending = len(kept)
         self._index.put_intents(kept)
-
-    def _log_outdated(self) -> None:
-        """Have elements told of what they have older revisions of."""
-        now = time.time_ns()
-        self._index.put_missing_intents(
-            (ino, "file_update", "pending", ino, file_id, None, None, now, now, os.geteuid())
-            for ino, file_id in self._outdated.items()
-        )
 
     def _overlay(self, row: EarlierNode, place: _Place) -> None:
         """The earlier row is newer than the document; what the element has is an older content,

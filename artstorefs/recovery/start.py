@@ -61,6 +61,7 @@ def recover(archive: Archive) -> dict[tuple[int, int], int]:
     used = _recover_spool(archive)
     if not archive.read_only:
         archive.outcomes.want_copies()
+        archive.outcomes.tell_outdated()
     note_use(archive)
     return used
 

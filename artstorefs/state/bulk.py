@@ -105,10 +105,6 @@ class NewIndex:
         """Rows of `log`."""
         self._connection.executemany(_INSERT_INTENT, rows)
 
-    def put_missing_intents(self, rows: Iterable[tuple[Any, ...]]) -> None:
-        """The same, of nodes that have none."""
-        self._connection.executemany(_INSERT_INTENT.replace("INSERT", "INSERT OR IGNORE"), rows)
-
     def put_changed_attributes(self, rows: Iterable[tuple[int, str]]) -> None:
         """Rows of `changed_attributes`."""
         self._connection.executemany("INSERT INTO changed_attributes VALUES (?, ?)", rows)

@@ -40,6 +40,10 @@ UNRECORDED = "unrecorded"
 has made up and that no element knows. They are logged as soon as something in them is, which needs
 them to be found."""
 
+OUTDATED = "outdated"
+"""Setting: inode numbers, as a JSON list, of files of which a rebuild has found older revisions on
+elements: the next start has them told of the newest."""
+
 _IS_CLOSED = f"ino IN (SELECT ino FROM nodes WHERE content_state != {int(ContentState.OPEN)})"
 
 NodeChanged = Callable[[int], None]

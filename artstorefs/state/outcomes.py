@@ -33,7 +33,7 @@ from artstorefs.state.database import Database
 from artstorefs.state.earlier_content import keep_earlier, take_reason
 from artstorefs.state.expiring import drop_row
 from artstorefs.state.index import Copy, Index
-from artstorefs.state.log import Assignment, Log, Removal
+from artstorefs.state.log import OUTDATED, Assignment, Log, Removal
 from artstorefs.state.node import ContentState, Node
 from artstorefs.state.reserve import makes_room
 from artstorefs.state.row_sums import give_revision, put_row_sum
@@ -189,6 +189,31 @@ class Outcomes:
                     self._log.node_changed(ino, file_id, created=False, uid=uid)
             self._log.announce()
         return len(found)
+
+    def tell_outdated(self) -> None:
+        """Have elements told of what they have older revisions of, as a rebuild has found. What one
+        has on which nothing may be changed is no copy any more: the file would be frozen by it."""
+        outdated = json.loads(self._database.setting(OUTDATED) or "[]")
+        if not outdated:
+            return
+        with self._database.transaction():
+            for ino in outdated:
+                node = self._index.node(ino)
+                if node is not None:
+                    self._tell_outdated(node)
+            self._database.set_setting(OUTDATED, "[]")
+        self._log.announce()
+
+    def _tell_outdated(self, node: Node) -> None:
+        for copy in self._index.copies(node.ino):
+            if self._policy.is_current(node, copy):
+                continue
+            if copy.element in self._policy.frozen:
+                self._execute(
+                    "DELETE FROM copies WHERE ino = ? AND element = ?", (node.ino, copy.element)
+                )
+            else:
+                self._log.node_changed(node.ino, node.file_id, created=False, uid=node.uid)
 
     @makes_room
     def refuse(self, ino: int, error: str) -> None:

@@ -124,20 +124,7 @@ class Service:
         self.tree = Tree(archive, self.contents.is_held)
         self.attributes = Attributes(archive, self.contents)
         self.xattrs = Xattrs(archive, in_group, self.contents.is_written, self.contents.seal_closed)
-        self.mode_changes = ModeChanges(archive, self.contents, self.link)
-        self.migrations = Migrations(archive, self.link)
-        clean_up = CleanUp(archive, self.contents.is_held, self._caches.entry_went)
-        self.expiring = Expiring(archive, clean_up, self.link, self.note_damage)
-        self.offlining = Offlining(archive, self.link)
-        self.recalls = Recalls(archive, source)
-        self.recalls.over = self._recalled_is_over
-        self._webhook = RecallWebhook(configuration, self.recalls.requests)
-        self.recalls.tells, self.recalls.done = self._webhook.is_on, self._webhook.wake
-        self.recalling = Recalling(
-            *(archive, source, self.recalls, self.cache_orders),
-            *(self.offlining.prepare_recall, self.contents.is_held),
-        )
-        self._pins_changed = trio.Event()
+        self._make_care_of_elements(source)
         self.state_error = ""
         self._index_error = ""
         self._backups = IndexBackups(
@@ -153,6 +140,24 @@ class Service:
         self._standing: Standing | None = None
         self._files = archive.index.count_nodes()
         self._files_counted = time.monotonic()
+
+    def _make_care_of_elements(self, source: ContentSource) -> None:
+        """What happens to files because of where they are, and not because a program says so."""
+        archive = self.archive
+        self.mode_changes = ModeChanges(archive, self.contents, self.link)
+        self.migrations = Migrations(archive, self.link)
+        clean_up = CleanUp(archive, self.contents.is_held, self._caches.entry_went)
+        self.expiring = Expiring(archive, clean_up, self.link, self.note_damage)
+        self.offlining = Offlining(archive, self.link)
+        self.recalls = Recalls(archive, source)
+        self.recalls.over = self._recalled_is_over
+        self._webhook = RecallWebhook(archive.configuration, self.recalls.requests)
+        self.recalls.tells, self.recalls.done = self._webhook.is_on, self._webhook.wake
+        self.recalling = Recalling(
+            *(archive, source, self.recalls, self.cache_orders),
+            *(self.offlining.prepare_recall, self.contents.is_held),
+        )
+        self._pins_changed = trio.Event()
 
     def _kernel(self) -> Kernel:
         """Whether the kernel may write the spool by itself: not where close(2) has to wait for an

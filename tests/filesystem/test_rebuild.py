@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 import pytest
 from trio.testing import MockClock
 
+from artstorefs.core.configuration import ElementConfiguration
 from artstorefs.core.errors import ElementUnavailable
 from artstorefs.core.naming import record_key
 from artstorefs.elements.local import LocalElement
@@ -171,7 +172,11 @@ async def test_spool_files_are_not_taken_for_those_of_other_nodes(bench: Workben
     assert kept == spool
 
 
-async def test_the_highest_revision_of_all_elements_counts(bench: Workbench) -> None:
+@pytest.mark.parametrize("order", [("main", "second"), ("second", "main")])
+@pytest.mark.parametrize("mode", ["edit", "ro"])
+async def test_the_highest_revision_of_all_elements_counts(
+    bench: Workbench, order: tuple[str, ...], mode: str
+) -> None:
     """In whatever order they are read. SEMANTICS: ELEM-21"""
     bench.is_sound = False
     file = await bench.write(b"f", b"content")
@@ -181,15 +186,20 @@ async def test_the_highest_revision_of_all_elements_counts(bench: Workbench) -> 
     shutil.copytree(bench.root, second)
     other = second / path.relative_to(bench.root)
     change(other, posix={"revision": 50, "name": "newer"}, original_filename="newer")
-    for order in (("main", "second"), ("second", "main")):
-        elements = {"main": bench.root, "second": second}
-        rebuild(bench, ordered={name: str(elements[name]) for name in order})
-        assert list(tree(bench)) == [b"/newer"]
-        node = bench.tree.lookup(ROOT_INO, b"newer")
-        assert node is not None
-        revisions = {copy.element: copy.revision for copy in bench.archive.index.copies(node.ino)}
-        assert (revisions["second"], revisions["main"] < 50) == (50, True)
+    places = {"main": bench.root, "second": second}
+    modes = {"main": mode, "second": "edit"}
+    elements = [ElementConfiguration(id=n, path=places[n], mode=modes[n]) for n in order]
+    bench.configuration = bench.configuration.model_copy(update={"elements": tuple(elements)})
+    rebuild(bench, ordered={name: str(places[name]) for name in order})
+    assert list(tree(bench)) == [b"/newer"]
+    node = bench.tree.lookup(ROOT_INO, b"newer")
+    assert node is not None
+    revisions = {copy.element: copy.revision for copy in bench.archive.index.copies(node.ino)}
+    assert revisions.pop("second") == 50
+    if mode == "edit":
+        assert revisions.pop("main") < 50
         assert bench.archive.log.is_waiting(node.ino), "main is told of the newer"
+    assert revisions == {}, "what nothing may be changed on has an older file, which is no copy"
 
 
 async def test_orphans_clashes_and_circles_have_a_place_and_bad_documents_stay(

@@ -44,6 +44,28 @@ def adoption(archive: MountedArchive, place: Path) -> Any:
     return printed(archive, *made)
 
 
+def migrations(archive: MountedArchive) -> Iterator[Any]:
+    """What `migrate` prints of a plan, of a migration, and of the way back."""
+    migrate = ("migrate", str(archive.toml))
+    yield printed(archive, *migrate, "--from", "main", "--to", "second", "--dry-run")
+    for source, target in (("main", "second"), ("second", "main")):
+        there = ("--from", source, "--to", target, "--keep-source", "0")
+        yield printed(archive, *migrate, *there)
+
+
+def archived(archive: MountedArchive, place: Path, file: Path) -> tuple[Any, Any]:
+    """What `medium` and `recall` print of an element that has a medium."""
+    text = archive.toml.read_text()
+    medium = f'[[element]]\noffline_path = "{place}/medium"\n'
+    archive.toml.write_text(text.replace("[[element]]\n", medium, 1))
+    archive.start()
+    told = printed(archive, "medium", str(archive.toml))
+    estimated = printed(archive, "recall", "--estimate", str(file))
+    archive.stop()
+    archive.toml.write_text(text)
+    return told, estimated
+
+
 @pytest.fixture
 def two_elements() -> Iterator[MountedArchive]:
     archive = make_archive(further=",priority=2")
@@ -71,11 +93,8 @@ def test_output_of_every_command_is_as_documented(
     archive.run("attr", str(path), "artist=Rembrandt", "year:=1642")
     see("attr", printed(archive, "attr", str(path)))
     see("mode", printed(archive, "mode", name))
-    there = ("migrate", name, "--from", "main", "--to", "second")
-    see("migrate", printed(archive, *there, "--dry-run"))
-    see("migrate", printed(archive, *there, "--keep-source", "0"))
-    back = ("migrate", name, "--from", "second", "--to", "main")
-    see("migrate", printed(archive, *back, "--keep-source", "0"))
+    for migration in migrations(archive):
+        see("migrate", migration)
     see("expiring", printed(archive, "expiring", name))
     see("seal", printed(archive, "seal", str(path), check=False))
     see("config", printed(archive, "config", name, "--check"))
@@ -101,14 +120,10 @@ def test_output_of_every_command_is_as_documented(
     see("doctor", printed(archive, "doctor", name, check=False))
     archive.flush()
     archive.stop()
-    text = archive.toml.read_text() + "\n[audit]\nenabled = true\n"
-    medium = f'[[element]]\noffline_path = "{tmp_path}/medium"\n'
-    archive.toml.write_text(text.replace("[[element]]\n", medium))
-    archive.start()
-    see("medium", printed(archive, "medium", name))
-    see("recall", printed(archive, "recall", "--estimate", str(path)))
-    archive.stop()
-    archive.toml.write_text(text)
+    archive.toml.write_text(archive.toml.read_text() + "\n[audit]\nenabled = true\n")
+    medium, recall = archived(archive, tmp_path, path)
+    see("medium", medium)
+    see("recall", recall)
     see("audit", printed(archive, "audit", name, "--verify"))
     assert printed(archive, "status", name, check=False) == {"archive": "test", "mounted": False}
     see("rebuild", printed(archive, "rebuild", name))

@@ -82,6 +82,12 @@ class StubSurveys:
             await trio.lowlevel.checkpoint()
 
 
+class StubMigrations:
+    """Nothing was ever moved."""
+
+    last = None
+
+
 class StubLink:
     def __init__(self) -> None:
         self.surveys = StubSurveys()
@@ -167,6 +173,7 @@ class StubService:
         self.archive = StubArchive()
         self.mode_changes = StubModeChanges()
         self.expiring = StubExpiring()
+        self.migrations = StubMigrations()
 
     def count_nodes(self) -> int:
         return 9

@@ -116,9 +116,9 @@ class Methods:
         return await self._migration(call, wait=params.wait)
 
     async def migration(self, call: Call, params: models.MigrationParams) -> Answer:
-        if self.service.migrations.last is None:
-            return {"migration": None}
-        return {"migration": await self._migration(call, wait=params.wait)}
+        if params.wait and self.service.migrations.last is not None:
+            await self._migration(call, wait=True)
+        return {"migration": self._last_migration()}
 
     async def migration_change(self, call: Call, params: models.MigrationChangeParams) -> Answer:
         migrations = self.service.migrations
@@ -129,6 +129,10 @@ class Methods:
         else:
             getattr(migrations, params.step)(call.caller)
         return migrations.describe()
+
+    def _last_migration(self) -> Answer | None:
+        migrations = self.service.migrations
+        return None if migrations.last is None else migrations.describe()
 
     async def _migration(self, call: Call, *, wait: bool) -> Answer:
         """The last one, once nothing more comes of itself if that is to be waited for."""
@@ -248,7 +252,7 @@ class Methods:
     # ------------------------------------------------------------------------------------- jobs
 
     async def list_jobs(self, call: Call, params: models.Params) -> Answer:
-        return {"jobs": self.jobs.describe()}
+        return {"jobs": self.jobs.describe(), "migration": self._last_migration()}
 
     async def job(self, call: Call, params: models.JobParams) -> Answer:
         job = self.jobs.job(params.job)

@@ -380,9 +380,10 @@ class Job(Result):
 
 
 class JobList(Result):
-    """All that run, and the last that have ended; the oldest first."""
+    """All that run, and the last that have ended; the oldest first. And the last migration."""
 
     jobs: list[Job]
+    migration: MigrationState | None
 
 
 class Discovery(BaseModel):

@@ -60,7 +60,7 @@ def _ask(client: ControlClient, wait: int | None, cancel: int | None) -> dict[st
     if cancel is not None:
         return client.call_with_progress("job_cancel", lambda _: None, {"job": cancel})
     if wait is None:
-        return client.call("jobs") | client.call("migration")
+        return client.call("jobs")
     with ProgressBar(f"job {wait}") as bar:
         return client.call_with_progress("job", partial(_show, bar), {"job": wait})
 

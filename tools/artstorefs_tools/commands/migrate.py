@@ -32,8 +32,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "nothing new comes to the source until it is empty."
     )
     parser.usage = (
-        "%(prog)s NAME --from ELEMENT --to ELEMENT [--path PATH] [--dry-run]\n"
-        "         [--keep-source TIME] [--rate SIZE] [--no-wait] [--json]\n"
+        "%(prog)s NAME --from ELEMENT --to ELEMENT\n"
+        "         [--path PATH] [--keep-source TIME] [--rate SIZE]\n"
+        "         [--dry-run | --no-wait] [--json]\n"
         "       %(prog)s NAME [wait | pause | resume | cancel | --rate SIZE]"
     )
     parser.epilog = (
