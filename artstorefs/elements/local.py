@@ -92,6 +92,7 @@ class LocalElement:
                 self._staging = Staging(self._directories)
                 self._check_one_device()
         except ElementError:
+            self._publication.close()
             self._directories.close()
             raise
 
@@ -234,6 +235,7 @@ class LocalElement:
     def close(self) -> None:
         """Remove what is staged, close all descriptors."""
         self._staging.drop(self._staging.take())
+        self._publication.close()
         self._directories.close()
 
     def _check_before_the_first(self) -> None:

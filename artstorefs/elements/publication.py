@@ -15,7 +15,6 @@ import os
 import re
 import stat
 import threading
-from weakref import WeakValueDictionary
 
 from artstorefs.core.crash_points import crash_point
 from artstorefs.core.errors import ObjectExists
@@ -38,9 +37,12 @@ class _Shared:
         """Directories that were flushed after the last change of what is in them."""
         self.changes = 0
         """How often a directory was made or pruned."""
+        self.users = 0
+        """Publications that are open: each keeps a descriptor of the root, so that another
+        directory cannot have its number meanwhile."""
 
 
-_shared: "WeakValueDictionary[tuple[int, int], _Shared]" = WeakValueDictionary()
+_shared: dict[tuple[int, int], _Shared] = {}
 _sharing = threading.Lock()
 
 
@@ -51,9 +53,22 @@ class Publication:
         self._directories = directories
         self._element = directories.element
         root = os.fstat(directories.root_fd)
+        self._root = (root.st_dev, root.st_ino)
+        self._is_open = True
         with _sharing:
-            self._shared = _shared.setdefault((root.st_dev, root.st_ino), _Shared())
+            self._shared = _shared.setdefault(self._root, _Shared())
+            self._shared.users += 1
         self._changes_before = 0
+
+    def close(self) -> None:
+        """Before the descriptor of the root is closed. Idempotent. What is known is forgotten with
+        the last one: another disk may come in the place of this one."""
+        with _sharing:
+            if self._is_open:
+                self._is_open = False
+                self._shared.users -= 1
+                if not self._shared.users:
+                    del _shared[self._root]
 
     def carry_out(self, batch: list[Change]) -> set[str]:
         """Carry out the changes in order; returns the directories that must be flushed for it.

@@ -24,6 +24,7 @@ from artstorefs.core.errors import (
 from artstorefs.elements import durable
 from artstorefs.elements.interface import ARCHIVE_KEY
 from artstorefs.elements.local import LocalElement
+from artstorefs.elements.publication import Publication
 
 from .element_conformance import OBJECT, SIDECAR, content, sha256_of
 
@@ -230,6 +231,32 @@ def test_staged_while_a_flush_failed_is_not_taken_as_stored(
     _put(element, tmp_path, SIDECAR, b"late")
     element.barrier()
     assert content(element, SIDECAR) == b"late"
+
+
+def test_what_was_flushed_is_forgotten_with_the_last_element_that_is_closed(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever still has it: a disk that comes after it may have its device and inode number."""
+    flushed: list[set[str]] = []
+
+    def published(publication: Publication, touched: set[str]) -> None:
+        flushed.append(set(touched))
+        real(publication, touched)
+
+    real = Publication.flushed
+    monkeypatch.setattr(Publication, "flushed", published)
+    LocalElement.initialize(str(root))
+    kept = []
+    for number in range(3):
+        kept.append(LocalElement("main", str(root)))
+        _put(kept[-1], tmp_path, f"{OBJECT}{number}", b"data")
+        kept[-1].barrier()
+        if number == 1:
+            for element in (*kept, kept[0]):
+                element.close()
+    kept[-1].close()
+    above = {"2026", "2026/11", "2026/11/23"}
+    assert [above <= touched for touched in flushed] == [True, False, True]
 
 
 @pytest.mark.parametrize("made_by_one_that_died", [False, True])
