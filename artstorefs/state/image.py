@@ -45,6 +45,9 @@ _LATER = (
 _EARLIER = ("log_of_node",)
 """What it then loses."""
 
+_CHECKED_OTHERWISE = ("nodes", "names", "copies")
+"""Tables whose rows have checksums, or are compared with the elements."""
+
 _SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name"
 _OPERATIONS = frozenset({"file_create", "file_update"})
 _STATUSES = frozenset({"pending", "failed"})
@@ -152,6 +155,14 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class Image:
     """Used by one thread."""
 
@@ -197,6 +208,8 @@ class Image:
             return ["its tables are not those of this release"]
         for table in [name for kind, name, *_ in _schema(self._connection) if kind == "table"]:
             problems += self._wrong_types(table)
+            if table not in _CHECKED_OTHERWISE:
+                problems += self._no_text(table)
         return problems
 
     def _wrong_types(self, table: str) -> Iterator[str]:
@@ -206,6 +219,15 @@ class Image:
             count = self._execute(query).fetchone()[0]
             if count:
                 yield f"{count} rows of {table} have no {kind} as {column}"
+
+    def _no_text(self, table: str) -> Iterator[str]:
+        """Text that is none, and that a start would stumble over."""
+        columns = self._execute(f"PRAGMA table_info({table})").fetchall()
+        for column in [name for _, name, kind, *_ in columns if kind == "TEXT"]:
+            query = f"SELECT {column} FROM {table} WHERE {column} IS NOT NULL"
+            count = sum(not _is_utf8(text) for (text,) in self._execute(query))
+            if count:
+                yield f"{count} rows of {table} have no text as {column}"
 
     def close(self) -> None:
         self._connection.close()

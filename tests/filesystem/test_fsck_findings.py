@@ -355,6 +355,21 @@ async def test_damaged_database_is_found(bench: Workbench) -> None:
     assert {finding.kind for finding in bench.fsck().left} == {F.INDEX_DAMAGED}
 
 
+async def test_text_that_is_none_is_found(bench: Workbench) -> None:
+    """A start gives the index up for it, with what waits, and fsck had nothing to say. Found by
+    5,000 flips."""
+    bench.is_sound = False
+    await bench.write(b"f", b"content")
+    await bench.drain()
+    bench.archive.database.execute(
+        "UPDATE settings SET key = CAST(x'62ff6f74' AS TEXT) WHERE key = 'boot'"
+    )
+    bench.close()
+    (finding,) = bench.fsck().left
+    assert finding.kind is F.INDEX_DAMAGED
+    assert finding.detail == "1 rows of settings have no text as key"
+
+
 @pytest.mark.parametrize("column", ["type", "name", "tbl_name", "sql"])
 async def test_table_described_by_something_else_than_text_is_found(
     bench: Workbench, column: str
