@@ -32,7 +32,7 @@ from .rebuilding import (
 )
 from .workbench import DIRECTORY, ME, Workbench
 
-PAGES_OF_THE_SCHEMA = 10
+PAGES_OF_THE_SCHEMA = 22
 """They are among the first ones of an index; without them nothing can be opened."""
 
 

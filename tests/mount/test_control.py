@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from artstorefs_daemon.control.models import Discovery
 from artstorefs_tools.control_client import ControlClient, ControlRefused
 
 from ..harness import MountedArchive, children, wait_for_end, wait_until
-from .conftest import LogWatch
+from .conftest import LogWatch, make_archive, remove_archive
 from .users import User, run_as
 
 GROUP = next(group for group in grp.getgrall() if group.gr_gid)
@@ -36,24 +36,40 @@ def edit(archive: MountedArchive, old: str, new: str) -> None:
     archive.toml.write_text(text.replace(old, new))
 
 
+@pytest.fixture
+def moving_archive() -> Iterator[MountedArchive]:
+    """Of two elements, the first of which is in mode rw and may have a medium."""
+    archive = make_archive(element_arguments=",mode=rw", further=",priority=2")
+    archive.stop()
+    (archive.base / "medium").mkdir()
+    edit(archive, 'mode = "rw"', f'mode = "rw"\noffline_path = "{archive.base}/medium"')
+    yield archive.start()
+    remove_archive(archive)
+
+
 @pytest.mark.slow
-def test_every_method_answers_as_its_model_says(fresh_archive: MountedArchive) -> None:
-    fresh_archive.stop()
-    edit(fresh_archive, 'mode = "edit"', 'mode = "rw"')
-    fresh_archive.start()
-    (fresh_archive.mount / "f").write_bytes(b"x" * 100)
-    ino = (fresh_archive.mount / "f").stat().st_ino
+def test_every_method_answers_as_its_model_says(moving_archive: MountedArchive) -> None:
+    archive = moving_archive
+    (archive.mount / "f").write_bytes(b"x" * 100)
+    ino = (archive.mount / "f").stat().st_ino
     told: list[dict[str, Any]] = []
     orders = ("cache_warm", "cache_pin", "cache_unpin", "cache_drop")
+    there = {"source": "main", "target": "second"}
     params: dict[str, Any] = {
         **{order: {"ino": ino} for order in orders},
         "fsck": {"deep": True, "rate": 1 << 30},
         "mode_change": {"element": "main", "mode": "ro", "wait": False},
         "mode_cancel": {"element": "main"},
+        "migrate_plan": there,
+        "migrate": {**there, "wait": False},
+        "migration_change": {"step": "cancel"},
+        "medium_prepare": {"element": "main"},
+        "recall": {"inos": [ino], "estimate": True},
+        "recall_release": {"inos": [ino]},
     }
-    fresh_archive.flush()
-    held = os.open(fresh_archive.mount / "f", os.O_WRONLY)  # or there would be nothing to cancel
-    with client(fresh_archive) as control:
+    archive.flush()
+    held = os.open(archive.mount / "f", os.O_WRONLY)  # or there would be nothing to cancel
+    with client(archive) as control:
         assert control.call("flush", {"detach": True}) == {"job": 1}
         params |= {"job": {"job": 1}, "job_cancel": {"job": 1}}
         for name, method in METHODS.items():

@@ -5,6 +5,8 @@ counts only because the same tests pass in a copy without a bug, and only if the
 assert: a program that cannot even be imported proves nothing about a test.
 """
 
+import os
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +42,12 @@ BUGS: list[Bug] = [
     *bugs_moves.BUGS,
     *bugs_expiry.BUGS,
 ]
+
+SOME = int(os.environ.get("ASFS_PLANTED", "60"))
+"""So many of them are planted in one run, others in the next: 0 is all. That each fits the source
+is checked in every run."""
+CHANCE = random.Random(int(os.environ["ASFS_SEED"]))
+CHOSEN = CHANCE.sample(BUGS, SOME) if SOME else BUGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +110,17 @@ def test_a_bug_that_does_not_fit_is_refused() -> None:
 @pytest.mark.long
 def test_the_tests_pass_without_a_bug(tmp_path: Path, bed: Bed) -> None:
     """In the copy of the source; that they pass where they stand, the run that this is a part of
-    shows. One of each file: it is about the place."""
+    shows. Some of each folder: it is about the place, and every bug has to be caught by what a
+    test asserts there."""
     tests = sorted({test for bug in BUGS for test in bug.caught_by}, reverse=True)
-    one_of_each = {test.partition("::")[0]: test for test in tests}
+    one_of_each = {(test.split("/")[1], len(test) % 3): test for test in tests}
     outcome = bed.outcome_with(tmp_path, None, sorted(one_of_each.values()))
     assert not outcome.failures, outcome.output
     assert outcome.collected
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+@pytest.mark.parametrize("bug", CHOSEN, ids=lambda bug: bug.name)
 def test_bug_is_caught(tmp_path: Path, bed: Bed, bug: Bug) -> None:
     check_caught(bug, bed.outcome_with(tmp_path, bug, list(bug.caught_by)))
 

@@ -24,7 +24,7 @@ from ..harness import MountedArchive, children, wait_for_end, wait_until
 from ..starter import Starter
 from .servers import BUCKET, Server
 
-FILES = int(os.environ.get("ASFS_MIGRATE_FILES", "120"))
+FILES = int(os.environ.get("ASFS_MIGRATE_FILES", "60"))
 FILES_A_KILL = min(100, FILES // 4)
 DIRECTORIES = 12
 LIMIT_S = 120.0 + FILES * 0.2
@@ -78,9 +78,11 @@ class Rsync(threading.Thread):
     def run(self) -> None:
         while not self.ended.is_set():
             self.runs += self.once() == 0
-            number = self.runs % 7
+            number = self.runs % 7  # of another size each time: rsync compares times by the second
             (self._source / f"new{self.runs % 23}").write_bytes(content(str(self.runs), 5000))
-            (self._source / f"changes{number}").write_bytes(content(f"c{self.runs}", 20_000))
+            (self._source / f"changes{number}").write_bytes(
+                content(f"c{self.runs}", 20_000 + self.runs)
+            )
 
     def once(self) -> int:
         arguments = ["rsync", "-a", "--delete", f"{self._source}/", f"{self._target}/"]
