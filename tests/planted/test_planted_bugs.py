@@ -1,8 +1,9 @@
 """Every bug of the tables beside this file is caught by the tests that it names.
 
 Each is planted into a copy of the source of its own, and its tests are run there. That they fail
-counts only because the same tests pass in a copy without a bug, and only if they fail by what they
-assert: a program that cannot even be imported proves nothing about a test.
+counts only because they pass without it, as the run shows that this is a part of, and some of each
+folder in such a copy; and only if they fail by what they assert: a program that cannot even be
+imported proves nothing about a test.
 """
 
 import os
