@@ -137,13 +137,8 @@ class Migrations:
             *(number, source, target, int(keep_s * 1e9), who.uid, moment_ns, moment_ns),
             *(files, size, root, rate),
         )
-        self._archive.note(
-            *("migrate", who),
-            **self._about(began, "begin"),
-            files=files,
-            bytes=size,
-            keep_s=keep_s,
-        )
+        told = {**self._about(began, "begin"), "files": files, "bytes": size, "keep_s": keep_s}
+        self._archive.note("migrate", who, **told)
         self._refused.clear()
         self._after, self._has_begun_some, self._waits_with = 0, False, None
         self._left = (files, size)

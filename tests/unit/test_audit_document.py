@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 WRITERS = (
     "artstorefs/state/audit_log.py",
     "daemon/artstorefs_daemon/auditing.py",
+    "daemon/artstorefs_daemon/migrations.py",
     "daemon/artstorefs_daemon/mode_changes.py",
     "daemon/artstorefs_daemon/mount_daemon.py",
     "daemon/artstorefs_daemon/control/server.py",
