@@ -399,14 +399,17 @@ def roomy(tmp_path: Path) -> Iterator[Path]:
         yield Path(path)
 
 
+REBUILT = int(os.environ.get("ASFS_REBUILT", "25000"))
+
+
 @pytest.mark.slow
 @pytest.mark.long
-async def test_lesson_12_a_hundred_thousand_files_are_rebuilt_exactly(
+async def test_lesson_12_many_files_are_rebuilt_exactly(
     roomy: Path, clock: MockClock
 ) -> None:
-    """SEMANTICS: ELEM-6"""
+    """`ASFS_REBUILT=100000` is how many; in an ordinary run they are fewer. SEMANTICS: ELEM-6"""
     bench = Workbench(roomy)
-    number = 100_000
+    number = REBUILT
     await bench.drain()
     fill_element(bench, number)
     before = sum(os.times()[:4])
@@ -414,7 +417,8 @@ async def test_lesson_12_a_hundred_thousand_files_are_rebuilt_exactly(
     report = rebuild(bench, processes=2)
     seconds, cpu_s = time.monotonic() - started, sum(os.times()[:4]) - before
     print(f"{number / seconds:.0f} documents a second, {cpu_s:.1f} s of two processors")
-    assert cpu_s < 120  # a minute of both; the clock also counts what else the machine does
+    # A minute of both for a hundred thousand; the clock also counts what else the machine does.
+    assert cpu_s < 120 * number / 100_000
     assert (report.nodes, report.problems) == (number + 101, [])
     found = tree(bench)
     assert len(found) == number + 100

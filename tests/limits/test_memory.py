@@ -1,7 +1,7 @@
 """Memory stays bounded: many files in the index, many pending, a long sequential write.
 
 Resident is VmHWM of /proc/PID/status, the most that ever was: anonymous pages and mapped files
-together (RssAnon and RssFile). `ASFS_FILES` is the number of files (60,000; 1,000,000 takes about
+together (RssAnon and RssFile). `ASFS_FILES` is the number of files (40,000; 1,000,000 takes about
 ten minutes), `ASFS_WRITE_GIB` the length of the write (2; 10).
 """
 
@@ -16,7 +16,7 @@ from ..harness import MountedArchive
 from .conftest import Limits, eventually
 from .many_files import DIRECTORY_FILES, add_files, make_objects, memory_kib
 
-FILES = int(os.environ.get("ASFS_FILES", "60000"))
+FILES = int(os.environ.get("ASFS_FILES", "40000"))
 WRITE_GIB = int(os.environ.get("ASFS_WRITE_GIB", "2"))
 PENDING = FILES // 10
 TIME_LIMIT_S = 300 + FILES / 200 + WRITE_GIB * 60

@@ -25,9 +25,13 @@ from .system_calls import (
     ioctl,
 )
 
+STRESS_S = os.environ.get("ASFS_STRESS_S", "1")
+"""Seconds of each stressor."""
+
 STRESS_NG = {
     "by time": (
-        *("stress-ng", "--class", "filesystem", "--seq", "1", "--timeout", "2s", "--verify"),
+        *("stress-ng", "--class", "filesystem", "--seq", "1", "--timeout", f"{STRESS_S}s"),
+        *("--verify",),
         *("--metrics-brief", "--exclude"),
         "bind-mount,binderfs,procfs,eventfd,verity,dev,open,fsize",
     ),
