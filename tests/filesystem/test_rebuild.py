@@ -404,9 +404,7 @@ REBUILT = int(os.environ.get("ASFS_REBUILT", "25000"))
 
 @pytest.mark.slow
 @pytest.mark.long
-async def test_lesson_12_many_files_are_rebuilt_exactly(
-    roomy: Path, clock: MockClock
-) -> None:
+async def test_lesson_12_many_files_are_rebuilt_exactly(roomy: Path, clock: MockClock) -> None:
     """`ASFS_REBUILT=100000` is how many; in an ordinary run they are fewer. SEMANTICS: ELEM-6"""
     bench = Workbench(roomy)
     number = REBUILT
