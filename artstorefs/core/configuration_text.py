@@ -52,6 +52,11 @@ def render_configuration(configuration: ArchiveConfiguration, defaults: Director
     return "\n".join(lines) + "\n"
 
 
+def render_element(element: ElementConfiguration) -> str:
+    """The table of one element, to be added to such a file; without the end of its last line."""
+    return "\n".join(_element_lines(element))
+
+
 def _presets(configuration: ArchiveConfiguration, defaults: Directories) -> dict[str, object]:
     """What each key is when the file does not say."""
     fields = ArchiveConfiguration.model_fields

@@ -145,13 +145,17 @@ def test_mistake_is_one_line_with_its_exit_code(
     assert told in error
 
 
+@pytest.mark.parametrize(
+    ("element", "told"),
+    [("main=local:/x", "is there already"), ("m=local:/x", "no element says which archive museum")],
+)
 def test_init_leaves_an_existing_configuration_alone(
-    archive: Path, capsys: pytest.CaptureFixture[str]
+    archive: Path, capsys: pytest.CaptureFixture[str], element: str, told: str
 ) -> None:
     before = archive.read_bytes()
-    argv = ["init", "museum", "--element", "m=local:/x", "--config-dir", str(archive.parent)]
+    argv = ["init", "museum", "--element", element, "--config-dir", str(archive.parent)]
     assert main(argv) == exit_codes.FAILURE
-    assert "is there already" in capsys.readouterr().err
+    assert told in capsys.readouterr().err
     assert archive.read_bytes() == before
     assert not Path("/x").exists()
 

@@ -1,4 +1,5 @@
-"""`artstorefs init`: makes a new archive, on elements that are new or carry this archive already.
+"""`artstorefs init`: makes a new archive, on elements that are new or carry this archive already;
+to one that there is it adds elements (`further_elements.py`).
 
     step  what                                           a crash after it; the same `init` again
     1     configuration checked, directories made        makes what is missing
@@ -14,15 +15,16 @@ import json
 import os
 import pwd
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from artstorefs.core.crash_points import crash_point
 from artstorefs_tools import exit_codes
-from artstorefs_tools.configuration_files import Person
-from artstorefs_tools.errors import CommandError
+from artstorefs_tools.configuration_files import Person, read_configuration_file
+from artstorefs_tools.errors import CommandError, UsageError
+from artstorefs_tools.further_elements import archive_id_of, replace_file, with_further
 from artstorefs_tools.new_archives import (
     absolute,
     add_place_arguments,
@@ -42,7 +44,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Set up the arguments."""
     parser.description = (
         "Make a new archive: prepare the elements, which hold its files, and write its NAME.toml. "
-        "An element that carries the archive of this name already is taken as it is."
+        "An element that carries the archive of this name already is taken as it is. To an archive "
+        "that there is already, --element adds one more, from its next mount on."
     )
     parser.epilog = (
         "an element is ID=local:PATH or ID=s3:BUCKET[/PREFIX], and then any of\n"
@@ -87,17 +90,18 @@ def run(arguments: argparse.Namespace) -> int:
     person = Person.current()
     path, told = place_of(arguments, person)
     defaults = person.directories(path)
+    elements = [parse_element_argument(text, absolute) for text in arguments.elements]
+    if path.exists():
+        return _add(arguments, elements, path, told)
     configuration = new_configuration(
         arguments.name,
-        [parse_element_argument(text, absolute) for text in arguments.elements],
+        elements,
         absolute(arguments.mountpoint) if arguments.mountpoint else None,
         defaults,
         copies=arguments.copies,
         user=user_for(arguments.user),
     )
-    if path.exists():
-        raise CommandError(f"{path} is there already; mount it with: artstorefs mount {told}")
-    reused = prepare_elements(configuration)
+    reused = prepare_elements(configuration.elements, configuration)
     crash_point("init.elements_made")
     write_new_file(path, render_configuration(configuration, defaults).encode())
     if arguments.json:
@@ -106,6 +110,29 @@ def run(arguments: argparse.Namespace) -> int:
     for element_id in reused:
         print(f"element {element_id} carries this archive already, and is used as it is")
     tell_made(configuration, path, told)
+    return exit_codes.OK
+
+
+def _add(
+    arguments: argparse.Namespace, elements: "list[ElementConfiguration]", path: Path, told: str
+) -> int:
+    """To the archive at `path`, those of these elements that it has not."""
+    person = Person.current()
+    before = read_configuration_file(path, person)
+    known = {one.id for one in before.elements}
+    further = [one for one in elements if one.id not in known]
+    if not further:
+        raise CommandError(f"{path} is there already; mount it with: artstorefs mount {told}")
+    if arguments.mountpoint or arguments.user or arguments.copies != 1:
+        raise UsageError(f"--mountpoint, --user and --copies are for a new archive; change {path}")
+    after, text = with_further(path, further, person.directories(path))
+    reused = prepare_elements(further, after, archive_id_of(before))
+    replace_file(path, text.encode())
+    if arguments.json:
+        print(json.dumps(_as_json(after, path, reused), indent=2, ensure_ascii=False))
+        return exit_codes.OK
+    for one in further:
+        print(f"element {one.id} is in {path}, and is used from the next mount on")
     return exit_codes.OK
 
 
@@ -124,9 +151,13 @@ def _as_json(
     }
 
 
-def prepare_elements(configuration: "ArchiveConfiguration") -> list[str]:
-    """Make the elements of an archive carry it, all with the same archive id; the ids of those
-    that did already.
+def prepare_elements(
+    described: "Sequence[ElementConfiguration]",
+    configuration: "ArchiveConfiguration",
+    of_archive: uuid.UUID | None = None,
+) -> list[str]:
+    """Make elements of an archive carry it, all with the same archive id, which is `of_archive` if
+    it has one; the ids of those that did already.
 
     Raises `CommandError` if one carries another archive, before anything is written on any.
     """
@@ -136,18 +167,18 @@ def prepare_elements(configuration: "ArchiveConfiguration") -> list[str]:
 
     with ExitStack() as opened:
         elements: list[Element] = []
-        for described in configuration.elements:
-            initialize_element(described)
+        for one in described:
+            initialize_element(one)
             crash_point("init.directories_made")
-            elements.append(open_element(described))
+            elements.append(open_element(one))
             opened.callback(elements[-1].close)
         carried = {element.id: read_layout(element) for element in elements}
-        archive_id = choose_archive_id(configuration.name, carried)
-        for described, element in zip(configuration.elements, elements, strict=True):
+        archive_id = choose_archive_id(configuration.name, carried, of_archive)
+        for one, element in zip(described, elements, strict=True):
             write_layout(element, archive_id, configuration.name)
             crash_point("init.element_made")
             if carried[element.id] is None:
-                _give_away(described, configuration.user)
+                _give_away(one, configuration.user)
     return [element_id for element_id, record in carried.items() if record is not None]
 
 
@@ -166,9 +197,11 @@ def _give_away(element: "ElementConfiguration", user: str | None) -> None:
     os.chown(element.path, *owner)
 
 
-def choose_archive_id(name: str, carried: Mapping[str, "ArchiveRecord | None"]) -> uuid.UUID:
-    """The id for the archive `name`: the one that elements carry already, else a new one."""
-    ids: dict[uuid.UUID, str] = {}
+def choose_archive_id(
+    name: str, carried: Mapping[str, "ArchiveRecord | None"], known: uuid.UUID | None = None
+) -> uuid.UUID:
+    """The id for the archive `name`: `known`, or what elements carry already, else a new one."""
+    ids: dict[uuid.UUID, str] = {} if known is None else {known: "that there are"}
     for element_id, record in carried.items():
         if record is None:
             continue
