@@ -149,6 +149,15 @@ class MountedArchive:
         os.kill(pid, signal.SIGKILL)
         wait_for_end(pid)
 
+    def kill_what_is_left(self) -> None:
+        """The same of a daemon that may have ended by itself."""
+        pid = self.pid
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        wait_for_end(pid)
+
     def log(self) -> str:
         """What the daemon has logged."""
         path = self.state / "daemon.log"

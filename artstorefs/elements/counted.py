@@ -12,32 +12,18 @@ from contextlib import contextmanager
 from typing import BinaryIO, TypeVar
 
 from artstorefs.elements.counters import Counters
-from artstorefs.elements.interface import Capabilities, Capacity, Element, ObjectStat
+from artstorefs.elements.interface import Capacity, Element, ObjectStat
+from artstorefs.elements.wrapper import ElementWrapper
 
 _Begun = TypeVar("_Begun")
 
 
-class CountedElement:
+class CountedElement(ElementWrapper):
     """Wraps any element; as thread-safe as that."""
 
     def __init__(self, inner: Element, counters: Counters) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._counters = counters
-
-    @property
-    def id(self) -> str:
-        """Of the element."""
-        return self._inner.id
-
-    @property
-    def kind(self) -> str:
-        """Of the element."""
-        return self._inner.kind
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """Of the element."""
-        return self._inner.capabilities
 
     # ------------------------------------------------------------------------------ changes
 
@@ -107,10 +93,6 @@ class CountedElement:
         """Room as of now."""
         with self._call("capacity"):
             return self._inner.capacity()
-
-    def close(self) -> None:
-        """Let go of everything."""
-        self._inner.close()
 
     @contextmanager
     def _call(self, kind: str) -> Iterator[None]:

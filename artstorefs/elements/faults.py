@@ -46,7 +46,8 @@ from artstorefs.core.errors import (
     ObjectDamaged,
     ObjectExists,
 )
-from artstorefs.elements.interface import Capabilities, Capacity, Element, ObjectStat
+from artstorefs.elements.interface import Capacity, Element, ObjectStat
+from artstorefs.elements.wrapper import ElementWrapper
 
 WRITING = (ElementUnavailable, ElementFull, ElementDenied)
 READING = (ElementUnavailable, ElementDenied)
@@ -140,7 +141,7 @@ class Faults:
             return self._random.randrange(limit)
 
 
-class FaultyElement:
+class FaultyElement(ElementWrapper):
     """The `Element` around what `open_inner` opens.
 
     It is opened anew where a fault drops what is staged: closing is the one way to do that, which
@@ -148,25 +149,10 @@ class FaultyElement:
     """
 
     def __init__(self, open_inner: Callable[[], Element], faults: Faults) -> None:
+        super().__init__(open_inner())
         self._open_inner = open_inner
         self._faults = faults
-        self._inner = open_inner()
         self._is_torn = False
-
-    @property
-    def id(self) -> str:
-        """The inner element's."""
-        return self._inner.id
-
-    @property
-    def kind(self) -> str:
-        """The inner element's."""
-        return self._inner.kind
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """The inner element's."""
-        return self._inner.capabilities
 
     # ------------------------------------------------------------------------------ changes
 

@@ -8,7 +8,7 @@ after it, so that it can be unmounted whenever nothing is read or written there.
 `WithMedium` is the element together with its medium, for whoever reads objects.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -19,8 +19,9 @@ from artstorefs.core.configuration import ElementConfiguration
 from artstorefs.core.errors import ElementDenied, ElementError, MediumWanted, ObjectAbsent
 from artstorefs.core.offline_record import medium_id
 from artstorefs.elements.identified import check_identity, read_layout
-from artstorefs.elements.interface import Capabilities, Capacity, Element, ObjectStat
+from artstorefs.elements.interface import Element
 from artstorefs.elements.local import LocalElement
+from artstorefs.elements.wrapper import ElementWrapper
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,27 +76,12 @@ def medium_of(configuration: ElementConfiguration, archive_id: UUID) -> Medium |
     return Medium(configuration.id, str(configuration.offline_path), archive_id)
 
 
-class WithMedium:
+class WithMedium(ElementWrapper):
     """The `Element` inner; objects that it has not are read from the medium. As thread-safe."""
 
     def __init__(self, inner: Element, medium: Medium) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._medium = medium
-
-    @property
-    def id(self) -> str:
-        """Of the element."""
-        return self._inner.id
-
-    @property
-    def kind(self) -> str:
-        """Of the element."""
-        return self._inner.kind
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """Of the element."""
-        return self._inner.capabilities
 
     def read(self, key: str, offset: int, length: int) -> bytes:
         """A range of an object, wherever it is. MediumWanted if the element has it not, and the
@@ -118,49 +104,3 @@ class WithMedium:
         """Documents are nowhere but on the element."""
         if key.startswith(naming.OWN_FOLDER) or naming.is_sidecar(key):
             raise ObjectAbsent(self.id, key)
-
-    # ----------------------------------------------------------------- what the element alone does
-
-    def put(
-        self,
-        key: str,
-        source_path: str,
-        *,
-        size_bytes: int,
-        sha256: str | None = None,
-        is_first: bool = False,
-    ) -> None:
-        """Stage an object."""
-        self._inner.put(key, source_path, size_bytes=size_bytes, sha256=sha256, is_first=is_first)
-
-    def replace(self, key: str, data: bytes) -> None:
-        """Stage a document."""
-        self._inner.replace(key, data)
-
-    def remove(self, key: str) -> None:
-        """Stage a removal."""
-        self._inner.remove(key)
-
-    def barrier(self) -> Mapping[str, int]:
-        """Carry out what is staged."""
-        return self._inner.barrier()
-
-    def stat(self, key: str) -> ObjectStat:
-        """Size and time of what is on the element."""
-        return self._inner.stat(key)
-
-    def list(self, prefix: str = "") -> Iterator[ObjectStat]:
-        """What is on the element."""
-        return self._inner.list(prefix)
-
-    def leftovers(self) -> Iterator[ObjectStat]:
-        """Staging temporaries on the element."""
-        return self._inner.leftovers()
-
-    def capacity(self) -> Capacity:
-        """Room on the element."""
-        return self._inner.capacity()
-
-    def close(self) -> None:
-        """Let go of the element."""
-        self._inner.close()

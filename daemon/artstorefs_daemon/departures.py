@@ -21,7 +21,7 @@ POSTPONED_S = 60.0
 """Until what may not be removed yet is looked at again."""
 
 LOOK_S = 0.25
-"""Before the next look, at least."""
+"""Between two looks what has arrived, and what is to leave."""
 
 
 class Departures:

@@ -29,7 +29,7 @@ from artstorefs.state.log import Move
 from artstorefs.state.moves import Found, Moves, UnderWay, count_part, find_part, removals_on
 from artstorefs.state.node import Node
 from artstorefs.state.row_sums import RowDamaged
-from artstorefs_daemon.departures import FILES_AT_ONCE, Departures
+from artstorefs_daemon.departures import FILES_AT_ONCE, LOOK_S, Departures
 from artstorefs_daemon.element_reports import timestamp
 from artstorefs_daemon.migration_refusals import require_elements, why_not, why_not_file
 from artstorefs_daemon.transfer_link import TransferLink
@@ -40,9 +40,6 @@ FILES_UNDER_WAY = 1024
 BYTES_UNDER_WAY = 1 << 30
 """On their way at a time: enough that the batches are full, and little enough that a pause or a
 flush does not wait for long."""
-
-LOOK_S = 0.25
-"""Between two looks what has arrived."""
 
 COUNTED_PART = 0.05
 """Of the time that counting what is left takes at most, in a thread."""

@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import os
 import random
 import shutil
-import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..filesystem.element_tree import read_element
-from ..harness import MountedArchive, wait_for_end
+from ..harness import MountedArchive
 from . import scenarios
 from .armed import REACH_LIMIT_S, Armed
 from .comparison import check_element, check_rebuild, replay, settle
@@ -107,12 +105,7 @@ class Bench:
 
     def end(self) -> None:
         """Kill what is left of the daemon, if anything is."""
-        pid = self.archive.pid
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
-        wait_for_end(pid)
+        self.archive.kill_what_is_left()
 
     # ------------------------------------------------------------------------------ checks
 

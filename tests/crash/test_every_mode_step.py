@@ -2,7 +2,6 @@
 
 import errno
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import pytest
 from artstorefs_tools.control_client import ControlClient
 from artstorefs_tools.errors import CommandError
 
-from ..harness import MountedArchive, wait_for_end, wait_until
+from ..harness import MountedArchive, wait_until
 from .armed import Armed
 
 STEPS = ["mode.preparing", "mode.committing", "mode.recorded", "mode.settled"]
@@ -52,12 +51,7 @@ class ModeBench:
     def end(self) -> None:
         """The point was reached; what is left of the daemon is killed as well."""
         self.armed.wait_until_reached()
-        pid = self.archive.pid
-        try:
-            os.kill(pid, 9)
-        except ProcessLookupError:
-            return
-        wait_for_end(pid)
+        self.archive.kill_what_is_left()
 
     def mode(self) -> dict[str, Any]:
         found: dict[str, Any] = self.archive.ask("modes")["modes"][0]

@@ -11,10 +11,8 @@ from typing import Any
 
 import pytest
 
-from artstorefs.core.crash_points import VARIABLE
-
-from ..harness import MountedArchive, wait_for_end, wait_until
-from ..starter import Starter
+from ..harness import MountedArchive, wait_until
+from .armed import Armed
 
 STEPS = [
     "staging.temporary_made",
@@ -35,7 +33,7 @@ class MediumBench:
     """An archive whose element has a medium, with a small and a large file on the element, and a
     point to be armed. Its medium is on the same disk, so that objects get there by hard link."""
 
-    def __init__(self) -> None:
+    def __init__(self, armed: Armed) -> None:
         self.base = Path(tempfile.mkdtemp(prefix="asfs-"))
         self.medium = self.base / "medium"
         self.medium.mkdir()
@@ -43,8 +41,7 @@ class MediumBench:
         self.archive = MountedArchive(
             self.base, settings="settle_s = 0\n", element_arguments=arguments
         )
-        self.switch, self.reached = self.base / "crash", self.base / "crash.reached"
-        self.starter = Starter({VARIABLE: str(self.switch)})
+        self.armed, self.starter = armed, armed.starter
         self.starter.mount(self.archive)
         for name, data in CONTENTS.items():
             (self.archive.mount / name).write_bytes(data)
@@ -59,26 +56,21 @@ class MediumBench:
     def begin_anew(self) -> None:
         """All as it was before the first kill."""
         self.archive.clean_up()
-        self.reached.unlink(missing_ok=True)
+        self.armed.disarm()
         for name in PLACES:
             shutil.rmtree(self.base / name)
             shutil.copytree(self.base / "kept" / name, self.base / name)
 
     def close(self) -> None:
         self.archive.clean_up()
-        self.starter.close()
+        self.starter.finish()
         self.archive.clean_up()
         shutil.rmtree(self.base)
 
     def end(self) -> None:
         """The point was reached; what is left of the daemon is killed as well."""
-        wait_until(self.reached.exists)
-        pid = self.archive.pid
-        try:
-            os.kill(pid, 9)
-        except ProcessLookupError:
-            return
-        wait_for_end(pid)
+        self.armed.wait_until_reached()
+        self.archive.kill_what_is_left()
 
     def standing(self) -> dict[str, Any]:
         (found,) = self.archive.ask("media")["media"]
@@ -104,8 +96,8 @@ class MediumBench:
 
 
 @pytest.fixture(scope="module")
-def media() -> Iterator[MediumBench]:
-    bench = MediumBench()
+def media(_armed: Armed) -> Iterator[MediumBench]:
+    bench = MediumBench(_armed)
     try:
         yield bench
     finally:
@@ -118,7 +110,7 @@ def test_kill_at_every_step_to_a_medium(media: MediumBench, point: str) -> None:
     """SEMANTICS: AR-2"""
     bench = media
     bench.begin_anew()
-    bench.switch.write_text(point)
+    bench.armed.arm(point)
     bench.starter.mount(bench.archive)
     bench.end()
     bench.starter.mount(bench.archive)

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from artstorefs.core.crash_points import VARIABLE
-
 from ..aging import age, show
-from ..harness import MountedArchive, wait_for_end, wait_until
-from ..starter import Starter
+from ..harness import MountedArchive, wait_until
+from .armed import Armed
 
 STEPS = ["lived.saved", "expiring.dropped", "expiring.shown", "expire.committed"]
 STEPS += ["removal.documents_gone"]
@@ -21,18 +19,17 @@ STEPS += ["removal.documents_gone"]
 class ExpiryBench:
     """An archive, mounted, that all points use one after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, armed: Armed) -> None:
         self.base = Path(tempfile.mkdtemp(prefix="asfs-"))
         self.archive = MountedArchive(
             self.base, settings="settle_s = 0\n", element_arguments=",expire_after_days=30"
         )
-        self.switch, self.reached = self.base / "crash", self.base / "crash.reached"
-        self.starter = Starter({VARIABLE: str(self.switch)})
+        self.armed, self.starter = armed, armed.starter
         self.starter.mount(self.archive)
 
     def prepare(self) -> None:
         """Files with which the next start has something to do at each step; not mounted then."""
-        self.reached.unlink(missing_ok=True)
+        self.armed.disarm()
         (self.archive.mount / "d").mkdir(exist_ok=True)
         for name in ("due", "next", "changed"):
             (self.archive.mount / name).write_bytes(name.encode())
@@ -45,29 +42,24 @@ class ExpiryBench:
 
     def close(self) -> None:
         self.archive.clean_up()
-        self.starter.close()
+        self.starter.finish()
         self.archive.clean_up()
         shutil.rmtree(self.base)
 
     def start_dies(self, point: str) -> None:
         """Of the mount process, or of the transfer process and then of the mount process."""
-        self.switch.write_text(point)
+        self.armed.arm(point)
         self.starter.begin("mount", str(self.archive.toml), str(self.archive.mount))
-        wait_until(self.reached.exists)
-        pid = self.archive.pid
-        try:
-            os.kill(pid, 9)
-        except ProcessLookupError:
-            return
-        wait_for_end(pid)
+        self.armed.wait_until_reached()
+        self.archive.kill_what_is_left()
 
     def shown(self) -> list[str]:
         return [file["path"] for file in self.archive.ask("expiring")["expiring"]]
 
 
 @pytest.fixture(scope="module")
-def expiry() -> Iterator[ExpiryBench]:
-    bench = ExpiryBench()
+def expiry(_armed: Armed) -> Iterator[ExpiryBench]:
+    bench = ExpiryBench(_armed)
     try:
         yield bench
         assert "Traceback" not in bench.archive.log(), bench.archive.log()[-4000:]
