@@ -329,8 +329,8 @@ class Outcomes:
             self._database.audit.stored(
                 *(node, copy.element, copy.key, copy.content, copy.size, copy.sha256)
             )
-        copies = [copy, *(old for old in before if old.element != copy.element)]
-        is_moving = self._is_moving(node, copies)
+        others = [old for old in before if old.element != copy.element]
+        copies, is_moving = self._settle_move(node, [copy, *others])
         is_complete = self._policy.is_complete(node, copies) and not is_moving
         if is_complete:  # or a name may have moved since it was written, or lack on an element
             for name_id in outcome.links:
@@ -358,22 +358,24 @@ class Outcomes:
             self._log.reopen(node.ino)
         return is_complete
 
-    def _is_moving(self, node: Node, copies: list[Copy]) -> bool:
-        """Whether the node is still on its way to another element. If that has it now, as it is,
-        what the first has is to be removed in a while, and counts no more: also in `copies`."""
+    def _settle_move(self, node: Node, copies: list[Copy]) -> tuple[list[Copy], bool]:
+        """The copies, and whether the node is still on its way to another element. Once that has
+        it, as it is now, what the first has is to be removed in a while, and counts no more."""
         move = self._log.move_of(node.ino)
         if move is None:
-            return False
+            return copies, False
         there = next((copy for copy in copies if copy.element == move.target), None)
         if there is None or not self._policy.is_current(node, there):
-            return True
+            return copies, True
         leaves_ns = time.time_ns() + move.keep_ns
-        for place, copy in enumerate(copies):
+        settled = []
+        for copy in copies:
             if copy.element == move.source:
-                copies[place] = leaving = replace(copy, leaves_ns=leaves_ns, moved_by=move.number)
-                put_copy(self._execute, leaving)
+                copy = replace(copy, leaves_ns=leaves_ns, moved_by=move.number)
+                put_copy(self._execute, copy)
+            settled.append(copy)
         self._log.moved(node.ino)
-        return False
+        return settled, False
 
 
 def is_new_content(copy: Copy, before: Sequence[Copy]) -> bool:

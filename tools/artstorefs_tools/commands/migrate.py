@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
+from artstorefs.core.migration import KEEP_SOURCE_S
 from artstorefs.core.sizes import format_size
 from artstorefs_tools import exit_codes
 from artstorefs_tools.configuration_files import locate_archive
@@ -19,7 +20,6 @@ from artstorefs_tools.progress import ProgressBar
 from artstorefs_tools.quantities import parse_duration, parse_rate
 
 _STEPS: Final = ("wait", "pause", "resume", "cancel")
-_KEEP_SOURCE: Final = "24h"
 _SHOWN: Final = 10
 
 
@@ -56,7 +56,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--path", metavar="PATH", help="only this, and what is below it")
     parser.add_argument("--dry-run", action="store_true", help="say what would be moved")
     parser.add_argument(
-        "--keep-source", metavar="TIME", help=f"until it loses what was moved; {_KEEP_SOURCE}"
+        "--keep-source",
+        metavar="TIME",
+        help=f"until it loses what was moved; {duration_text(KEEP_SOURCE_S)}",
     )
     parser.add_argument("--rate", metavar="SIZE", help="so much a second at most; 0: no limit")
     parser.add_argument("--no-wait", action="store_true", help="do not wait for the end of it")
@@ -121,8 +123,9 @@ def _begin(client: ControlClient, arguments: argparse.Namespace) -> dict[str, An
         params["ino"] = inode_number(arguments.path, client.call("status"))
     if arguments.dry_run:
         return client.call_with_progress("migrate_plan", lambda _: None, params)
-    keep_s = parse_duration("--keep-source", arguments.keep_source or _KEEP_SOURCE)
-    params |= {"keep_source_s": keep_s, "rate": _rate(arguments), "wait": not arguments.no_wait}
+    if arguments.keep_source is not None:
+        params["keep_source_s"] = parse_duration("--keep-source", arguments.keep_source)
+    params |= {"rate": _rate(arguments), "wait": not arguments.no_wait}
     with ProgressBar("migrate") as bar:
         return client.call_with_progress("migrate", _Shown(bar).show, params)
 
