@@ -63,7 +63,7 @@ class Node:
         self.kind, self.element, self.path = kind, element, path
         self.document, self.posix = document, document.get("posix")
         self.objects: list[str] = []
-        self.size, self.sha256, self.device = 0, "", 0
+        self.size, self.sha256, self.device, self.times = 0, "", 0, (0, 0)
         if path.endswith(".attr.json"):
             self.objects = [path[: -len(".attr.json")]]
             self.size, self.sha256 = int(document["file_size"]), document["checksum"].lower()
@@ -77,7 +77,6 @@ class Node:
             self.device = os.makedev(major, minor)
         self.parent, self.name, self.folder = "", b"", ""
         self.revision, self.mode, self.uid, self.gid = 0, 0o644, -1, -1  # -1: as the root has it
-        self.times = (0, 0)
         self.take_place()
 
     def take_place(self) -> None:
@@ -148,8 +147,7 @@ def value_bytes(value: Any) -> bytes:
     """The bytes of an attribute, by the rules of FORMAT.md."""
     if isinstance(value, str):
         return (compact(value) if is_ambiguous(value) else value).encode()
-    carried = carried_bytes(value)
-    return compact(value).encode() if carried is None else carried
+    return carried_bytes(value) or compact(value).encode()
 
 
 def carried_bytes(value: Any) -> bytes | None:
@@ -231,7 +229,6 @@ class Archive:
     """All nodes of the elements, put together to a tree."""
 
     def __init__(self, elements: list[str], media: list[str]) -> None:
-        self.media = media
         self.nodes: dict[str, Node] = {}
         self.links: dict[str, dict[str, Any]] = {}
         self.tree: dict[str, dict[bytes, Node]] = {}  # directory's id to its entries
@@ -241,7 +238,7 @@ class Archive:
             ids.add(str(uuid.UUID(parse(data)["archive_id"])))
             for path in self.documents(element):
                 try:
-                    self.read(element, path)
+                    self.read(element, path, media)
                 except Exception as exc:  # whatever one document has, the rest goes on
                     problem(path, f"cannot be used: {exc!r}")
         if len(ids) != 1:
@@ -260,7 +257,7 @@ class Archive:
         for directory, _, files in os.walk(os.path.join(own, "nodes"), onerror=failed):
             yield from (os.path.join(directory, n) for n in files if n.endswith(".node.json"))
 
-    def read(self, element: str, path: str) -> None:
+    def read(self, element: str, path: str, media: list[str]) -> None:
         is_file = path.endswith(".attr.json")
         document = parse(read_small(path, 4096 if is_file else 16_384))
         if not is_file and document["type"] == "link":
@@ -273,20 +270,16 @@ class Archive:
                 self.links[link_id] = document
             return
         node = Node(document, stat.S_IFREG if is_file else KINDS[document["type"]], element, path)
-        node.objects = [self.found(element, path) for path in node.objects]
-        known = self.nodes.get(node.id)
-        if known is None:
-            self.nodes[node.id] = node
+        for key in node.objects[:1]:  # archived content is on a medium
+            others = (os.path.join(medium, os.path.relpath(key, element)) for medium in media)
+            node.objects = [next(filter(os.path.lexists, (key, *others)), key)]
+        known = self.nodes.setdefault(node.id, node)
+        if known is node:
             return
         newest, other = (node, known) if node.rank() > known.rank() else (known, node)
         if node.revision == known.revision and node.sha256 == known.sha256:
             newest.objects += other.objects  # a copy on another element
         self.nodes[node.id] = newest
-
-    def found(self, element: str, path: str) -> str:
-        """Where an object is: on its element, else on a medium that has it."""
-        others = (os.path.join(medium, os.path.relpath(path, element)) for medium in self.media)
-        return next(filter(os.path.lexists, (path, *others)), path)
 
     # ------------------------------------------------------------------------------ the tree
 
@@ -323,8 +316,7 @@ class Archive:
             lost.append((node, name))
             return
         entries = self.tree.setdefault(parent, {})
-        number = 0
-        original = name
+        number, original = 0, name
         while name in entries:
             stem, extension = os.path.splitext(original)
             mark = f" ({node.id[:8]}{f' {number}' if number else ''})".encode()
@@ -527,10 +519,8 @@ class Restore:
 
 
 def main() -> int:
-    own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    as_it_is = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_it_is)
     parser.add_argument("target", metavar="TARGET", nargs="?", help="a new or empty directory")
     parser.add_argument("-e", "--element", action="append", metavar="DIR", help="an element")
     parser.add_argument("--offline", action="append", metavar="DIR", help="a medium with content")
@@ -539,12 +529,12 @@ def main() -> int:
     arguments = parser.parse_args()
     if not (arguments.target or arguments.list or arguments.verify_only):
         parser.error("TARGET is missing")
+    own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     archive = Archive(arguments.element or [own], arguments.offline or [])
     if arguments.list:
         for path, node in archive.walk():
-            print(
-                f"{stat.filemode(node.kind | node.mode)} {node.size:>12} {shown(b'/'.join(path))}"
-            )
+            mode = stat.filemode(node.kind | node.mode)
+            print(f"{mode} {node.size:>12} {shown(b'/'.join(path))}")
     elif arguments.verify_only:
         for path, node in archive.walk():
             for wrong in filter(None, (copy_object(path, node, None) for path in node.objects)):

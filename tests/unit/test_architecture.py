@@ -31,7 +31,7 @@ DURABLE = {"artstorefs/elements/durable.py", "artstorefs/elements/publication.py
 """Where files are written and renamed: the helper, and the publishing step of the local element."""
 
 FILE_LINES_MAX = 500
-LONG_FILES = {"artstorefs/recovery/restore.py": 560}
+LONG_FILES = {"artstorefs/recovery/restore.py": 550}
 """What lies on every element has to be one file."""
 
 FUNCTION_LINES_MAX = 70

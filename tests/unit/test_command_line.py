@@ -23,7 +23,7 @@ from artstorefs_tools.configuration_files import Person, configuration_path, loc
 from artstorefs_tools.errors import CommandError
 from artstorefs_tools.mount_holders import find_holders, find_writers
 
-SCREEN_LINES = 44
+SCREEN_LINES = 40
 SCREEN_COLUMNS = 78
 HEAVY = {
     *("pydantic", "trio", "pyfuse3", "boto3", "xattr", "subprocess", "artstorefs_daemon"),

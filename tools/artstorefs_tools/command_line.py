@@ -35,7 +35,7 @@ COMMANDS: Final[dict[str, str]] = {
     "attr": "show and change the attributes of files",
     "mode": "show what each element allows, and have it allow less",
     "migrate": "move files to another element, and show how far that is",
-    "medium": "show where archived content lies, and make a disk the place",
+    "medium": "show where archived content lies, and make a disk that",
     "recall": "have archived content brought back for a time",
     "seal": "have files complete, so that nobody can change them",
     "expiring": "show which files are removed unless they change",
@@ -56,14 +56,12 @@ COMMANDS: Final[dict[str, str]] = {
 """Name and one-line help of every command; its module has the same name, with `_` for `-`."""
 
 DESCRIPTION: Final = (
-    "Keeps an archive as ordinary files, each with a readable attr.json, and\n"
-    "mounts it as a filesystem. More: artstorefs COMMAND -h, man artstorefs"
+    "Mounts archives of ordinary files. More: artstorefs COMMAND -h, man artstorefs"
 )
 
 FIRST_STEPS: Final = """\
   artstorefs init museum --element main=local:/srv/objects
-  artstorefs mount museum /srv/museum
-  artstorefs attr /srv/museum/nightwatch.jpg artist=Rembrandt year:=1642"""
+  artstorefs mount museum /srv/museum"""
 
 
 class Command(Protocol):

@@ -26,14 +26,14 @@ INTERRUPTED: Final = 130
 
 MEANINGS: Final[dict[str, tuple[int, str]]] = {
     "OK": (OK, "done"),
-    "FAILURE": (FAILURE, "failed, at least in part"),
+    "FAILURE": (FAILURE, "failed, or in part"),
     "USAGE": (USAGE, "wrong usage or configuration"),
     "NOT_MOUNTED": (NOT_MOUNTED, "not mounted"),
     "CANNOT_BE_CARRIED": (CANNOT_BE_CARRIED, "an element refuses some changes, which are kept"),
-    "FINDINGS_REPAIRED": (FINDINGS_REPAIRED, "fsck has repaired all that it found"),
-    "FINDINGS_LEFT": (FINDINGS_LEFT, "fsck has found what is left"),
-    "MOUNT_FAILURE": (MOUNT_FAILURE, "the daemon could not mount"),
-    "INTERRUPTED": (INTERRUPTED, "ended by Ctrl-C"),
+    "FINDINGS_REPAIRED": (FINDINGS_REPAIRED, "fsck repaired findings"),
+    "FINDINGS_LEFT": (FINDINGS_LEFT, "fsck left findings"),
+    "MOUNT_FAILURE": (MOUNT_FAILURE, "could not mount"),
+    "INTERRUPTED": (INTERRUPTED, "Ctrl-C"),
 }
 """Of each code its name, its number, and what it says."""
 
