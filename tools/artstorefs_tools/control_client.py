@@ -12,7 +12,8 @@ import itertools
 import json
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -44,6 +45,17 @@ class ControlTimeout(ControlError):
 
 class ControlProtocolError(ControlError):
     """What came is not the protocol, or the daemon ended in the middle of it."""
+
+
+@contextmanager
+def understood(archive: str, method: str, otherwise: str = " Try --json") -> Iterator[None]:
+    """Around what takes the answer of a method apart: where it is another one, of a daemon of
+    another version perhaps, that is a ControlProtocolError. `otherwise`: what there is to do."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        reason = f"not understood ({exc!r}); is the daemon of another version?{otherwise}"
+        raise ControlProtocolError(archive, method, reason) from None
 
 
 class ControlRefused(ControlError):

@@ -10,7 +10,7 @@ from typing import Any
 from artstorefs.core.sizes import format_size
 from artstorefs_tools import exit_codes
 from artstorefs_tools.configuration_files import locate_archive
-from artstorefs_tools.control_client import ControlClient, ControlProtocolError
+from artstorefs_tools.control_client import ControlClient, understood
 from artstorefs_tools.flushing import describe_error
 from artstorefs_tools.mounted_paths import inode_number
 from artstorefs_tools.progress import ProgressBar
@@ -60,11 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
             with ProgressBar(order) as bar:
                 progress = partial(_show_progress, bar)
                 result = client.call_with_progress(f"cache_{order}", progress, {"ino": ino})
-    try:
+    with understood(location.argument, "cache"):
         return _report(result, order, arguments.json)
-    except (KeyError, TypeError, ValueError) as exc:
-        reason = f"not understood ({exc!r}); is the daemon of another version? Try --json"
-        raise ControlProtocolError(location.argument, "cache", reason) from None
 
 
 def _order(arguments: argparse.Namespace) -> tuple[str | None, str | None]:

@@ -9,7 +9,7 @@ from artstorefs.core.errors import one_line
 from artstorefs.core.sizes import format_size
 from artstorefs_tools import exit_codes
 from artstorefs_tools.configuration_files import locate_archive
-from artstorefs_tools.control_client import ControlClient, ControlProtocolError
+from artstorefs_tools.control_client import ControlClient, understood
 from artstorefs_tools.terminal import coloured, format_table
 
 _COLUMNS = ("removed from", "last changed", "size", "path")
@@ -44,15 +44,12 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.clock_is_right:
             client.call("clock_is_right")
         answer = client.call("expiring")
-        try:
+        with understood(location.argument, "expiring"):
             while arguments.all and answer["next"] is not None:
                 following = client.call("expiring", {"after": answer["next"]})
                 answer["expiring"] += following["expiring"]
                 answer["next"] = following["next"]
             lines = list(describe(answer))
-        except (KeyError, TypeError, ValueError) as exc:
-            reason = f"not understood ({exc!r}); is the daemon of another version? Try --json"
-            raise ControlProtocolError(location.argument, "expiring", reason) from None
     print(json.dumps(answer, indent=2) if arguments.json else "\n".join(lines))
     return exit_codes.OK
 

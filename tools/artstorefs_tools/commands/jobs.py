@@ -8,7 +8,7 @@ from typing import Any
 
 from artstorefs_tools import exit_codes
 from artstorefs_tools.configuration_files import locate_archive
-from artstorefs_tools.control_client import ControlClient, ControlProtocolError
+from artstorefs_tools.control_client import ControlClient, understood
 from artstorefs_tools.migration_text import describe_migration
 from artstorefs_tools.progress import ProgressBar
 from artstorefs_tools.terminal import format_table
@@ -46,11 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(result, indent=2))
     else:
-        try:
+        with understood(location.argument, "jobs"):
             lines = [*describe(jobs), *_migration(result)]
-        except (KeyError, TypeError, ValueError) as exc:
-            reason = f"not understood ({exc!r}); is the daemon of another version? Try --json"
-            raise ControlProtocolError(location.argument, "jobs", reason) from None
         print("\n".join(lines))
     has_failed = arguments.wait is not None and result.get("state") != "done"
     return exit_codes.FAILURE if has_failed else exit_codes.OK

@@ -6,7 +6,7 @@ from typing import Any
 
 from artstorefs_tools import exit_codes
 from artstorefs_tools.configuration_files import locate_archive
-from artstorefs_tools.control_client import ControlClient, ControlProtocolError
+from artstorefs_tools.control_client import ControlClient, understood
 from artstorefs_tools.errors import UsageError
 from artstorefs_tools.terminal import format_table
 
@@ -41,11 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(result, indent=2))
         return exit_codes.OK
-    try:
+    with understood(location.argument, "log_level"):
         rows = [[logger, level.lower()] for logger, level in result["levels"].items()]
-    except (KeyError, TypeError, AttributeError) as exc:
-        reason = f"not understood ({exc!r}); is the daemon of another version? Try --json"
-        raise ControlProtocolError(location.argument, "log_level", reason) from None
     print("\n".join(format_table(rows)))
     return exit_codes.OK
 

@@ -8,7 +8,7 @@ from typing import Any
 from artstorefs.core.sizes import format_size
 from artstorefs_tools import exit_codes
 from artstorefs_tools.configuration_files import locate_archive
-from artstorefs_tools.control_client import ControlClient, ControlProtocolError
+from artstorefs_tools.control_client import ControlClient, understood
 from artstorefs_tools.errors import UsageError
 from artstorefs_tools.terminal import format_table
 
@@ -47,11 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     media = [one for one in media if wanted is None or one.get("element") == wanted]
     if wanted is not None and not media:
         raise UsageError(f"element {wanted} of {arguments.name} has no offline_path")
-    try:
+    with understood(location.argument, "media"):
         lines = list(describe(media))
-    except (KeyError, TypeError, ValueError) as exc:
-        reason = f"not understood ({exc!r}); is the daemon of another version? Try --json"
-        raise ControlProtocolError(location.argument, "media", reason) from None
     print(json.dumps({"media": media}, indent=2) if arguments.json else "\n".join(lines))
     return exit_codes.OK
 

@@ -11,7 +11,7 @@ from artstorefs.core.migration import KEEP_SOURCE_S
 from artstorefs.core.sizes import format_size
 from artstorefs_tools import exit_codes
 from artstorefs_tools.configuration_files import locate_archive
-from artstorefs_tools.control_client import ControlClient, ControlProtocolError
+from artstorefs_tools.control_client import ControlClient, understood
 from artstorefs_tools.errors import CommandError, UsageError
 from artstorefs_tools.flushing import describe_error
 from artstorefs_tools.migration_text import describe_migration, duration_text
@@ -71,12 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
     location = locate_archive(arguments.name)
     with ControlClient(location.runtime_dir, location.argument) as client:
         result = _ask(client, arguments)
-    try:
+    with understood(location.argument, "migration"):
         lines = list(describe_plan(result) if arguments.dry_run else describe_migration(result))
         code = _code(result, arguments)
-    except (KeyError, TypeError, ValueError) as exc:
-        reason = f"not understood ({exc!r}); is the daemon of another version? Try --json"
-        raise ControlProtocolError(location.argument, "migration", reason) from None
     print(json.dumps(result, indent=2) if arguments.json else "\n".join(lines))
     if not arguments.json:
         for error in result.get("failures", [])[:_SHOWN]:

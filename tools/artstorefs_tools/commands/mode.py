@@ -9,7 +9,7 @@ from typing import Any
 
 from artstorefs_tools import exit_codes
 from artstorefs_tools.configuration_files import locate_archive
-from artstorefs_tools.control_client import ControlClient, ControlProtocolError
+from artstorefs_tools.control_client import ControlClient, understood
 from artstorefs_tools.errors import UsageError
 from artstorefs_tools.progress import ProgressBar
 from artstorefs_tools.terminal import format_table
@@ -52,12 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
     modes = [one for one in modes if wanted is None or one.get("element") == wanted]
     if not modes:
         raise UsageError(f"{arguments.name} has no element {wanted}")
-    try:
+    with understood(location.argument, "modes"):
         lines = list(describe(modes))
         is_reached = all(one["mode"] == arguments.mode for one in modes)
-    except (KeyError, TypeError, ValueError) as exc:
-        reason = f"not understood ({exc!r}); is the daemon of another version? Try --json"
-        raise ControlProtocolError(location.argument, "modes", reason) from None
     print(json.dumps({"modes": modes}, indent=2) if arguments.json else "\n".join(lines))
     if arguments.mode is None or arguments.no_wait or is_reached:
         return exit_codes.OK

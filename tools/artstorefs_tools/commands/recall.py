@@ -11,7 +11,7 @@ from typing import Any
 from artstorefs.core.sizes import format_size
 from artstorefs_daemon.mount_table import FILESYSTEM_TYPE, MountEntry, find_mount
 from artstorefs_tools import exit_codes
-from artstorefs_tools.control_client import ControlClient, ControlProtocolError
+from artstorefs_tools.control_client import ControlClient, understood
 from artstorefs_tools.errors import CommandError, UsageError
 from artstorefs_tools.flushing import describe_error
 from artstorefs_tools.paths import suggestion
@@ -56,12 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
     results = [
         _of_mount(entry, inos, arguments) for entry, inos in _by_mount(arguments.paths).items()
     ]
-    try:
+    with understood(arguments.paths[0], "recall"):
         lines = list(_describe(results, arguments))
         result = _together(results, arguments)
-    except (KeyError, TypeError, ValueError) as exc:
-        reason = f"not understood ({exc!r}); is the daemon of another version? Try --json"
-        raise ControlProtocolError(arguments.paths[0], "recall", reason) from None
     print(json.dumps(result, indent=2) if arguments.json else "\n".join(lines))
     for error in result.get("errors", []):
         print(f"artstorefs: {describe_error(error)}", file=sys.stderr)

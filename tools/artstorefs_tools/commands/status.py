@@ -8,7 +8,7 @@ from typing import Any
 from artstorefs.core.sizes import format_size
 from artstorefs_tools import exit_codes
 from artstorefs_tools.configuration_files import locate_archive
-from artstorefs_tools.control_client import ControlClient, ControlProtocolError
+from artstorefs_tools.control_client import ControlClient, understood
 from artstorefs_tools.errors import NotMounted
 from artstorefs_tools.flushing import describe_error
 from artstorefs_tools.terminal import STATE_COLOURS, coloured, format_table
@@ -46,11 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({**status, "mounted": True}, indent=2))
         return exit_codes.OK
-    try:
+    with understood(location.argument, "status"):
         lines = list(describe(status))
-    except (KeyError, TypeError, ValueError) as exc:
-        reason = f"not understood ({exc!r}); is the daemon of another version? Try --json"
-        raise ControlProtocolError(location.argument, "status", reason) from None
     print("\n".join(lines))
     return exit_codes.OK
 

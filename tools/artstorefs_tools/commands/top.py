@@ -13,7 +13,7 @@ from typing import Any, Final
 from artstorefs.core.sizes import format_size
 from artstorefs_tools import exit_codes
 from artstorefs_tools.configuration_files import locate_archive
-from artstorefs_tools.control_client import ControlClient, ControlProtocolError
+from artstorefs_tools.control_client import ControlClient, understood
 from artstorefs_tools.errors import UsageError
 from artstorefs_tools.rates import rates
 from artstorefs_tools.terminal import format_table
@@ -59,15 +59,14 @@ def run(arguments: argparse.Namespace) -> int:
     if not INTERVAL_MIN_S <= interval_s <= 3600:
         raise UsageError(f"--interval: {interval_s:g} is not from {INTERVAL_MIN_S:g} to 3600")
     location = locate_archive(arguments.name)
-    with ControlClient(location.runtime_dir, location.argument) as client:
-        try:
-            if arguments.json or arguments.once or not sys.stdout.isatty():
-                _print_all(client, arguments)
-            else:
-                _watch(client, interval_s)
-        except (KeyError, TypeError, ValueError) as exc:
-            reason = f"not understood ({exc!r}); is the daemon of another version?"
-            raise ControlProtocolError(location.argument, "status", reason) from None
+    with (
+        ControlClient(location.runtime_dir, location.argument) as client,
+        understood(location.argument, "status", otherwise=""),
+    ):
+        if arguments.json or arguments.once or not sys.stdout.isatty():
+            _print_all(client, arguments)
+        else:
+            _watch(client, interval_s)
     return exit_codes.OK
 
 
