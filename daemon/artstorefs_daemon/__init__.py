@@ -11,6 +11,7 @@ operations        FUSE requests to filesystem calls, and errors to errnos: a thi
 fuse_library      pyfuse3, with what the fuse_*.c beside it add to it
 transfer_link     the mount process's end: drains the log through the transfer process
 transfer_process  the other end, a process of its own
+restart_pause     before a process that has ended is started again
 log_levels        how much each part of the two processes logs
 reloading         the configuration, read again while it is mounted
 control           the control socket (CONTROL.md)

@@ -30,6 +30,7 @@ from artstorefs_daemon.accounts import account
 from artstorefs_daemon.element_reports import ElementReports
 from artstorefs_daemon.fetch_link import FetchLink
 from artstorefs_daemon.log_levels import LogLevels
+from artstorefs_daemon.restart_pause import RestartPause
 from artstorefs_daemon.survey_link import EntryCame, SurveyLink
 from artstorefs_daemon.transfer_child import Process, TransferChild, spawn_transfer
 
@@ -59,8 +60,9 @@ CROWD_S = 0.02
 ASKED = ("mode", "offline", "prepare_medium", "recall")
 """What `TransferLink.ask` can ask for: keys of messages, whose value is the id of an element."""
 
-RESTART_PAUSE_S = 0.5
-"""Before a transfer process that died is started again: a fault that repeats must not spin."""
+RESTART_PAUSE_S, RESTART_PAUSE_LIMIT_S = 0.5, 10.0
+"""Before a transfer process that died is started again: longer each time, until one has carried
+something or read something for somebody."""
 
 STATE_PAUSE_S = 0.5
 """Between attempts to record something on a disk that is full."""
@@ -107,6 +109,7 @@ class TransferLink:
         self._sending = trio.Lock()
         self._connected = trio.Event()
         self._stream: trio.SocketStream | None = None
+        self._pause = RestartPause(RESTART_PAUSE_S, RESTART_PAUSE_LIMIT_S)
 
     def load(self) -> None:
         """Take over what earlier processes have left in the log, and hear of what is added."""
@@ -142,7 +145,7 @@ class TransferLink:
             except (StateError, OSError) as exc:  # or no memory, no processes, no descriptors
                 told = ("the transfer process cannot be started now: %s", exc)
                 log.warning(*told, extra=about(exc))
-                await trio.sleep(RESTART_PAUSE_S)
+                await trio.sleep(self._pause.take_s())
                 continue
             self.pid = child.process.pid
             self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(child.ours))
@@ -167,7 +170,7 @@ class TransferLink:
             self.reports.process_ended()
             self._batches.clear()
             self.schedule.transfer_process_died(trio.current_time())
-            await trio.sleep(RESTART_PAUSE_S)
+            await trio.sleep(self._pause.take_s())
 
     def _start(self) -> TransferChild:
         child, self._first = self._first, None
@@ -336,6 +339,7 @@ class TransferLink:
                     *lines, unread = unread.split(b"\n") if b"\n" in data else [unread]
                     for message in map(decode, lines):
                         if "fetched" in message:  # readers do not wait for a disk that is full
+                            self._pause.was_of_use()
                             self.fetches.take(message)
                         else:
                             results.send_nowait(message)
@@ -372,6 +376,7 @@ class TransferLink:
 
     def _take_result(self, result: BatchResult) -> None:
         crash_point("result.received")
+        self._pause.was_of_use()
         now = trio.current_time()
         self._archive.outcomes.observe(result.observed)
         again = set(self._archive.outcomes.apply(result.stored, result.removed, result.failed))

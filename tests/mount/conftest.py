@@ -21,6 +21,7 @@ from types import FrameType
 
 import pytest
 
+from ..benchmarks.mounts import unmount_lazily
 from ..harness import MountedArchive
 
 TIME_LIMIT_S = 60.0
@@ -125,6 +126,7 @@ def local() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="asfs-local-"))
     path.chmod(0o755)
     yield path
+    unmount_lazily(path)  # what a program that was killed has left
     shutil.rmtree(path)
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ..harness import MountedArchive, wait_for_end
+from artstorefs.core.crash_points import VARIABLE
+
+from ..harness import MountedArchive, wait_for_end, wait_until
 
 RESTART_LIMIT_S = 60.0
 
@@ -41,3 +43,20 @@ def test_no_descriptor_and_no_terminal_of_the_mount_process(fresh_archive: Mount
         assert os.getsid(fresh_archive.pid) != pid
         os.kill(pid, signal.SIGKILL)
         wait_for_end(pid)
+
+
+@pytest.mark.slow
+def test_one_that_dies_at_once_is_not_started_all_the_time(
+    fresh_archive: MountedArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes a third of a second of a processor, which programs on the mount have to share."""
+    fresh_archive.stop()
+    monkeypatch.setenv(VARIABLE, "log.synced")
+    fresh_archive.start()
+    (fresh_archive.mount / "f").touch()
+    ends = []
+    while len(ends) < 4:
+        wait_until(lambda: fresh_archive.log().count("ended; starting another") > len(ends))
+        ends.append(time.monotonic())
+    assert ends[3] - ends[2] > 1.5, "the pause before the fourth is 2 s"
+    fresh_archive.kill()  # else it goes on trying until the drain has taken too long

@@ -11,6 +11,7 @@ import trio
 from artstorefs.core.configuration import ArchiveConfiguration, split_address
 from artstorefs.core.errors import one_line
 from artstorefs_daemon.metrics.process import Order
+from artstorefs_daemon.restart_pause import RestartPause
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ async def keep_metrics(configuration: ArchiveConfiguration, socket_path: str) ->
         address=None if metrics.listen is None else split_address(metrics.listen),
         textfile=None if metrics.textfile is None else str(metrics.textfile),
     )
-    pause_s = RESTART_PAUSE_S
+    pause = RestartPause(RESTART_PAUSE_S, RESTART_PAUSE_LIMIT_S)
     while True:
         began_s = trio.current_time()
         try:
@@ -47,9 +48,8 @@ async def keep_metrics(configuration: ArchiveConfiguration, socket_path: str) ->
         except OSError as exc:
             log.warning("the metrics process could not be started: %s", exc)
         if trio.current_time() - began_s > RESTART_PAUSE_LIMIT_S:
-            pause_s = RESTART_PAUSE_S
-        await trio.sleep(pause_s)
-        pause_s = min(2 * pause_s, RESTART_PAUSE_LIMIT_S)
+            pause.was_of_use()
+        await trio.sleep(pause.take_s())
 
 
 async def _run(order: Order) -> int:
