@@ -153,7 +153,7 @@ def check_owner(configuration: "ArchiveConfiguration") -> Iterator[Finding]:
     user = configuration.user
     if user in (None, "root") or os.geteuid() != 0:
         return
-    uid = _uid_of(user)
+    uid = uid_of(user)
     if uid is None:
         advice = "artstorefs install-units makes artstorefs; another: useradd --system NAME"
         yield Finding("wrong", f"user {user}", "is no account of this machine", advice)
@@ -174,19 +174,21 @@ def check_elements(configuration: "ArchiveConfiguration") -> Iterator[Finding]:
     archives: dict[str, str] = {}
     for element in configuration.elements:
         if element.credentials_file is not None:
-            wrong = list(_check_secret(element.credentials_file, _uid_of(configuration.user)))
+            wrong = list(check_secret(element.credentials_file, uid_of(configuration.user)))
             yield from wrong
             if wrong:
                 continue  # the element would say the same
         index = configuration.state_dir / "state.db"
-        yield from _in_time(element, partial(_check_element, element, archives, index))
+        check = partial(_check_element, element, archives, index)
+        yield from in_time(f"element {element.id}", element.place, check)
     if len(set(archives.values())) > 1:
         names = " and ".join(archives)
         text = f"{names} are of different archives"
         yield Finding("wrong", "elements", text, "correct the place of one")
 
 
-def _check_secret(path: Path, uid: int | None) -> Iterator[Finding]:
+def check_secret(path: Path, uid: int | None) -> Iterator[Finding]:
+    """Nothing where a file with a secret is there, and nobody else's."""
     try:
         os.stat(path)
     except OSError as exc:
@@ -198,7 +200,7 @@ def _check_secret(path: Path, uid: int | None) -> Iterator[Finding]:
         yield Finding("wrong", str(path), text, advice)
 
 
-def _uid_of(user: str | None) -> int | None:
+def uid_of(user: str | None) -> int | None:
     """Of whom the daemon runs as; None: as whoever asks."""
     if user is None or os.geteuid() != 0:
         return None
@@ -249,12 +251,9 @@ def _check_element(
         element.close()
 
 
-def _in_time(
-    element: "ElementConfiguration", check: Callable[[], Iterator[Finding]]
-) -> Iterator[Finding]:
-    """What a check says of an element, or that it did not say anything."""
+def in_time(subject: str, place: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """What a check of something at a place says, or that it did not say anything."""
     found: list[Finding] = []
-    subject = f"element {element.id}"
 
     def run() -> None:
         try:
@@ -262,11 +261,13 @@ def _in_time(
         except ArtStoreFSError as exc:
             text = str(exc).removeprefix(f"{subject}: ")  # which says what to do
             found.append(Finding("wrong", subject, text))
+        except OSError as exc:
+            found.append(Finding("wrong", subject, f"{place}: {exc.strerror}"))
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(ELEMENT_LIMIT_S)
     if thread.is_alive():
-        text = f"{element.place} does not answer within {ELEMENT_LIMIT_S:.0f} s"
+        text = f"{place} does not answer within {ELEMENT_LIMIT_S:.0f} s"
         found = [Finding("wrong", subject, text, "is its disk or its server there?")]
     yield from found
