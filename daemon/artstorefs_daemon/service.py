@@ -32,6 +32,7 @@ from artstorefs.state.log import Failure
 from artstorefs.state.mending import damage_of, damaged_inos
 from artstorefs.state.node import ContentState, Node
 from artstorefs.state.queues import Standing, read_standing
+from artstorefs_daemon.archived_report import ArchivedReport
 from artstorefs_daemon.callers import in_group
 from artstorefs_daemon.element_reports import timestamp
 from artstorefs_daemon.expiring import Expiring
@@ -149,6 +150,7 @@ class Service:
         clean_up = CleanUp(archive, self.contents.is_held, self._caches.entry_went)
         self.expiring = Expiring(archive, clean_up, self.link, self.note_damage)
         self.offlining = Offlining(archive, self.link)
+        self._archived = ArchivedReport(archive, self.note_damage)
         self.recalls = Recalls(archive, source)
         self.recalls.over = self._recalled_is_over
         self._webhook = RecallWebhook(archive.configuration, self.recalls.requests)
@@ -186,6 +188,7 @@ class Service:
             nursery.start_soon(self.expiring.run)
             nursery.start_soon(self.offlining.run)
             nursery.start_soon(self.recalling.run)
+            nursery.start_soon(self._archived.run)
             nursery.start_soon(self._webhook.run)
 
     async def _keep_state(self) -> None:
@@ -478,6 +481,7 @@ class Service:
             },
             "survey": self.link.surveys.last or {"seen": 0},
             "expiring": self.expiring.summary(),
+            "archived": await self._archived.describe(),
             "wanted": await self.offlining.describe_wanted(self.recalls.wanted),
             "elements": self.link.reports.status(self.archive.modes.elements, standing.queues),
             **self.operations.to_message(),

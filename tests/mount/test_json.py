@@ -139,7 +139,7 @@ def test_output_of_every_command_is_as_documented(
     assert set(seen) == commands()
     # what only a failure has, or only one element
     rare = re.compile(
-        r"(errors|failures|damaged|slowest|expiring)\[\]|incomplete|problems|faults|notices"
+        r"(errors|failures|damaged|slowest|expiring|archived)\[\]|incomplete|problems|faults|notices"
         r"|media\[\]\.errors|jobs\[\]\.(progress|result)$|migration$"
     )
     for command, keys in seen.items():
