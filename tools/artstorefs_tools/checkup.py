@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from artstorefs.core.errors import ArtStoreFSError
 from artstorefs.core.sizes import format_size
+from artstorefs.elements.interface import OWN_DIRECTORY
 from artstorefs.elements.secrets import why_no_secret
 from artstorefs_daemon.mount_table import MOUNTINFO as MOUNTS
 from artstorefs_daemon.mount_table import parse_mountinfo
@@ -238,6 +239,11 @@ def _check_element(
             text = f"{configuration.place} is element {record.element_id} of its archive"
             yield Finding("wrong", subject, text, "are two places exchanged?")
             return
+        sealed = _not_writable(configuration)
+        if sealed is not None:
+            advice = "is its disk mounted read-only? Else chown it to whom the daemon runs as"
+            yield Finding("wrong", subject, f"{sealed} cannot be written to", advice)
+            return
         capacity = element.capacity()
         room = room_of(capacity)
         free = "" if capacity.free_bytes is None else f", {format_size(capacity.free_bytes)} free"
@@ -249,6 +255,15 @@ def _check_element(
             yield Finding(level, subject, f"{text}: {room.value}", "make room, or add an element")
     finally:
         element.close()
+
+
+def _not_writable(configuration: "ElementConfiguration") -> Path | None:
+    """The directory of an element to which nothing can be written, though it takes new files."""
+    if configuration.path is None or configuration.mode in ("ro", "ar"):
+        return None
+    places = [configuration.path, configuration.path / OWN_DIRECTORY]
+    there = [place for place in places if place.exists()]  # an adopted one may have the first alone
+    return next((place for place in there if not os.access(place, os.W_OK | os.X_OK)), None)
 
 
 def in_time(subject: str, place: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
