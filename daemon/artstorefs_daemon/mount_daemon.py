@@ -400,7 +400,8 @@ async def _serve(
         with mounting.place() as (place, options):
             pyfuse3.init(Operations(service), place, options)
     except RuntimeError as exc:
-        raise ConfigurationError(mountpoint, "mountpoint", f"cannot be mounted: {exc}") from exc
+        reason = f"cannot be mounted: {exc}; artstorefs doctor says what is missing"
+        raise ConfigurationError(mountpoint, "mountpoint", reason) from exc
     about_mount = {"mountpoint": mountpoint, "read_only": archive.read_only, "version": __version__}
     note_anyway(archive.database.audit, "mount", about_mount)
     try:
