@@ -27,7 +27,7 @@ def made(archive: MountedArchive, *words: str) -> dict[str, Any]:
 def test_copy_elsewhere_survives_the_loss_of_the_state_directory(
     fresh_archive: MountedArchive, log_watch: LogWatch, tmp_path: Path
 ) -> None:
-    """With inode numbers, and what is new since read from the element."""
+    """With inode numbers, and what is new since read from the element. SEMANTICS: ELEM-6"""
     log_watch.allow("state.db is missing")
     archive = fresh_archive
     for number in range(20):
