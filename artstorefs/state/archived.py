@@ -19,7 +19,8 @@ SLICE_ROWS: Final = 5000
 _COPIES: Final = (
     "SELECT count(*), max(c.key), total(NOT c.is_record), total(iif(c.is_record, 0, c.size)),"
     " count(o.ino), total(iif(o.ino IS NULL, 0, c.size))"
-    " FROM (SELECT * FROM copies WHERE element = ? AND key > ? ORDER BY key LIMIT ?) AS c"
+    " FROM (SELECT * FROM copies INDEXED BY copies_by_key WHERE element = ? AND key > ?"
+    " ORDER BY key LIMIT ?) AS c"
     f" LEFT JOIN offline o ON {CURRENT}"
 )
 _RECALLS: Final = (

@@ -264,7 +264,14 @@ def test_daily_copy_of_the_index_is_where_the_disk_of_the_index_is_not(museum: M
     state = "/var/lib/artstorefs/museum"
     owners = machine.run("sh", "-c", f"stat -c %U {state}/* {state}/backup/*").split()
     assert {*owners} == {"artstorefs"}
+    # What it is for, as the README says it.
+    machine.run("mv", state, "/var/lib/artstorefs/lost")
+    owner = "-o artstorefs -g artstorefs"
+    machine.run("sh", "-c", f"install -d {owner} -m 700 {state} {state}/backup")
+    machine.run("sh", "-c", f"install {owner} -m 600 -t {state}/backup {newest.split()[2]}")
     machine.run("systemctl", "start", museum.unit)
+    assert "-museum.db was taken and brought up to date" in museum.journal()
+    machine.run("cmp", ORIGINAL + "/decoder.py", f"{museum.mount}/backed-up")
 
 
 @pytest.fixture
