@@ -6,7 +6,7 @@ one that is just being written, or that a power cut has left; it is told of and 
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,8 +72,9 @@ def parse(line: Line) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and link_of(line.data) is not None else None
 
 
-def verify(directory: str) -> Verdict:
-    """Go through the whole chain. Raises OSError."""
+def verify(directory: str, on_read: Callable[[int], object] = lambda _: None) -> Verdict:
+    """Go through the whole chain; `on_read` is told of each line how many bytes that were. Raises
+    OSError."""
     verdict = Verdict()
     unfinished: Line | None = None
     for line in read_lines(directory):
@@ -82,6 +83,7 @@ def verify(directory: str) -> Verdict:
         unfinished = None if line.is_whole else line
         if line.is_whole:
             _check(line, verdict)
+        on_read(len(line.data) + 1)
     if unfinished is not None:
         verdict.notices.append(
             f"{unfinished.where}: the last line has no end: it is being written now, or a power"

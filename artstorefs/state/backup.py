@@ -8,16 +8,25 @@ It is for an index that is damaged, not for going back in time: the elements kno
 since. So the newest one counts, those before it are for the case that it is damaged as well, and a
 day of hours covers a damage that nobody noticed for a night. Of a large index (0.6 GB for a million
 nodes) that would be too much, so all of them together have a limit, and two are kept in any case.
+
+They lie on the disk of the index. A copy elsewhere, `index-YYYYMMDDTHHMMSSZ-NAME.db`, is for the
+loss of that disk: put into `backup/` of a new state directory it is what the next start takes, and
+brings up to date from the elements, without reading every document again.
 """
 
 import os
+import re
 import shutil
 import sqlite3
+import stat
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
+from secrets import token_hex
 
+from artstorefs.core.errors import ArtStoreFSError
 from artstorefs.elements import durable
-from artstorefs.state.files import BACKUPS, Look, problem_of
+from artstorefs.state.files import BACKUPS, INDEX, Look, problem_of
 
 KEPT = 24
 KEPT_BYTES = 2 << 30
@@ -25,10 +34,17 @@ KEPT_MIN = 2
 
 _PREFIX, _SUFFIX = "index-", ".db"
 _TEMPORARY = "index.tmp"
+_STAMP = r"\d{8}T\d{6}Z"
+_NAME = re.compile(rf"{_PREFIX}{_STAMP}{re.escape(_SUFFIX)}")
+
+CHUNK_BYTES = 1 << 20
+
+LEFT_S = 86_400.0
+"""After so long a temporary of a copy is what a kill has left, and nobody's work."""
 
 
-class BackupFailed(Exception):
-    """No backup was made; the ones before are there. `str()` is one line."""
+class BackupFailed(ArtStoreFSError):
+    """No backup was made; the ones before are there."""
 
 
 def make_backup(database: str, state_directory: str) -> str:
@@ -70,6 +86,28 @@ def backups(state_directory: str) -> list[str]:
     return [os.path.join(directory, name) for name in sorted(good, reverse=True)]
 
 
+def unchanged_since_backup(state_directory: str) -> str | None:
+    """Path of the newest backup, if the index of an archive that is not in use has not changed
+    since; else None. Raises OSError."""
+    found = backups(state_directory)
+    if not found:
+        return None
+    changed_ns = 0
+    for suffix in ("", "-wal"):
+        with suppress(FileNotFoundError):
+            status = os.stat(os.path.join(state_directory, INDEX + suffix))
+            changed_ns = max(changed_ns, status.st_mtime_ns)
+    return found[0] if os.stat(found[0]).st_mtime_ns > changed_ns else None
+
+
+def bytes_under_way(state_directory: str) -> int:
+    """How much of the backup that is being made there is."""
+    try:
+        return os.stat(os.path.join(state_directory, BACKUPS, _TEMPORARY)).st_size
+    except OSError:
+        return 0
+
+
 def newest_age_s(state_directory: str) -> float | None:
     """Age of the newest backup; None if there is none."""
     found = backups(state_directory)
@@ -104,3 +142,77 @@ def _remove(path: str) -> None:
     for suffix in ("", "-journal", "-wal", "-shm"):
         with suppress(FileNotFoundError):
             os.unlink(path + suffix)
+
+
+# ------------------------------------------------------------------------------ copies elsewhere
+
+
+def copy_backup(
+    state_directory: str,
+    name: str,
+    directory: str,
+    archive: str,
+    on_progress: Callable[[int, int], None],
+) -> str:
+    """Have the backup of this name in another directory, readable for its user alone; its path
+    there. One that is there already stays as it is. `on_progress`: bytes, and of how many.
+
+    The state directory is another user's, who may be nobody's friend: what is no backup's name is
+    refused, and no link followed. Raises BackupFailed.
+    """
+    if not _NAME.fullmatch(name):
+        raise BackupFailed(f"{name} is no name of a backup")
+    path = os.path.join(directory, f"{name.removesuffix(_SUFFIX)}-{archive}{_SUFFIX}")
+    if os.path.exists(path):
+        return path
+    original = os.path.join(state_directory, BACKUPS, name)
+    try:
+        source = os.open(original, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as exc:
+        reason = f"{exc.strerror}; root and the user of the daemon can"
+        raise BackupFailed(f"{original} cannot be read: {reason}") from exc
+    temporary = os.path.join(directory, f".{_PREFIX}{archive}-{token_hex(8)}.tmp")
+    try:
+        _copy_durably(source, temporary, on_progress)
+        durable.rename_durably(temporary, path)
+    except OSError as exc:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise BackupFailed(f"{path} cannot be written: {exc.strerror or exc}") from exc
+    finally:
+        os.close(source)
+    return path
+
+
+def prune_copies(directory: str, archive: str, keep: int | None) -> list[str]:
+    """Remove what kills have left, and, with `keep`, all copies of an archive but the newest; those
+    that are gone. Those of other archives, and all else, stay. Raises OSError."""
+    temporary = re.compile(rf"\.{_PREFIX}{re.escape(archive)}-[0-9a-f]{{16}}\.tmp")
+    copy = re.compile(rf"{_PREFIX}{_STAMP}-{re.escape(archive)}{re.escape(_SUFFIX)}")
+    names = os.listdir(directory)
+    for name in filter(temporary.fullmatch, names):
+        path = os.path.join(directory, name)
+        if time.time() - os.stat(path).st_mtime > LEFT_S:
+            os.unlink(path)
+    copies = sorted(filter(copy.fullmatch, names), reverse=True)
+    gone = [] if keep is None else [os.path.join(directory, name) for name in copies[keep:]]
+    for path in gone:
+        os.unlink(path)
+    return gone
+
+
+def _copy_durably(source: int, target: str, on_progress: Callable[[int, int], None]) -> None:
+    status = os.fstat(source)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("the backup is no ordinary file")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    descriptor = os.open(target, flags, 0o600)
+    try:
+        done = 0
+        while data := os.read(source, CHUNK_BYTES):
+            durable.write_all(descriptor, data)
+            done += len(data)
+            on_progress(done, status.st_size)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -17,8 +17,8 @@ from artstorefs.state.log import Log, Removal
 from artstorefs.state.node import Node
 from artstorefs.state.reserve import makes_room
 
-_CURRENT = "c.ino = o.ino AND c.element = o.element AND c.content = o.content AND NOT c.is_record"
-_STALE = f"NOT EXISTS (SELECT 1 FROM copies c WHERE {_CURRENT})"
+CURRENT = "c.ino = o.ino AND c.element = o.element AND c.content = o.content AND NOT c.is_record"
+_STALE = f"NOT EXISTS (SELECT 1 FROM copies c WHERE {CURRENT})"
 _CANDIDATES = (
     "SELECT * FROM copies WHERE element = ? AND ino > ? AND NOT is_record AND sha256 IS NOT NULL"
     " AND NOT EXISTS (SELECT 1 FROM offline o WHERE o.element = copies.element"
@@ -123,7 +123,7 @@ def read_standing(path: str, element: str) -> Standing:
     """From the index at `path`, by a connection of its own, for a thread. Raises sqlite3.Error."""
     with closing(connect_read_only(path)) as connection:
         away = _totals(
-            connection, f"copies c JOIN offline o ON {_CURRENT} WHERE c.element = ?", element
+            connection, f"copies c JOIN offline o ON {CURRENT} WHERE c.element = ?", element
         )
         every = _totals(connection, "copies c WHERE c.element = ? AND NOT c.is_record", element)
     return Standing(*away, every[0] - away[0], every[1] - away[1])

@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -101,11 +102,16 @@ EXIT_MOUNT_FAILURE = 32
 
 
 def serve(
-    configuration: ArchiveConfiguration, mounting: Mounting, foreground: bool, reread: Reread
+    configuration: ArchiveConfiguration,
+    mounting: Mounting,
+    foreground: bool,
+    reread: Reread,
+    waiting: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> int:
     """Mount and serve. Returns in the parent when the mount is there, in the foreground when it
     has ended; the value is the exit code. Raises ArtStoreFSError before anything is mounted.
-    `reread` gives the configuration anew, from where the given one comes."""
+    `reread` gives the configuration anew, from where the given one comes. The parent is `waiting`,
+    and may have threads then."""
     _make_directories(configuration)
     lock = StateLock(str(configuration.state_dir), configuration.name)
     _acquire(lock)
@@ -120,7 +126,12 @@ def serve(
         os.close(reading)
         _serve_in_background(configuration, mounting, lock, writing, reread)
     os.close(writing)
-    return _wait_for_child(reading, child)
+    with waiting():
+        message = _told_by_child(reading, child)
+    if message == "ok":
+        return 0
+    print(f"artstorefs: {message or 'the daemon ended before it had mounted'}", file=sys.stderr)
+    return EXIT_MOUNT_FAILURE
 
 
 def _make_directories(configuration: ArchiveConfiguration) -> None:
@@ -165,15 +176,13 @@ def _acquire(lock: StateLock) -> None:
             time.sleep(0.1)
 
 
-def _wait_for_child(reading: int, child: int) -> int:
-    """The child writes "ok" once the mount is there, or why it cannot be."""
+def _told_by_child(reading: int, child: int) -> str:
+    """The child writes "ok" once the mount is there, or why it cannot be, and ends."""
     with os.fdopen(reading, "rb") as pipe:
         message = pipe.read().decode(errors="replace")
-    if message == "ok":
-        return 0
-    os.waitpid(child, 0)
-    print(f"artstorefs: {message or 'the daemon ended before it had mounted'}", file=sys.stderr)
-    return EXIT_MOUNT_FAILURE
+    if message != "ok":
+        os.waitpid(child, 0)
+    return message
 
 
 def _serve_in_background(
@@ -391,7 +400,8 @@ async def _serve(
         with mounting.place() as (place, options):
             pyfuse3.init(Operations(service), place, options)
     except RuntimeError as exc:
-        raise ConfigurationError(mountpoint, "mountpoint", f"cannot be mounted: {exc}") from exc
+        reason = f"cannot be mounted: {exc}; artstorefs doctor says what is missing"
+        raise ConfigurationError(mountpoint, "mountpoint", reason) from exc
     about_mount = {"mountpoint": mountpoint, "read_only": archive.read_only, "version": __version__}
     note_anyway(archive.database.audit, "mount", about_mount)
     try:

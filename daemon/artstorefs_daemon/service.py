@@ -32,6 +32,7 @@ from artstorefs.state.log import Failure
 from artstorefs.state.mending import damage_of, damaged_inos
 from artstorefs.state.node import ContentState, Node
 from artstorefs.state.queues import Standing, read_standing
+from artstorefs_daemon.archived_report import ArchivedReport
 from artstorefs_daemon.callers import in_group
 from artstorefs_daemon.element_reports import timestamp
 from artstorefs_daemon.expiring import Expiring
@@ -127,9 +128,9 @@ class Service:
         self._make_care_of_elements(source)
         self.state_error = ""
         self._index_error = ""
-        self._backups = IndexBackups(
+        self.backups = IndexBackups(
             *(archive.database, str(configuration.state_dir)),
-            configuration.index_backup_interval_s,
+            lambda: archive.configuration.index_backup_interval_s,
         )
         self.begun = trio.Event()
         """The kernel has been answered for the first time (INIT)."""
@@ -149,6 +150,7 @@ class Service:
         clean_up = CleanUp(archive, self.contents.is_held, self._caches.entry_went)
         self.expiring = Expiring(archive, clean_up, self.link, self.note_damage)
         self.offlining = Offlining(archive, self.link)
+        self._archived = ArchivedReport(archive, self.note_damage)
         self.recalls = Recalls(archive, source)
         self.recalls.over = self._recalled_is_over
         self._webhook = RecallWebhook(archive.configuration, self.recalls.requests)
@@ -186,17 +188,18 @@ class Service:
             nursery.start_soon(self.expiring.run)
             nursery.start_soon(self.offlining.run)
             nursery.start_soon(self.recalling.run)
+            nursery.start_soon(self._archived.run)
             nursery.start_soon(self._webhook.run)
 
     async def _keep_state(self) -> None:
         """Checkpoints, backups, what was closed on a full disk, and the reserve; every second, for
-        ever. Checkpoints and backups in turn: one that restarts the log would wait for a backup
-        that reads, and every writer for it."""
-        self._backups.begin(trio.current_time())
+        ever."""
+        self.backups.begin(trio.current_time())
         while True:
             await trio.sleep(CHECKPOINT_INTERVAL_S)
             try:
-                await self._keep_state_once()
+                async with self.backups.turn:
+                    await self._keep_state_once()
             except (StateError, OSError) as exc:
                 if str(exc) != self.state_error:
                     log.warning("the state directory: %s", exc, extra=about(exc))
@@ -219,8 +222,8 @@ class Service:
             await trio.to_thread.run_sync(database.checkpoint)
         database.require_room()
         self.archive.changes.touches.record_all()
-        if self._backups.is_to_be_looked_at(trio.current_time()):
-            await trio.to_thread.run_sync(self._backups.back_up)
+        if self.backups.is_to_be_looked_at(trio.current_time()):
+            await trio.to_thread.run_sync(self.backups.back_up)
 
     def _state_is_full(self) -> bool:
         reserve = self.archive.database.reserve
@@ -459,7 +462,7 @@ class Service:
             "copies": configuration.copies,
             "recovery_s": self.recovery_s,
             "index_error": self._index_error or None,
-            "backup": await trio.to_thread.run_sync(self._backups.report),
+            "backup": await trio.to_thread.run_sync(self.backups.report),
             "nodes": standing.nodes,
             "pending": standing.pending,
             "errors": self.errors() or self._state_errors(self.state_error),
@@ -478,6 +481,7 @@ class Service:
             },
             "survey": self.link.surveys.last or {"seen": 0},
             "expiring": self.expiring.summary(),
+            "archived": await self._archived.describe(),
             "wanted": await self.offlining.describe_wanted(self.recalls.wanted),
             "elements": self.link.reports.status(self.archive.modes.elements, standing.queues),
             **self.operations.to_message(),

@@ -108,6 +108,13 @@ def test_from_rw_to_a_cupboard_and_back(archive: MountedArchive, cupboard: Cupbo
     archive.kill()
     archive.start()
     assert state(file) == "recalling"
+    wait_until(lambda: bool(archive.ask("status")["archived"]))
+    (told,) = archive.ask("status")["archived"]
+    assert (told["element"], told["files"], told["offline_files"]) == ("main", 1, 1)
+    assert (told["recalling_files"], told["recalling_bytes"]) == (1, len(CONTENT))
+    assert told["oldest_recall_age_s"] >= 0
+    line = "1 files, 4.9MiB, offline; 1 asked for, the first 0.0 h ago"
+    assert line in archive.run("status", name).stdout
     assert job
     cupboard.mount()
     done = archive.run("recall", "--wait", str(file))

@@ -101,6 +101,8 @@ def test_output_of_every_command_is_as_documented(
     assert all(f"`{key}`" in CONTROL for key in printed(archive, "cache", name))
     see("cache", printed(archive, "cache", name, "--warm", str(path)))
     see("rescan", printed(archive, "rescan", name))
+    (tmp_path / "index-20200101T000000Z-test.db").touch()
+    see("backup", printed(archive, "backup", name, "--to", str(tmp_path), "--keep", "1"))
     archive.toml.write_text('spool_max = "40GiB"\n' + archive.toml.read_text())
     see("reload", printed(archive, "reload", name))
     see("log", printed(archive, "log", name, "artstorefs.transfer", "debug"))
@@ -137,7 +139,7 @@ def test_output_of_every_command_is_as_documented(
     assert set(seen) == commands()
     # what only a failure has, or only one element
     rare = re.compile(
-        r"(errors|failures|damaged|slowest|expiring)\[\]|incomplete|problems|faults|notices"
+        r"(errors|failures|damaged|slowest|expiring|archived)\[\]|incomplete|problems|faults|notices"
         r"|media\[\]\.errors|jobs\[\]\.(progress|result)$|migration$"
     )
     for command, keys in seen.items():

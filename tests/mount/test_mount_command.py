@@ -77,6 +77,21 @@ def test_ordinary_user_mounts_uses_and_unmounts_an_archive_in_their_home(
     assert system.table() == []
 
 
+def test_ordinary_user_who_may_not_mount_is_told_where_to_look(
+    system: PrivateMounts, photos: Path
+) -> None:
+    device = system.base / "devices/fuse"
+    system.run("chmod", "0600", device)
+    try:
+        told = system.refusal("artstorefs", "mount", "photos", user=ALICE, code=32)
+        assert told.endswith("artstorefs doctor says what is missing\n")
+        found = system.attempt("artstorefs", "doctor", "photos", user=ALICE)
+        assert found.returncode == 1
+        assert "wrong    /dev/fuse: cannot be opened: Permission denied; chmod 666" in found.stdout
+    finally:
+        system.run("chmod", "0666", device)
+
+
 def test_ordinary_user_installs_for_themselves_and_takes_it_away(system: PrivateMounts) -> None:
     command = ("artstorefs", "install-units", "--user", "--json")
     installed = json.loads(system.run(*command, user=ALICE))["installed"]

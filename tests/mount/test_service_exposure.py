@@ -10,6 +10,8 @@ LIMITS = {
     "artstorefs@.service": 1.6,
     "artstorefs-mount@.service": 4.5,
     "artstorefs-root@.service": 4.5,
+    "artstorefs-fsck@.service": 3.5,
+    "artstorefs-backup@.service": 3.5,
 }
 
 

@@ -161,6 +161,8 @@ def installed(tmp_path: Path) -> Path:
 def test_units_are_what_systemd_accepts(installed: Path) -> None:
     units = installed / "etc/systemd/system"
     assert sorted(unit.name for unit in units.iterdir()) == [
+        "artstorefs-backup@.service",
+        "artstorefs-backup@.timer",
         "artstorefs-fsck@.service",
         "artstorefs-fsck@.timer",
         "artstorefs-mount@.service",
@@ -213,6 +215,8 @@ def test_units_of_a_user_are_in_their_home(tmp_path: Path) -> None:
     environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path)}
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
     assert sorted(path.name for path in (tmp_path / "systemd/user").iterdir()) == [
+        "artstorefs-backup@.service",
+        "artstorefs-backup@.timer",
         "artstorefs-fsck@.service",
         "artstorefs-fsck@.timer",
         "artstorefs@.service",

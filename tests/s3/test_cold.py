@@ -17,11 +17,14 @@ import pytest
 from moto.moto_api import state_manager
 from moto.s3.models import s3_backends
 
+from artstorefs.core.configuration import ElementConfiguration
 from artstorefs.core.errors import ElementError, ObjectAbsent, ObjectDamaged
+from artstorefs.elements.restore_probe import why_no_restore
 from artstorefs.elements.s3_cold import ColdStore, Temperature
 from artstorefs.elements.s3_connection import S3Connection
 
 from ..harness import MountedArchive, wait_until
+from .proxy import Answer, Proxy
 from .servers import BUCKET, Server
 
 CONTENT = random.Random(7).randbytes(11 << 20)
@@ -172,3 +175,35 @@ def test_from_ro_to_a_cold_class_and_back(archive: MountedArchive, tmp_path: Pat
     assert os.getxattr(file, "user.artstore.state") == b"archived"
     archive.run("recall", "--wait", str(file))
     assert file.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (None, None),
+        (Answer(403, "AccessDenied"), "access is denied"),
+        (Answer(405, "MethodNotAllowed"), "MethodNotAllowed 405"),
+        (Answer(501, "NotImplemented"), "NotImplemented 501"),
+    ],
+)
+def test_who_may_not_restore_is_told_so_and_nothing_is_restored(
+    answer: Answer | None, told: str | None, moto_server: Server
+) -> None:
+    """Moto asks nobody for rights: what a server answers then is from Amazon's documentation."""
+    proxy = Proxy(moto_server.url)
+    proxy.rule = lambda request: answer if request.method == "POST" else None
+    configuration = ElementConfiguration(
+        id="far",
+        kind="s3",
+        bucket=BUCKET,
+        prefix="cold",
+        endpoint=proxy.url,
+        credentials_file=moto_server.credentials,
+        archive_storage_class="DEEP_ARCHIVE",
+    )
+    try:
+        reason = why_no_restore(configuration)
+    finally:
+        proxy.close()
+    assert {request.method for request in proxy.requests} == {"POST"}
+    assert reason is None if told is None else told in str(reason)

@@ -24,6 +24,7 @@ EXPOSURE_MAX = {
     "artstorefs-mount@museum.service": 4.5,
     "artstorefs-root@museum.service": 4.5,
     "artstorefs-fsck@museum.service": 3.5,
+    "artstorefs-backup@museum.service": 3.5,
 }
 """By `systemd-analyze security`, 0 to 10. Whoever mounts cannot have a view of its own."""
 
@@ -179,7 +180,7 @@ def test_exposure_of_a_unit(museum: Museum, unit: str) -> None:
 
 @pytest.mark.parametrize(
     ("folder", "options", "count"),
-    [("/etc/systemd/system", [], 6), ("/root/.config/systemd/user", ["--user"], 3)],
+    [("/etc/systemd/system", [], 8), ("/root/.config/systemd/user", ["--user"], 5)],
 )
 def test_units_verify(museum: Museum, folder: str, options: list[str], count: int) -> None:
     museum.machine.run("artstorefs", "install-units", *options)
@@ -239,6 +240,40 @@ def test_monthly_check_reads_every_object_and_waits_for_everybody(museum: Museum
     assert {"Nice=19", "IOSchedulingClass=3", "Result=success"} <= set(show.splitlines())
 
 
+def test_daily_copy_of_the_index_is_where_the_disk_of_the_index_is_not(museum: Museum) -> None:
+    """Of an archive that is another user's, mounted and not; for root alone to read."""
+    machine, place = museum.machine, "/var/backups/artstorefs"
+    assert machine.run("stat", "-c", "%a %U", place) == "700 root\n"
+    machine.run("systemctl", "enable", "--now", "artstorefs-backup@museum.timer")
+    assert "artstorefs-backup@museum.timer" in machine.run("systemctl", "list-timers")
+    machine.run("sh", "-c", f"rm -f {place}/*")
+
+    def copies() -> list[str]:
+        machine.run("systemctl", "start", "artstorefs-backup@museum.service")
+        return machine.run("sh", "-c", f"stat -c '%a %U %n' {place}/*").splitlines()
+
+    machine.run("cp", ORIGINAL + "/decoder.py", f"{museum.mount}/backed-up")
+    machine.run("artstorefs", "flush", museum.name)
+    (copy,) = copies()
+    assert re.fullmatch(rf"600 root {place}/index-\d{{8}}T\d{{6}}Z-museum.db", copy)
+    assert copies() == [copy], "nothing has changed"
+    machine.run("systemctl", "stop", museum.unit)
+    newest = copies()[-1]
+    assert newest >= copy
+    assert copies()[-1] == newest
+    state = "/var/lib/artstorefs/museum"
+    owners = machine.run("sh", "-c", f"stat -c %U {state}/* {state}/backup/*").split()
+    assert {*owners} == {"artstorefs"}
+    # What it is for, as the README says it.
+    machine.run("mv", state, "/var/lib/artstorefs/lost")
+    owner = "-o artstorefs -g artstorefs"
+    machine.run("sh", "-c", f"install -d {owner} -m 700 {state} {state}/backup")
+    machine.run("sh", "-c", f"install {owner} -m 600 -t {state}/backup {newest.split()[2]}")
+    machine.run("systemctl", "start", museum.unit)
+    assert "-museum.db was taken and brought up to date" in museum.journal()
+    machine.run("cmp", ORIGINAL + "/decoder.py", f"{museum.mount}/backed-up")
+
+
 @pytest.fixture
 def anna(booted: Machine) -> list[str]:
     """The command that runs one as anna, an ordinary user whose service manager is running."""
@@ -278,5 +313,7 @@ def test_service_of_an_ordinary_user(booted: Machine, anna: list[str]) -> None:
 
     print(f"kill -9 of a user's: active again after {wait_for(is_back, 60):.1f} s")
     run("diff", "-r", ORIGINAL, "/home/anna/mine/json")
+    run("systemctl", "--user", "start", "artstorefs-backup@mine.service")
+    assert "-mine.db" in run("ls", "/home/anna/.local/share/artstorefs/backups")
     run("systemctl", "--user", "disable", "--now", "artstorefs@mine")
     assert run("ls", "/home/anna/mine") == ""

@@ -61,6 +61,14 @@ EXPIRING: dict[str, Any] = {
 }
 
 
+BACKUP: dict[str, Any] = {
+    "path": "/var/lib/artstorefs/museum/backup/index-20260102T030405Z.db",
+    "bytes": 4096,
+    "made_at": "2026-01-02T03:04:05Z",
+    "is_new": True,
+}
+
+
 def configured(text: str = "") -> ArchiveConfiguration:
     element = '[[element]]\nid = "main"\npath = "/objects"\n'
     return parse_configuration(f"{text}\n{element}", "museum.toml", SYSTEM_DIRECTORIES)
@@ -158,6 +166,17 @@ class StubExpiring:
         self.asked.append(True)
 
 
+class StubBackups:
+    """The index has changed since the newest one."""
+
+    def progress(self) -> dict[str, Any]:
+        return {"bytes": 0, "bytes_total": 4096}
+
+    async def make(self) -> dict[str, Any]:
+        await trio.lowlevel.checkpoint()
+        return BACKUP
+
+
 class StubService:
     """What the control socket asks of the service."""
 
@@ -174,6 +193,7 @@ class StubService:
         self.mode_changes = StubModeChanges()
         self.expiring = StubExpiring()
         self.migrations = StubMigrations()
+        self.backups = StubBackups()
 
     def count_nodes(self) -> int:
         return 9

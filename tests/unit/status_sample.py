@@ -77,6 +77,21 @@ _STATUS: dict[str, Any] = {
         "removed": 0,
         "paused": None,
     },
+    "archived": [
+        {
+            "element": "main",
+            "files": 1200,
+            "bytes": 3 << 20,
+            "offline_files": 1000,
+            "offline_bytes": 2 << 20,
+            "recalling_files": 3,
+            "recalling_bytes": 1 << 20,
+            "recalled_files": 5,
+            "recalled_bytes": 4096,
+            "failed_files": 1,
+            "oldest_recall_age_s": 7200.5,
+        },
+    ],
     "wanted": [
         {
             "element": "main",

@@ -322,10 +322,11 @@ def test_mount_table_with_escapes_and_optional_fields() -> None:
 
 
 def test_holder_of_a_mount_is_named(tmp_path: Path) -> None:
-    process = tmp_path / "proc/77"
-    (process / "fd").mkdir(parents=True)
-    (process / "comm").write_text("bash\n")
-    (process / "cwd").symlink_to("/srv/museum/a")
+    for pid in (77, os.getpid()):
+        process = tmp_path / f"proc/{pid}"
+        (process / "fd").mkdir(parents=True)
+        (process / "comm").write_text("bash\n")
+        (process / "cwd").symlink_to("/srv/museum/a")
     (tmp_path / "proc/self").mkdir()
     holders = [str(holder) for holder in find_holders("/srv/museum", tmp_path / "proc")]
     assert holders == ["bash (process 77) works in /srv/museum/a"]

@@ -23,7 +23,7 @@ from artstorefs_daemon.control.models import JobStarted
 from artstorefs_daemon.control.roles import Peer, Rights, Role
 from artstorefs_daemon.reloading import RELOADABLE
 
-from .control_server import EXPIRING, MODE, STATUS, Server, configured, serving
+from .control_server import BACKUP, EXPIRING, MODE, STATUS, Server, configured, serving
 
 DOCUMENT = (Path(control.__file__).parents[2] / "CONTROL.md").read_text()
 
@@ -176,6 +176,13 @@ async def test_expiring(server: Server) -> None:
     assert await client.call("expiring", after="17.4") == EXPIRING
     assert await client.call("clock_is_right") == {}
     assert server.service.expiring.asked == [None, "17.4", True]
+
+
+async def test_backup_by_itself_and_as_a_job(server: Server) -> None:
+    client = await server.connect()
+    assert await client.call("backup") == BACKUP
+    assert await client.call("backup", detach=True) == {"job": 1}
+    assert (await client.call("job", job=1))["result"] == BACKUP
 
 
 async def test_modes_and_elements(server: Server) -> None:

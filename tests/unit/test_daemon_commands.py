@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from artstorefs_daemon.control.methods import METHODS
 from artstorefs_tools import exit_codes
 from artstorefs_tools.command_line import main
+from artstorefs_tools.commands.jobs import STARTED
 
 from .json_document import check
 
@@ -137,6 +139,40 @@ def test_answers_as_json(
     printed = json.loads(capsys.readouterr().out)
     assert printed == answer
     assert check(command, printed)
+
+
+@pytest.mark.parametrize("what", STARTED)
+def test_job_is_started(
+    what: str,
+    serve: Serve,
+    archive: str,
+    asked: list[dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    serve({"result": {"job": 7}})
+    assert main(["jobs", archive, "--start", what]) == exit_codes.OK
+    assert capsys.readouterr().out == "job 7 goes on by itself\n"
+    (request,) = asked
+    method = METHODS[request["method"]]
+    assert method.checked(request["params"]).model_dump()["detach"] is True
+    assert request["params"].get("deep", False) == (what == "fsck-deep")
+
+
+def test_every_long_method_can_be_started_by_a_command() -> None:
+    """`cache --job` and `recall --job` begin the others."""
+    long = {name for name, method in METHODS.items() if method.is_long}
+    assert long == {method for method, _ in STARTED.values()} | {
+        "cache_warm",
+        "cache_pin",
+        "recall",
+    }
+
+
+def test_job_of_the_cache_is_for_what_takes_long(
+    archive: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["cache", archive, "--drop", "/srv", "--job"]) == exit_codes.USAGE
+    assert "--job is for --pin and --warm" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

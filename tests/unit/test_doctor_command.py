@@ -84,6 +84,23 @@ def test_element_that_is_not_there(
     assert words in finding["text"]
 
 
+@pytest.mark.parametrize("inside", ["", ".artstorefs"])
+def test_element_that_nothing_can_be_written_to(
+    inside: str,
+    museum: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of root's, or on a disk that is mounted read-only; in mode ro that is as it should be."""
+    sealed, access = museum.parent / "main" / inside, os.access
+    monkeypatch.setattr(os, "access", lambda path, how: path != sealed and access(path, how))
+    code, (finding,) = found(museum, capsys, "wrong")
+    assert (code, finding["subject"]) == (exit_codes.FAILURE, "element main")
+    assert finding["text"] == f"{sealed} cannot be written to"
+    museum.write_text(f'{museum.read_text()}\nmode = "ro"')
+    assert found(museum, capsys, "wrong") == (exit_codes.OK, [])
+
+
 def test_elements_of_two_archives(museum: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, (finding,) = found(write(museum.parent, "main", "second"), capsys, "wrong")
     assert code == exit_codes.FAILURE

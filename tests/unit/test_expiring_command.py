@@ -37,3 +37,12 @@ def test_status_for_people() -> None:
     none = {**STATUS["expiring"], "files": 0}
     for status in ({**STATUS, "expiring": none}, {**STATUS, "expiring": None}):
         assert not re.search(r"^  expiring ", "\n".join(describe_status(status)), re.MULTILINE)
+
+
+def test_archived_content_for_people() -> None:
+    told = "1,200 files, 3MiB, 1,000 of them offline; 3 asked for, the first 2.0 h ago"
+    rest = "; 5 back for a time, 4KiB; 1 cannot be had"
+    lines = "\n".join(describe_status(STATUS)).splitlines()
+    assert lines[lines.index("archived:") + 1] == f"  main  {told}{rest}"
+    earlier = {key: value for key, value in STATUS.items() if key != "archived"}
+    assert "archived:" not in "\n".join(describe_status(earlier))

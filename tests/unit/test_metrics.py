@@ -45,6 +45,21 @@ def rendered(told: dict[str, Any] | None) -> str:
     return generate_latest(StatusCollector("museum", told, 1234.5)).decode()
 
 
+ARCHIVED = {
+    ("artstorefs_element_archived_files", "main"): 1200,
+    ("artstorefs_element_archived_bytes", "main"): 3 << 20,
+    ("artstorefs_element_offline_files", "main"): 1000,
+    ("artstorefs_element_offline_bytes", "main"): 2 << 20,
+    ("artstorefs_element_recalling_files", "main"): 3,
+    ("artstorefs_element_recalling_bytes", "main"): 1 << 20,
+    ("artstorefs_element_recalled_files", "main"): 5,
+    ("artstorefs_element_recalled_bytes", "main"): 4096,
+    ("artstorefs_element_recall_failed_files", "main"): 1,
+    ("artstorefs_element_recall_oldest_age_seconds", "main"): 7200.5,
+    ("artstorefs_element_medium_wanted", "main"): 1,
+}
+
+
 def test_every_number_of_a_status_is_told() -> None:
     found = samples(rendered(status()))
     name = "artstorefs_operation_duration_seconds"
@@ -76,6 +91,11 @@ def test_every_number_of_a_status_is_told() -> None:
         ("artstorefs_spool_limit_bytes",): 50 << 30,
         ("artstorefs_cache_bytes",): 7 << 20,
         ("artstorefs_cache_limit_bytes",): 40 << 30,
+        ("artstorefs_expiring_files",): 1200,
+        ("artstorefs_expiring_bytes",): 3 << 20,
+        ("artstorefs_expiring_first_removal_timestamp_seconds",): 1767927845,
+        ("artstorefs_expiring_paused",): 0,
+        ("artstorefs_expired_files_total",): 0,
         ("artstorefs_element_info", "far", "s3", "rw", "2"): 1,
         ("artstorefs_element_state", "main", "ok"): 1,
         ("artstorefs_element_state", "far", "ok"): 0,
@@ -89,6 +109,7 @@ def test_every_number_of_a_status_is_told() -> None:
         ("artstorefs_element_queue_changes", "main"): 2,
         ("artstorefs_element_queue_oldest_age_seconds", "main"): 4.5,
         ("artstorefs_element_queue_oldest_age_seconds", "far"): 0,
+        **ARCHIVED,
         ("artstorefs_element_calls_total", "put", "main"): 1200,
         ("artstorefs_element_call_seconds_total", "put", "main"): 1.5,
         ("artstorefs_element_call_max_seconds", "put", "main"): 0.5,
@@ -111,6 +132,14 @@ def test_what_there_is_not_is_not_told_as_zero() -> None:
     never = {"age_s": None, "interval_s": 0.0, "is_current": False}
     found = samples(rendered(status(backup=never)))
     assert found["artstorefs_index_backup_age_seconds",] == float("inf")
+    none = {"files": 0, "bytes": 0, "first_removal": None, "removed": 7, "paused": "the clock"}
+    found = samples(rendered(status(expiring=none, archived=[])))
+    assert ("artstorefs_expiring_first_removal_timestamp_seconds",) not in found
+    assert ("artstorefs_element_archived_files", "main") not in found
+    assert found["artstorefs_element_medium_wanted", "main"] == 1
+    assert (found["artstorefs_expiring_paused",], found["artstorefs_expired_files_total",]) == (
+        *(1, 7),
+    )
 
 
 def test_daemon_that_does_not_answer_is_down() -> None:
@@ -203,6 +232,10 @@ def test_alerts_are_there_for_everything_that_somebody_has_to_act_on() -> None:
         "artstorefs_spool_bytes",
         "artstorefs_damaged_files",
         "artstorefs_index_backup_age_seconds",
+        "artstorefs_expiring_paused",
+        "artstorefs_expiring_files",
+        "artstorefs_element_medium_wanted",
+        "artstorefs_element_recall_failed_files",
     }
     rules = yaml.safe_load((MONITORING / "alerts.yml").read_text(encoding="utf-8"))
     for rule in (rule for group in rules["groups"] for rule in group["rules"]):

@@ -48,6 +48,8 @@ def person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["init", "a", "--element", "b", "--copies", "two"], "--copies: 'two' is not a whole"),
         (["init", "a", "--element"], "--element: expected one argument"),
         (["config"], "config: NAME is missing"),
+        (["backup", "museum", "--to", "picturs"], "picturs is no directory that is there; did you"),
+        (["backup", "museum", "--keep", "3"], "--keep is at least 1, and is for --to"),
     ],
 )
 def test_mistake_in_the_command_line_is_one_line(

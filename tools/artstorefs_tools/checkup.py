@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from artstorefs.core.errors import ArtStoreFSError
 from artstorefs.core.sizes import format_size
+from artstorefs.elements.interface import OWN_DIRECTORY
 from artstorefs.elements.secrets import why_no_secret
 from artstorefs_daemon.mount_table import MOUNTINFO as MOUNTS
 from artstorefs_daemon.mount_table import parse_mountinfo
@@ -153,7 +154,7 @@ def check_owner(configuration: "ArchiveConfiguration") -> Iterator[Finding]:
     user = configuration.user
     if user in (None, "root") or os.geteuid() != 0:
         return
-    uid = _uid_of(user)
+    uid = uid_of(user)
     if uid is None:
         advice = "artstorefs install-units makes artstorefs; another: useradd --system NAME"
         yield Finding("wrong", f"user {user}", "is no account of this machine", advice)
@@ -174,19 +175,21 @@ def check_elements(configuration: "ArchiveConfiguration") -> Iterator[Finding]:
     archives: dict[str, str] = {}
     for element in configuration.elements:
         if element.credentials_file is not None:
-            wrong = list(_check_secret(element.credentials_file, _uid_of(configuration.user)))
+            wrong = list(check_secret(element.credentials_file, uid_of(configuration.user)))
             yield from wrong
             if wrong:
                 continue  # the element would say the same
         index = configuration.state_dir / "state.db"
-        yield from _in_time(element, partial(_check_element, element, archives, index))
+        check = partial(_check_element, element, archives, index)
+        yield from in_time(f"element {element.id}", element.place, check)
     if len(set(archives.values())) > 1:
         names = " and ".join(archives)
         text = f"{names} are of different archives"
         yield Finding("wrong", "elements", text, "correct the place of one")
 
 
-def _check_secret(path: Path, uid: int | None) -> Iterator[Finding]:
+def check_secret(path: Path, uid: int | None) -> Iterator[Finding]:
+    """Nothing where a file with a secret is there, and nobody else's."""
     try:
         os.stat(path)
     except OSError as exc:
@@ -198,7 +201,7 @@ def _check_secret(path: Path, uid: int | None) -> Iterator[Finding]:
         yield Finding("wrong", str(path), text, advice)
 
 
-def _uid_of(user: str | None) -> int | None:
+def uid_of(user: str | None) -> int | None:
     """Of whom the daemon runs as; None: as whoever asks."""
     if user is None or os.geteuid() != 0:
         return None
@@ -236,6 +239,11 @@ def _check_element(
             text = f"{configuration.place} is element {record.element_id} of its archive"
             yield Finding("wrong", subject, text, "are two places exchanged?")
             return
+        sealed = _not_writable(configuration)
+        if sealed is not None:
+            advice = "is its disk mounted read-only? Else chown it to whom the daemon runs as"
+            yield Finding("wrong", subject, f"{sealed} cannot be written to", advice)
+            return
         capacity = element.capacity()
         room = room_of(capacity)
         free = "" if capacity.free_bytes is None else f", {format_size(capacity.free_bytes)} free"
@@ -249,12 +257,18 @@ def _check_element(
         element.close()
 
 
-def _in_time(
-    element: "ElementConfiguration", check: Callable[[], Iterator[Finding]]
-) -> Iterator[Finding]:
-    """What a check says of an element, or that it did not say anything."""
+def _not_writable(configuration: "ElementConfiguration") -> Path | None:
+    """The directory of an element to which nothing can be written, though it takes new files."""
+    if configuration.path is None or configuration.mode in ("ro", "ar"):
+        return None
+    places = [configuration.path, configuration.path / OWN_DIRECTORY]
+    there = [place for place in places if place.exists()]  # an adopted one may have the first alone
+    return next((place for place in there if not os.access(place, os.W_OK | os.X_OK)), None)
+
+
+def in_time(subject: str, place: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """What a check of something at a place says, or that it did not say anything."""
     found: list[Finding] = []
-    subject = f"element {element.id}"
 
     def run() -> None:
         try:
@@ -262,11 +276,13 @@ def _in_time(
         except ArtStoreFSError as exc:
             text = str(exc).removeprefix(f"{subject}: ")  # which says what to do
             found.append(Finding("wrong", subject, text))
+        except OSError as exc:
+            found.append(Finding("wrong", subject, f"{place}: {exc.strerror}"))
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(ELEMENT_LIMIT_S)
     if thread.is_alive():
-        text = f"{element.place} does not answer within {ELEMENT_LIMIT_S:.0f} s"
+        text = f"{place} does not answer within {ELEMENT_LIMIT_S:.0f} s"
         found = [Finding("wrong", subject, text, "is its disk or its server there?")]
     yield from found

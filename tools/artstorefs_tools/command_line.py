@@ -42,6 +42,7 @@ COMMANDS: Final[dict[str, str]] = {
     "config": "show what a configuration means, and check it",
     "cache": "show what the read cache holds, and change that",
     "fsck": "check an archive, and repair it where that is safe",
+    "backup": "make a backup of the index now, also on another disk",
     "audit": "show who changed what, and check that record",
     "rescan": "take in what others changed on the elements",
     "reload": "have a mounted archive read its configuration again",
@@ -130,7 +131,7 @@ def build_parser(
     parser = Parser(
         prog="artstorefs",
         description=DESCRIPTION,
-        epilog=f"first steps:\n{FIRST_STEPS}\n\n"
+        epilog=f"first steps:\n{FIRST_STEPS}\n"
         + textwrap.fill(f"exit codes: {exit_codes.summary()}", WIDTH),
     )
     version = f"artstorefs {__version__}"

@@ -23,13 +23,14 @@ class Holder:
 
 
 def find_holders(mountpoint: str, proc: Path = Path("/proc")) -> Iterator[Holder]:
-    """The processes with a working directory, root, program or open file below `mountpoint`.
+    """The processes with a working directory, root, program or open file below `mountpoint`, but
+    this one, which ends by itself.
 
     Processes of others that may not be looked into are left out, and mapped files are not searched:
     nothing found does not mean that nobody is there.
     """
     for directory in proc.iterdir():
-        if not directory.name.isdecimal():
+        if not directory.name.isdecimal() or int(directory.name) == os.getpid():
             continue
         with suppress(OSError):  # it ended meanwhile, or is somebody else's
             use = next(_uses(directory, mountpoint), None)

@@ -7,7 +7,8 @@ may suspend, but must not block: it runs in the loop that serves the mount.
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import trio
 from pydantic import BaseModel, ValidationError
@@ -28,6 +29,8 @@ from artstorefs_daemon.reloading import Reloading
 from artstorefs_daemon.service import Service
 
 PROGRESS_INTERVAL_S = 0.25
+
+_Done = TypeVar("_Done")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +178,10 @@ class Methods:
         options = {"deep": params.deep, "restart": params.restart, "rate": params.rate}
         return await self.checks.run(self.service.archive.configuration, options, call.notify)
 
+    async def backup(self, call: Call, params: models.LongParams) -> Answer:
+        backups = self.service.backups
+        return await _telling(backups.progress, call.notify, backups.make)
+
     async def log_level(self, call: Call, params: models.LogLevelParams) -> Answer:
         levels: LogLevels = self.service.link.log_levels
         if params.logger is not None:
@@ -213,17 +220,10 @@ class Methods:
         if node is None:
             raise ControlError(INVALID_PARAMS, "ino is no file or directory of this archive")
         outcome = Outcome()
-        carry_out = getattr(self.service.cache_orders, order)
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_tell_progress, outcome, call.notify)
-                await carry_out(node, outcome)
-                nursery.cancel_scope.cancel()
-        except BaseExceptionGroup as group:
-            error = _only(group)
-            if error is group:
-                raise
-            raise error from None
+        carry_out = partial(getattr(self.service.cache_orders, order), node, outcome)
+        await _telling(
+            lambda: {"files": outcome.files, "bytes": outcome.bytes}, call.notify, carry_out
+        )
         return outcome.to_message()
 
     # -------------------------------------------------------------------------- archived content
@@ -322,10 +322,27 @@ class Method:
         return model.model_dump_json(exclude_unset=True, by_alias=True).encode()
 
 
-async def _tell_progress(outcome: Outcome, notify: Notify) -> None:
+async def _telling(
+    progress: Callable[[], Answer], notify: Notify, work: Callable[[], Awaitable[_Done]]
+) -> _Done:
+    """What the work gives; how far it is is told now and then. Raises what it raises."""
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_tell_progress, progress, notify)
+            done = await work()
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        error = _only(group)
+        if error is group:
+            raise
+        raise error from None
+    return done
+
+
+async def _tell_progress(progress: Callable[[], Answer], notify: Notify) -> None:
     while True:
         await trio.sleep(PROGRESS_INTERVAL_S)
-        await notify({"files": outcome.files, "bytes": outcome.bytes})
+        await notify(progress())
 
 
 def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -441,6 +458,10 @@ _TABLE = (
             "makes an empty disk a medium",
         ),
         *(models.Medium, models.ElementParams),
+    ),
+    Method(
+        *("backup", Role.ADMINISTER, Methods.backup, "makes a backup of the index now"),
+        *(models.IndexBackup, models.LongParams, models.BackupProgress),
     ),
     Method(
         *("log_level", Role.ADMINISTER, Methods.log_level, "how much is logged, by subsystem"),

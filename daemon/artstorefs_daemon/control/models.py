@@ -339,6 +339,15 @@ class FsckResult(Result):
     findings: list[Finding]
 
 
+class IndexBackup(Result):
+    """One that is whole; `is_new`: made by this."""
+
+    path: str
+    bytes: int
+    made_at: str
+    is_new: bool
+
+
 class Levels(Result):
     """Loggers with a level of their own."""
 
@@ -441,4 +450,11 @@ class FsckProgress(Result):
     objects: int
     bytes: int
     objects_total: int
+    bytes_total: int
+
+
+class BackupProgress(Result):
+    """How much of a backup there is."""
+
+    bytes: int
     bytes_total: int

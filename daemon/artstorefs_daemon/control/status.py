@@ -163,6 +163,22 @@ class Wanted(_Part):
     reason: str
 
 
+class Archived(_Part):
+    """Content of an element that takes a recall to be read."""
+
+    element: str
+    files: int
+    bytes: int
+    offline_files: int
+    offline_bytes: int
+    recalling_files: int
+    recalling_bytes: int
+    recalled_files: int
+    recalled_bytes: int
+    failed_files: int
+    oldest_recall_age_s: float | None
+
+
 class Status(_Part):
     """The whole mount."""
 
@@ -188,6 +204,7 @@ class Status(_Part):
     cache: Use
     survey: Survey
     expiring: Expiring
+    archived: list[Archived]
     wanted: list[Wanted]
     elements: list[Element]
     operations: dict[str, Operations]

@@ -55,14 +55,16 @@ class StatusCollector(Collector):
             yield from self._of_daemon(self._status)
             yield from self._of_operations(self._status)
             yield from self._of_content(self._status)
+            yield from self._of_expiring(self._status["expiring"])
             yield from self._of_elements(self._status["elements"])
+            yield from self._of_archived(self._status["archived"], self._status["wanted"])
             yield from self._of_traffic(self._status["elements"])
 
     def _of_daemon(self, status: Json) -> Iterator[Metric]:
         backup = status["backup"]
-        started = time.strptime(status["started_at"], "%Y-%m-%dT%H:%M:%SZ")
+        started_s = _seconds(status["started_at"])
         for name, text, value in (
-            ("start_time_seconds", "When the daemon began to serve.", calendar.timegm(started)),
+            ("start_time_seconds", "When the daemon began to serve.", started_s),
             ("recovery_duration_seconds", "How long the start took.", status["recovery_s"]),
             ("read_only", "Whether it is mounted for reading only.", status["read_only"]),
             (
@@ -145,6 +147,26 @@ class StatusCollector(Collector):
         ):
             yield self._gauge(name, text, [((), value)])
 
+    def _of_expiring(self, expiring: Json) -> Iterator[Metric]:
+        first = expiring["first_removal"]
+        for name, text, value in (
+            ("expiring_files", "Files that are removed unless they change.", expiring["files"]),
+            ("expiring_bytes", "Their content.", expiring["bytes"]),
+            (
+                "expiring_first_removal_timestamp_seconds",
+                "From when on the first of them is removed.",
+                None if first is None else _seconds(first),
+            ),
+            (
+                "expiring_paused",
+                "Whether nothing is removed though it is time.",
+                expiring["paused"] is not None,
+            ),
+        ):
+            yield self._gauge(name, text, [((), value)])
+        removed = [((), expiring["removed"])]
+        yield self._counter("expired_files", "Files that were removed.", removed)
+
     def _of_elements(self, elements: Iterable[Json]) -> Iterator[Metric]:
         info = InfoMetricFamily("artstorefs_element", "What it is.", labels=["archive", "element"])
         for one in elements:
@@ -174,6 +196,35 @@ class StatusCollector(Collector):
         ):
             labelled = [((element,), number) for element, number in samples]
             yield self._gauge(f"element_{name}", text, labelled, "element")
+
+    def _of_archived(self, archived: Iterable[Json], wanted: Iterable[Json]) -> Iterator[Metric]:
+        """Of elements of which something is archived alone."""
+        for key, name, text in (
+            ("files", "archived_files", "Files of which it takes a recall to be read."),
+            ("bytes", "archived_bytes", "Their content."),
+            ("offline_files", "offline_files", "Of these, on its medium or in its cold class."),
+            ("offline_bytes", "offline_bytes", "Their content."),
+            ("recalling_files", "recalling_files", "Asked for, and not there yet."),
+            ("recalling_bytes", "recalling_bytes", "Their content."),
+            ("recalled_files", "recalled_files", "In the cache for a time."),
+            ("recalled_bytes", "recalled_bytes", "Their content."),
+            ("failed_files", "recall_failed_files", "Asked for, and not to be had."),
+            (
+                "oldest_recall_age_s",
+                "recall_oldest_age_seconds",
+                "For how long the first has been asked for; 0: none is.",
+            ),
+        ):
+            samples = [((one["element"],), one[key] or 0) for one in archived]
+            yield self._gauge(f"element_{name}", text, samples, "element")
+        missing = {one["element"] for one in wanted}
+        known = {one["element"] for one in archived} | missing
+        yield self._gauge(
+            "element_medium_wanted",
+            "Whether what was asked for waits for its medium.",
+            [((element,), element in missing) for element in sorted(known)],
+            "element",
+        )
 
     def _of_traffic(self, elements: Iterable[Json]) -> Iterator[Metric]:
         counters = [(one["id"], one["counters"]) for one in elements]
@@ -241,3 +292,8 @@ class StatusCollector(Collector):
         for labels, number in samples:
             if number is not None:
                 yield [self._archive, *labels], float(number)
+
+
+def _seconds(moment: str) -> int:
+    """Since the epoch, of a time as the control socket has it."""
+    return calendar.timegm(time.strptime(moment, "%Y-%m-%dT%H:%M:%SZ"))

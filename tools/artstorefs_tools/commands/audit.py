@@ -11,10 +11,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from artstorefs.core.errors import DocumentInvalid, one_line
+from artstorefs.core.sizes import format_size
 from artstorefs.core.timestamps import format_timestamp, parse_timestamp
 from artstorefs_tools import exit_codes
 from artstorefs_tools.configuration_files import read_configuration
 from artstorefs_tools.errors import CommandError, UsageError
+from artstorefs_tools.progress import ProgressBar
 
 if TYPE_CHECKING:
     from artstorefs.state.audit_reader import Verdict
@@ -75,9 +77,19 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _verify(directory: str, *, as_json: bool) -> int:
+    from artstorefs.state.audit_files import audit_files
     from artstorefs.state.audit_reader import verify
 
-    verdict = verify(directory)
+    total = sum(os.stat(os.path.join(directory, name)).st_size for name in audit_files(directory))
+    done = 0
+    with ProgressBar("verifying") as bar:
+
+        def show(size: int) -> None:
+            nonlocal done
+            done += size
+            bar.show(done, total, f"{format_size(done)} of {format_size(total)}")
+
+        verdict = verify(directory, show)
     print(json.dumps(_as_object(verdict)) if as_json else "\n".join(_describe(verdict)))
     return exit_codes.OK if verdict.is_good else exit_codes.FAILURE
 

@@ -9,8 +9,10 @@ from typing import Any
 
 from artstorefs.core.sizes import format_size
 from artstorefs_tools import exit_codes
+from artstorefs_tools.commands.jobs import report_start
 from artstorefs_tools.configuration_files import locate_archive
 from artstorefs_tools.control_client import ControlClient, understood
+from artstorefs_tools.errors import UsageError
 from artstorefs_tools.flushing import describe_error
 from artstorefs_tools.mounted_paths import inode_number
 from artstorefs_tools.progress import ProgressBar
@@ -33,7 +35,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.usage = (
         "%(prog)s [-h] [--json] NAME\n"
-        "       %(prog)s [--json] NAME (--pin | --unpin | --warm | --drop) PATH"
+        "       %(prog)s [--json] NAME (--pin | --warm) PATH [--job]\n"
+        "       %(prog)s [--json] NAME (--unpin | --drop) PATH"
     )
     parser.epilog = (
         "examples:\n"
@@ -45,6 +48,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     orders = parser.add_mutually_exclusive_group()
     for order, help_text in ORDERS.items():
         orders.add_argument(f"--{order}", metavar="PATH", help=help_text)
+    job = "with --pin or --warm: do not wait for it; see artstorefs jobs"
+    parser.add_argument("--job", action="store_true", help=job)
     parser.add_argument("--json", action="store_true", help="the answer, as one JSON object")
 
 
@@ -52,11 +57,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Show the cache, or carry out an order; the exit code."""
     location = locate_archive(arguments.name)
     order, path = _order(arguments)
+    if arguments.job and order not in ("pin", "warm"):
+        raise UsageError("--job is for --pin and --warm, which may take long")
     with ControlClient(location.runtime_dir, location.argument) as client:
         if order is None or path is None:
             result = client.call_with_progress("cache", lambda _: None)
         else:
             ino = inode_number(path, client.call("status"))
+            if arguments.job:
+                given = {"ino": ino, "detach": True}
+                return report_start(client.call(f"cache_{order}", given), arguments.json)
             with ProgressBar(order) as bar:
                 progress = partial(_show_progress, bar)
                 result = client.call_with_progress(f"cache_{order}", progress, {"ino": ino})

@@ -15,6 +15,7 @@ from artstorefs_tools.checkup import (
     check_fuse,
     check_owner,
 )
+from artstorefs_tools.checkup_archived import check_archived
 from artstorefs_tools.configuration_files import read_configuration
 from artstorefs_tools.terminal import STATE_COLOURS, coloured
 
@@ -28,9 +29,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Set up the arguments."""
     parser.description = (
         "Look whether everything is there that an archive needs, and say what to do where it is "
-        "not: /dev/fuse, fusermount3, the clock, the configuration, room on the disks, and whether "
-        "each element answers and is the right one. Nothing is changed. Without NAME only the "
-        "machine is looked at."
+        "not: /dev/fuse, fusermount3, the clock, the configuration, room on the disks, whether "
+        "each element and its medium answers and is the right one, whether what is in a cold "
+        "storage class may be restored, and who can read secrets. Nothing is changed. Without "
+        "NAME only the machine is looked at."
     )
     parser.epilog = (
         "examples:\n"
@@ -63,6 +65,7 @@ def _findings(configuration: "ArchiveConfiguration | None") -> Iterator[Finding]
         yield from check_directories(configuration)
         yield from check_owner(configuration)
         yield from check_elements(configuration)
+        yield from check_archived(configuration)
 
 
 def _line(finding: Finding) -> str:

@@ -47,7 +47,8 @@ NEXT_STEPS: Final = """\
 next steps:
   {systemctl} daemon-reload
   {systemctl} enable --now artstorefs@NAME
-  {systemctl} enable --now artstorefs-fsck@NAME.timer    (a check each month)"""
+  {systemctl} enable --now artstorefs-fsck@NAME.timer      (a check each month)
+  {systemctl} enable --now artstorefs-backup@NAME.timer    (a copy of the index each day)"""
 
 REMOVED: Final = """\
 archives, their configuration and the account artstorefs stay; what is mounted stays mounted

@@ -4,7 +4,7 @@ import argparse
 import json
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from artstorefs_tools import exit_codes
 from artstorefs_tools.configuration_files import locate_archive
@@ -13,25 +13,38 @@ from artstorefs_tools.migration_text import describe_migration
 from artstorefs_tools.progress import ProgressBar
 from artstorefs_tools.terminal import format_table
 
+STARTED: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "flush": ("flush", {}),
+    "rescan": ("rescan", {}),
+    "fsck": ("fsck", {}),
+    "fsck-deep": ("fsck", {"deep": True}),
+    "backup": ("backup", {}),
+}
+"""What can be started without anybody who waits, as method and parameters (CONTROL.md). Bringing
+content into the cache is started by `cache --job`, recalls by `recall --job`."""
+
 _COLUMNS = ("job", "what", "state", "since", "by", "how far, or what came of it")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Set up the arguments."""
     parser.description = (
-        "Show the jobs of a mounted archive: what was started through the control socket and goes "
-        "on without its client, and the last fifty that have ended; and the migration that is "
-        "under way, see artstorefs migrate. With --wait the exit code is 1 if the job has failed "
-        "or was cancelled; Ctrl-C ends the waiting only."
+        "Show the jobs of a mounted archive: what goes on in its daemon although nobody waits for "
+        "it, and the last fifty that have ended; and the migration that is under way, see "
+        "artstorefs migrate. --start begins one. With --wait the exit code is 1 if the job has "
+        "failed or was cancelled; Ctrl-C ends the waiting only. A job ends with the mount."
     )
     parser.epilog = (
         "examples:\n"
         "  artstorefs jobs museum\n"
+        "  artstorefs jobs museum --start fsck-deep\n"
         "  artstorefs jobs museum --wait 3\n"
         "  artstorefs jobs museum --cancel 3"
     )
     parser.add_argument("name", metavar="NAME", help="archive, or path of its NAME.toml")
     one = parser.add_mutually_exclusive_group()
+    what = f"begin one: {', '.join(STARTED)}"
+    one.add_argument("--start", choices=list(STARTED), metavar="WHAT", help=what)
     one.add_argument("--wait", type=int, metavar="ID", help="wait for the end of a job")
     one.add_argument("--cancel", type=int, metavar="ID", help="end a job; what it has done stays")
     parser.add_argument("--json", action="store_true", help="everything, as one JSON object")
@@ -41,6 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Show, wait for or cancel jobs; the exit code."""
     location = locate_archive(arguments.name)
     with ControlClient(location.runtime_dir, location.argument) as client:
+        if arguments.start is not None:
+            method, params = STARTED[arguments.start]
+            return report_start(client.call(method, params | {"detach": True}), arguments.json)
         result = _ask(client, arguments.wait, arguments.cancel)
     jobs = result.get("jobs", [result])
     if arguments.json:
@@ -51,6 +67,12 @@ def run(arguments: argparse.Namespace) -> int:
         print("\n".join(lines))
     has_failed = arguments.wait is not None and result.get("state") != "done"
     return exit_codes.FAILURE if has_failed else exit_codes.OK
+
+
+def report_start(result: dict[str, Any], as_json: bool) -> int:
+    """Tell of a job that was started; the exit code."""
+    print(json.dumps(result, indent=2) if as_json else f"job {result.get('job')} goes on by itself")
+    return exit_codes.OK
 
 
 def _ask(client: ControlClient, wait: int | None, cancel: int | None) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
@@ -127,6 +129,7 @@ def _serve(
     from artstorefs_daemon.stub_protocol import socket_path
 
     mountpoint = str(configuration.mountpoint)
+    waiting = partial(_waiting, configuration)
     user = arguments.user or configuration.user
     mounting: Mounting
     if arguments.stub is not None:
@@ -143,9 +146,21 @@ def _serve(
         raise UsageError("only root can have an archive run as another user")
     else:
         mounting = MountByOurselves(configuration, options)
-        return serve(configuration, mounting, arguments.foreground, reread)
+        return serve(configuration, mounting, arguments.foreground, reread, waiting)
     privileges.check_places(configuration)
-    return serve(configuration, mounting, arguments.foreground, reread)
+    return serve(configuration, mounting, arguments.foreground, reread, waiting)
+
+
+@contextmanager
+def _waiting(configuration: "ArchiveConfiguration") -> Iterator[None]:
+    """Show that it takes a while: what a crash has left is looked through, and an index that is
+    lost is made anew."""
+    from artstorefs_daemon.logs import FILE_NAME
+    from artstorefs_tools.progress import ProgressBar
+
+    with ProgressBar("mounting") as bar:
+        bar.show(0, None, f"{configuration.state_dir / FILE_NAME} says what it does")
+        yield
 
 
 def _exists(path: Path) -> bool:

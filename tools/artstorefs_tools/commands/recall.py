@@ -18,6 +18,9 @@ from artstorefs_tools.paths import suggestion
 from artstorefs_tools.progress import ProgressBar
 from artstorefs_tools.runtime import runtime_dir
 
+_INOS_AT_ONCE = 900
+"""In one request, which has at most 1000 commas and the like (CONTROL.md)."""
+
 _SUMS = ("files", "bytes", "waiting", "online", "failed")
 
 
@@ -54,7 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
     if not 0 < arguments.days <= 36_500:
         raise UsageError("--days is a number above 0, and at most 36500")
     results = [
-        _of_mount(entry, inos, arguments) for entry, inos in _by_mount(arguments.paths).items()
+        result
+        for entry, inos in _by_mount(arguments.paths).items()
+        for result in _of_mount(entry, inos, arguments)
     ]
     with understood(arguments.paths[0], "recall"):
         lines = list(_describe(results, arguments))
@@ -90,22 +95,38 @@ def _mount_of(path: str, device: int) -> MountEntry:
     return entry
 
 
-def _of_mount(entry: MountEntry, inos: list[int], arguments: argparse.Namespace) -> dict[str, Any]:
+def _of_mount(
+    entry: MountEntry, inos: list[int], arguments: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """One answer, or a job for each request."""
+    some = [inos[at : at + _INOS_AT_ONCE] for at in range(0, len(inos), _INOS_AT_ONCE)]
     with ControlClient(runtime_dir(entry), entry.source) as client:
-        if arguments.release:
-            return client.call_with_progress("recall_release", lambda _: None, {"inos": inos})
-        params: dict[str, Any] = {"inos": inos, "days": arguments.days}
-        if arguments.estimate:
-            params["estimate"] = True
-        if arguments.job:
-            return client.call("recall", params | {"wait": True, "detach": True})
-        params["wait"] = arguments.wait
-        with ProgressBar("recall") as bar:
-            return client.call_with_progress("recall", partial(_show, bar), params)
+        waits = arguments.wait and len(some) == 1
+        results = [_ask(client, one, arguments, waits=waits) for one in some]
+        if arguments.wait and not waits:  # all of it was asked for before the first is waited for
+            for number, one in enumerate(some):
+                came = _ask(client, one, arguments, waits=True)
+                results[number] |= {"failed": came["failed"], "errors": came["errors"]}
+    return results if arguments.job else [_together(results, arguments)]
+
+
+def _ask(
+    client: ControlClient, inos: list[int], arguments: argparse.Namespace, *, waits: bool
+) -> dict[str, Any]:
+    if arguments.release:
+        return client.call_with_progress("recall_release", lambda _: None, {"inos": inos})
+    params: dict[str, Any] = {"inos": inos, "days": arguments.days}
+    if arguments.estimate:
+        params["estimate"] = True
+    if arguments.job:
+        return client.call("recall", params | {"wait": True, "detach": True})
+    params["wait"] = waits
+    with ProgressBar("recall") as bar:
+        return client.call_with_progress("recall", partial(_show, bar), params)
 
 
 def _together(results: list[dict[str, Any]], arguments: argparse.Namespace) -> dict[str, Any]:
-    """Of several mounts the sums."""
+    """Of several mounts, or requests, the sums."""
     if len(results) == 1:
         return results[0]
     names = ("files",) if arguments.release else () if arguments.job else _SUMS

@@ -13,6 +13,7 @@ from artstorefs.core.errors import one_line
 from artstorefs.core.marks import SEALED
 from artstorefs_tools import exit_codes
 from artstorefs_tools.paths import suggestion
+from artstorefs_tools.progress import ProgressBar
 
 _REASONS: Final = {
     errno.EBUSY: "somebody has it open for writing; close it first",
@@ -48,14 +49,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Seal; the exit code is that of a failure if any file failed, the rest is done."""
     sealed = 0
     errors: list[dict[str, str]] = []
-    for path, problem in _files(arguments.paths):
-        try:
-            if problem is not None:
-                raise problem
-            _seal(path)
-            sealed += 1
-        except OSError as exc:
-            errors.append({"path": path, "error": _reason(path, exc)})
+    with ProgressBar("sealing") as bar:
+        for path, problem in _files(arguments.paths):
+            try:
+                if problem is not None:
+                    raise problem
+                _seal(path)
+                sealed += 1
+            except OSError as exc:
+                errors.append({"path": path, "error": _reason(path, exc)})
+            bar.show(sealed, None, f"{sealed:,} files")
     if arguments.json:
         print(json.dumps({"sealed": sealed, "errors": errors}, indent=2))
     else:

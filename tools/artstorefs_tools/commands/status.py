@@ -90,6 +90,10 @@ def describe(status: dict[str, Any]) -> Iterator[str]:
         yield ""
         yield "unavailable, and asked again until it is there:"
         yield from (f"  {error}" for error in unavailable)
+    if status.get("archived"):
+        yield ""
+        yield "archived:"
+        yield from format_table([*map(_archived_row, status["archived"])], indent="  ")
     if status.get("wanted"):
         yield ""
         yield "recalled, and wanted:"
@@ -107,6 +111,24 @@ def describe(status: dict[str, Any]) -> Iterator[str]:
         yield ""
         yield f"cannot be used, and left where they are: {quarantined['documents']:,} documents"
         yield from (f"  {error}" for error in quarantined["errors"])
+
+
+def _archived_row(one: dict[str, Any]) -> list[str]:
+    """What takes a recall to be read, what was recalled, and what cannot be."""
+    told = f"{one['files']:,} files, {format_size(one['bytes'])}"
+    if one["offline_files"] and one["offline_files"] < one["files"]:
+        told += f", {one['offline_files']:,} of them offline"
+    elif one["offline_files"]:
+        told += ", offline"
+    if one["recalling_files"]:
+        hours = one["oldest_recall_age_s"] / 3600
+        told += f"; {one['recalling_files']:,} asked for, the first {hours:,.1f} h ago"
+    if one["recalled_files"]:
+        size = format_size(one["recalled_bytes"])
+        told += f"; {one['recalled_files']:,} back for a time, {size}"
+    if one["failed_files"]:
+        told += coloured(f"; {one['failed_files']:,} cannot be had", "red")
+    return [one["element"], told]
 
 
 def _describe_wanted(one: dict[str, Any]) -> str:
