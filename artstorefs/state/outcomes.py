@@ -223,9 +223,14 @@ class Outcomes:
 
     @makes_room
     def apply(
-        self, stored: Sequence[Stored], removed: Sequence[int], failed: Sequence[Failed]
+        self,
+        stored: Sequence[Stored],
+        removed: Sequence[int],
+        failed: Sequence[Failed],
+        removals_failed: Sequence[tuple[int, str, bool]] = (),
     ) -> list[int]:
-        """Steps 4 and 6. Returns the nodes that changed meanwhile and have to go once more."""
+        """Steps 4 and 6. Returns the nodes that changed meanwhile and have to go once more.
+        `removals_failed`: as `BatchResult` has them; what was refused is kept to be shown."""
         again: list[int] = []
         moved: list[tuple[Node, int, str]] = []
         try:
@@ -239,6 +244,9 @@ class Outcomes:
                     self._log.removed(log_id)
                 for failure in failed:
                     self._log.failed(failure.ino, failure.error, refused=failure.refused)
+                for log_id, error, refused in removals_failed:
+                    if refused:
+                        self._log.failed(log_id, error, refused=True)
         except BaseException:
             self._log.discard()
             raise

@@ -84,7 +84,8 @@ class BatchResult:
     removed: list[int] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)
     dropped: list[int] = field(default_factory=list)
-    removal_failures: list[tuple[int, str]] = field(default_factory=list)
+    removal_failures: list[tuple[int, str, bool]] = field(default_factory=list)
+    """Of each: its number in the log, why, and whether the element has refused it."""
     observed: list[Observed] = field(default_factory=list)
 
     def to_message(self) -> dict[str, Any]:
@@ -104,7 +105,10 @@ class BatchResult:
                 removed=message["removed"],
                 failed=[Failed(**values) for values in message["failed"]],
                 dropped=message["dropped"],
-                removal_failures=[(log_id, error) for log_id, error in message["removal_failures"]],
+                removal_failures=[
+                    (log_id, error, refused)
+                    for log_id, error, refused in message["removal_failures"]
+                ],
                 observed=[Observed(**values) for values in message["observed"]],
             )
         except (KeyError, TypeError, ValueError) as exc:
