@@ -50,6 +50,8 @@ class StoreJob:
 
     `upload`: the content is in the spool, version `content`; otherwise the object is there
     already and only its attr.json is written anew. `is_first`: nobody has tried `key` yet.
+    `lock_ns`: until when the element is to keep the object from everybody; 0: it is told nothing of
+    that. `lock_only`: it has all else.
     """
 
     ino: int
@@ -60,6 +62,8 @@ class StoreJob:
     upload: bool
     is_first: bool = False
     verify: bool = False
+    lock_ns: int = 0
+    lock_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ from artstorefs_daemon.expiring import Expiring
 from artstorefs_daemon.fuse_library import Backing, KernelPassthrough
 from artstorefs_daemon.index_backups import IndexBackups
 from artstorefs_daemon.kernel_caches import KernelCaches
+from artstorefs_daemon.locking import Locking
 from artstorefs_daemon.migrations import Migrations
 from artstorefs_daemon.mode_changes import ModeChanges
 from artstorefs_daemon.offlining import Offlining
@@ -149,6 +150,7 @@ class Service:
         clean_up = CleanUp(archive, self.contents.is_held, self._caches.entry_went)
         self.expiring = Expiring(archive, clean_up, self.link, self.note_damage)
         self.offlining = Offlining(archive, self.link)
+        self.locking = Locking(archive, self.link)
         self.recalls = Recalls(archive, source)
         self.recalls.over = self._recalled_is_over
         self._webhook = RecallWebhook(archive.configuration, self.recalls.requests)
@@ -185,6 +187,7 @@ class Service:
             nursery.start_soon(self.migrations.run)
             nursery.start_soon(self.expiring.run)
             nursery.start_soon(self.offlining.run)
+            nursery.start_soon(self.locking.run)
             nursery.start_soon(self.recalling.run)
             nursery.start_soon(self._webhook.run)
 
@@ -347,7 +350,7 @@ class Service:
             while True:
                 pending = self.link.schedule.pending
                 yield {"pending": pending, "bytes": self.pending()["bytes"]}
-                if pending == 0 or pending <= self.link.schedule.retrying:
+                if pending <= self.link.schedule.retrying and not self.locking.is_behind:
                     return
                 await self.link.wait_progress(0.25)
 

@@ -357,6 +357,8 @@ class TransferLink:
     def _take(self, message: dict[str, Any]) -> None:
         if "gauges" in message:
             self.reports.take_gauges(message.pop("gauges"))
+            for element, locks in self.reports.locks.items():
+                self._archive.policy.locks.learn(element, locks)
         if "capacity" in message:
             if self.reports.take_capacities(message):
                 self.surveys.ask_if_incomplete()
