@@ -184,6 +184,9 @@ class ElementConfiguration(Table):
         None, description='"AES256" or "aws:kms"'
     )
     encryption_key: Word | None = Field(None, description="the id or ARN of a key of KMS")
+    object_lock: Literal["governance", "compliance", "off"] = Field(
+        "governance", description='"governance", "compliance" or "off"'
+    )
     archive_storage_class: Word | None = Field(
         None, description="a cold storage class, like GLACIER or DEEP_ARCHIVE"
     )
@@ -226,7 +229,7 @@ LOCAL_KEYS: Final = ("path", "adopted", "offline_path")
 S3_KEYS: Final = (
     *("bucket", "prefix", "endpoint", "region", "profile", "credentials_file", "storage_class"),
     *("addressing", "multipart_threshold", "part_size", "concurrency", "verify_tls", "ca_bundle"),
-    *("encryption", "encryption_key", "archive_storage_class", "restore_tier"),
+    *("encryption", "encryption_key", "object_lock", "archive_storage_class", "restore_tier"),
 )
 """The keys that only an element of kind "s3" has, in the order of the documentation."""
 

@@ -71,6 +71,7 @@ ELEMENT_COMMENTS: Final[dict[str, str]] = {
     "ca_bundle": "Certificates to check it against, a PEM file.",
     "encryption": "Have the server encrypt new objects.",
     "encryption_key": "With aws:kms: which key; without it the account's.",
+    "object_lock": "How a bucket with Object Lock keeps what is retained; off: it is not told.",
     "archive_storage_class": "In mode ar: the cold class that its content goes into.",
     "restore_tier": "How fast content is restored from there, and at what price.",
 }

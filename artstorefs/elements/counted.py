@@ -94,6 +94,11 @@ class CountedElement(ElementWrapper):
         with self._call("capacity"):
             return self._inner.capacity()
 
+    def lock(self, key: str, until_ns: int) -> None:
+        """Have an object kept."""
+        with self._call("lock"):
+            self._inner.lock(key, until_ns)
+
     @contextmanager
     def _call(self, kind: str) -> Iterator[None]:
         began = time.perf_counter()

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 CALLS: Final = (
     *("put", "replace", "remove", "barrier"),
-    *("read", "open_read", "stat", "list", "capacity"),
+    *("read", "open_read", "stat", "list", "capacity", "lock"),
 )
 """Kinds of calls, as `interface.py` has them; `leftovers` is a `list`."""
 

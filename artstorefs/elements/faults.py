@@ -63,6 +63,7 @@ ERRORS: dict[str, tuple[type[ElementError], ...]] = {
     "list": READING,
     "leftovers": READING,
     "capacity": READING,
+    "lock": READING,
 }
 """What each call may raise although nothing is wrong with the request."""
 
@@ -277,6 +278,12 @@ class FaultyElement(ElementWrapper):
         """Room, or a failure."""
         self._begin("capacity", "")
         return self._inner.capacity()
+
+    def lock(self, key: str, until_ns: int) -> None:
+        """An object kept, or a failure."""
+        self._begin("lock", key)
+        self._inner.lock(key, until_ns)
+        self._lose_reply(key)
 
     def close(self) -> None:
         """Never fails."""

@@ -65,6 +65,17 @@ class BlockHasher:
         return sha256, BlockList(self.size_bytes, BLOCK_BYTES, bytes(self._digests))
 
 
+def hash_file(path: str) -> tuple[str, BlockList]:
+    """SHA-256 of a file, as hexadecimal digits, and its block list, which knows the size. Blocks;
+    OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        sha256, blocks = hash_blocks(descriptor)
+    finally:
+        os.close(descriptor)
+    return sha256.hex(), blocks
+
+
 def _hash_whole(descriptor: int) -> tuple[bytes, int]:
     whole = hashlib.sha256()
     size = 0

@@ -181,6 +181,14 @@ class IdentifiedElement:
         """Room as of now."""
         return self._opened().capacity()
 
+    def can_lock(self) -> bool:
+        """Whether objects are locked there."""
+        return self._opened().can_lock()
+
+    def lock(self, key: str, until_ns: int) -> None:
+        """Have an object kept."""
+        self._opened_to_change().lock(key, until_ns)
+
     def close(self) -> None:
         """Let go of what was opened, if anything was."""
         with self._lock:

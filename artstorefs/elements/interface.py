@@ -190,6 +190,19 @@ class Element(Protocol):
     def capacity(self) -> Capacity:
         """Room as of now. What is staged may be counted or not."""
 
+    def can_lock(self) -> bool:
+        """Whether it keeps by itself what it is told to (`lock`). May have to ask, once."""
+
+    def lock(self, key: str, until_ns: int) -> None:
+        """Have an object kept from being removed by anybody, us included, before a moment, in
+        nanoseconds since the epoch; what is there is durable already. `ObjectAbsent`.
+
+        Durable when it returns, and needs no barrier. Only ever made later: one that ends later
+        stays, and to repeat it changes nothing. `ElementDenied` where it is refused, as by every
+        element that cannot lock. What `remove` does to such an object is for the element to say:
+        in a bucket, whose versions stay, it is hidden.
+        """
+
     def close(self) -> None:
         """Drop what is staged and let go of everything. Idempotent; no call may follow."""
 

@@ -232,6 +232,14 @@ class LocalElement:
             return Capacity(total, free, None, None)
         return Capacity(total, free, room.f_files, room.f_favail)
 
+    def can_lock(self) -> bool:
+        """A directory does not keep anything from its owner."""
+        return False
+
+    def lock(self, key: str, until_ns: int) -> None:
+        """Refused."""
+        raise ElementDenied(self.id, key, "a directory locks nothing")
+
     def close(self) -> None:
         """Remove what is staged, close all descriptors."""
         self._staging.drop(self._staging.take())

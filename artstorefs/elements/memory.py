@@ -13,7 +13,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from artstorefs.core.errors import ElementFull, ObjectAbsent, ObjectDamaged, ObjectExists
+from artstorefs.core.errors import (
+    ElementDenied,
+    ElementFull,
+    ObjectAbsent,
+    ObjectDamaged,
+    ObjectExists,
+)
 from artstorefs.elements.interface import (
     Capabilities,
     Capacity,
@@ -35,6 +41,7 @@ class MemoryElement:
 
     `before`, if set, is called with the name of the operation and its key ("" where there is none)
     before each call does anything; what it raises is the answer. `calls` counts them by name.
+    `locked`, if it is set, has until when keys are locked, as `lock` was told.
     """
 
     kind = "memory"
@@ -45,6 +52,7 @@ class MemoryElement:
         self.capacity_bytes = capacity_bytes
         self.before: Callable[[str, str], None] | None = None
         self.calls: dict[str, int] = {}
+        self.locked: dict[str, int] | None = None
         self._lock = threading.Lock()
         self._visible: dict[str, _Content] = {}
         self._staged: list[tuple[str, _Content | None]] = []
@@ -151,6 +159,18 @@ class MemoryElement:
             return Capacity(None, None, None, None)
         with self._lock:
             return Capacity(self.capacity_bytes, self.capacity_bytes - self._used(), None, None)
+
+    def can_lock(self) -> bool:
+        """As a test has it."""
+        return self.locked is not None
+
+    def lock(self, key: str, until_ns: int) -> None:
+        """Kept in `locked`."""
+        self._begin("lock", key)
+        self._content(key)
+        if self.locked is None:
+            raise ElementDenied(self.id, key, "locks nothing")
+        self.locked[key] = max(until_ns, self.locked.get(key, 0))
 
     def close(self) -> None:
         """Drop what is staged."""

@@ -46,6 +46,7 @@ from artstorefs.core.errors import (
 from artstorefs.core.log_fields import about
 from artstorefs.elements import s3_multipart
 from artstorefs.elements.breaker import Breaker
+from artstorefs.elements.gauges import LockSupport
 from artstorefs.elements.interface import (
     ARCHIVE_KEY,
     OVER_A_NETWORK,
@@ -68,6 +69,7 @@ from artstorefs.elements.s3_changes import (
 )
 from artstorefs.elements.s3_connection import S3Connection
 from artstorefs.elements.s3_errors import S3Trouble, Trouble, element_error
+from artstorefs.elements.s3_locks import ObjectLock
 from artstorefs.elements.s3_reading import (
     STREAM_BYTES,
     Head,
@@ -107,16 +109,18 @@ class S3Element:
         capacity_bytes: int | None = None,
         breaker: Breaker | None = None,
         requested: Callable[[str], None] | None = None,
+        locks: LockSupport | None = None,
     ) -> None:
         """Asks nothing of the server: an unreachable element opens and fails at its first use.
 
         `capacity_bytes` is what the archive may use; a bucket itself tells no size. `breaker` and
-        `requested` are as `S3Connection` has them.
+        `requested` are as `S3Connection` has them, `locks` is what is known of Object Lock.
         """
         self.id = id
         self.capabilities = replace(OVER_A_NETWORK, at_once=settings.concurrency)
         self._settings = settings
         self._connection = S3Connection(settings, breaker, requested)
+        self._object_lock = ObjectLock(id, self._connection, locks or LockSupport())
         self._capacity_bytes = capacity_bytes
         self._staged = Staged()
         self._barrier_lock = threading.Lock()
@@ -154,7 +158,8 @@ class S3Element:
         is_first: bool = False,
     ) -> None:
         """Stage a new object; one above the threshold is sent now, in parts."""
-        name = self._writable_name(key)
+        check_writable_key(self.id, key)
+        name = self._name(key)
         source = open_regular(source_path)
         try:
             found = os.fstat(source).st_size
@@ -174,7 +179,8 @@ class S3Element:
 
     def replace(self, key: str, data: bytes) -> None:
         """Stage a document."""
-        name = self._writable_name(key)
+        check_writable_key(self.id, key)
+        name = self._name(key)
         digest = hashlib.sha256(data).hexdigest()
         self._staged.append(Change(Action.REPLACE, key, name, len(data), digest, data))
 
@@ -262,6 +268,14 @@ class S3Element:
         """What the configuration allows; a bucket has no size. How much is used the index knows."""
         self._check_present(reads=True)
         return Capacity(self._capacity_bytes, self._capacity_bytes, None, None)
+
+    def can_lock(self) -> bool:
+        """Whether the bucket has Object Lock, and is to be told."""
+        return self._asked("", self._object_lock.is_there)
+
+    def lock(self, key: str, until_ns: int) -> None:
+        """As `s3_locks.py` has it."""
+        self._asked(key, partial(self._object_lock.extend, self._name(key), until_ns))
 
     def close(self) -> None:
         """Give up what is staged, and the connections."""
@@ -389,10 +403,6 @@ class S3Element:
             reason = f"has more than {KEY_BYTES_MAX} bytes with the prefix; use a shorter prefix"
             raise KeyInvalid(self.id, key, reason)
         return name
-
-    def _writable_name(self, key: str) -> str:
-        check_writable_key(self.id, key)
-        return self._name(key)
 
     def _is_key(self, key: str) -> bool:
         try:

@@ -272,4 +272,7 @@ def error_of(connection: S3Connection, error: "ErrorTypeDef") -> S3Trouble:
     from botocore.exceptions import ClientError
 
     answer: Any = {"Error": error, "ResponseMetadata": {"HTTPStatusCode": 0, "HTTPHeaders": {}}}
-    return trouble_of(ClientError(answer, "DeleteObjects"), connection.settings.where)
+    found = trouble_of(ClientError(answer, "DeleteObjects"), connection.settings.where)
+    if found.trouble is Trouble.DENIED:
+        return S3Trouble(found.trouble, f"{found.reason}; it may be locked there (Object Lock)")
+    return found

@@ -11,7 +11,8 @@ objects are moved; attr.json and block lists are small, and are read all the tim
 A copy onto itself is one step of the server: the object is as it was before, or has the new class.
 One above 5 GiB is copied in parts, and a kill leaves an upload that nobody completes, like those of
 `s3_multipart.py`. The size is compared before, and the ETag named in the request, so that nobody
-else's object is taken for it.
+else's object is taken for it. In a bucket with versions the copy is a new one, and the old one
+stays; a lock that the old one has (Object Lock, `s3_locks.py`) the new one gets with the copy.
 """
 
 import math
@@ -43,6 +44,8 @@ PART_BYTES: Final = 1 << 30
 COLD: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 """Classes that nothing can be read from without RestoreObject."""
 
+_LOCK: Final = ("ObjectLockMode", "ObjectLockRetainUntilDate")
+
 _ONGOING: Final = re.compile(r'ongoing-request="(true|false)"')
 
 
@@ -69,6 +72,8 @@ class _Found:
     storage_class: str
     metadata: dict[str, str]
     temperature: Temperature
+    lock: dict[str, Any]
+    """Of Object Lock, as arguments of a request: a copy has none by itself."""
 
 
 class ColdStore:
@@ -142,6 +147,8 @@ class ColdStore:
     def _copy(self, key: str, found: _Found) -> None:
         settings, name = self._connection.settings, self._name(key)
         arguments: dict[str, Any] = settings.new_object | {"StorageClass": self._class}
+        if found.lock:  # what is locked has to come with a checksum
+            arguments |= found.lock | {"ChecksumAlgorithm": "SHA256"}
         self._connection.run(
             lambda client: client.copy_object(
                 Bucket=settings.bucket,
@@ -155,7 +162,7 @@ class ColdStore:
 
     def _copy_in_parts(self, key: str, found: _Found) -> None:
         settings, name = self._connection.settings, self._name(key)
-        arguments: dict[str, Any] = settings.new_object | {"StorageClass": self._class}
+        arguments: dict[str, Any] = settings.new_object | {"StorageClass": self._class} | found.lock
         made = self._connection.run(
             lambda client: client.create_multipart_upload(
                 Bucket=settings.bucket, Key=name, Metadata=found.metadata, **arguments
@@ -234,6 +241,7 @@ def _found(answer: "HeadObjectOutputTypeDef") -> _Found:
     return _Found(
         *(answer["ContentLength"], answer["ETag"], storage_class),
         *(answer.get("Metadata", {}), temperature),
+        {name: answer[name] for name in _LOCK if name in answer},
     )
 
 

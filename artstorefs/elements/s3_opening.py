@@ -3,7 +3,7 @@
 import math
 import time
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from artstorefs.core.configuration import ElementConfiguration
 from artstorefs.elements.breaker import Breaker
@@ -30,6 +30,10 @@ BRIEFLY: Final[dict[str, Any]] = {
 def settings_of(configuration: ElementConfiguration) -> S3Settings:
     """How a table of kind "s3" has its bucket used."""
     assert configuration.bucket is not None
+    lock_modes: dict[str, Literal["GOVERNANCE", "COMPLIANCE"]] = {
+        "governance": "GOVERNANCE",
+        "compliance": "COMPLIANCE",
+    }
     credentials, ca_bundle = configuration.credentials_file, configuration.ca_bundle
     return S3Settings(
         bucket=configuration.bucket,
@@ -48,6 +52,7 @@ def settings_of(configuration: ElementConfiguration) -> S3Settings:
         ca_bundle=None if ca_bundle is None else str(ca_bundle),
         encryption=configuration.encryption,
         encryption_key=configuration.encryption_key,
+        object_lock=lock_modes.get(configuration.object_lock),
     )
 
 
@@ -69,6 +74,7 @@ def open_s3_element(
         capacity_bytes=configuration.capacity,
         breaker=None if briefly else gauges.breaker if gauges else _breaker_of_a_tool(),
         requested=gauges.counters.requested if gauges else None,
+        locks=gauges.locks if gauges else None,
     )
 
 

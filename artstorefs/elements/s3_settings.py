@@ -36,6 +36,8 @@ class S3Settings:
     ca_bundle: str | None = None
     encryption: str | None = None
     encryption_key: str | None = None
+    object_lock: Literal["GOVERNANCE", "COMPLIANCE"] | None = None
+    """The mode in which the bucket is told to lock what is retained, if it can."""
     connect_timeout_s: float = 10.0
     """A server that is there answers within one round trip and a few lost packets."""
     read_timeout_s: float = 60.0

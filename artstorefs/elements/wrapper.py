@@ -79,6 +79,14 @@ class ElementWrapper:
         """Room as of now."""
         return self._inner.capacity()
 
+    def can_lock(self) -> bool:
+        """Whether objects are locked there."""
+        return self._inner.can_lock()
+
+    def lock(self, key: str, until_ns: int) -> None:
+        """Have an object kept."""
+        self._inner.lock(key, until_ns)
+
     def close(self) -> None:
         """Let go of everything."""
         self._inner.close()

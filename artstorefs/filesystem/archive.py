@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from artstorefs.core.configuration import ArchiveConfiguration
+from artstorefs.core.configuration import ArchiveConfiguration, ElementConfiguration
 from artstorefs.core.log_fields import about
 from artstorefs.core.modes import Operation
 from artstorefs.elements.counters import Counters
@@ -72,6 +72,9 @@ class Archive:
             *(lambda: self.configuration.seal_after_s, now_ns),
             read_only=self.read_only,
         )
+        locks = self.policy.locks
+        locks.able |= {one.id for one in self.configuration.elements if _may_lock(one)}
+        locks.until_ns = self.guard.lock_until_ns
         self.lifetimes = Lifetimes(
             *(self.index, self.modes, self.guard, lambda: self.configuration.expire_grace_days)
         )
@@ -110,6 +113,10 @@ class Archive:
     def require(self, operation: Operation, node: Node) -> None:
         """`Guard.require`: raises ForbiddenByMode, Retained."""
         self.guard.require(operation, node)
+
+
+def _may_lock(element: ElementConfiguration) -> bool:
+    return element.kind == "s3" and element.object_lock != "off"
 
 
 def now_ns() -> int:

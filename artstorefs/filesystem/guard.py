@@ -127,6 +127,12 @@ class Guard:
         until_ns = self._retained_ns(node, [element]) if node.is_regular else 0
         return moment_text(until_ns) if self.now_ns() < until_ns else None
 
+    def lock_until_ns(self, node: Node, element: str) -> int:
+        """Until when `element` is to keep the content from everybody by itself, as far as that is
+        to come; 0: it need not."""
+        until_ns = self._retained_ns(node, [element]) if node.is_regular else 0
+        return until_ns if until_ns > self.now_ns() else 0
+
     # ------------------------------------------------------------------------------- helpers
 
     def _holders(self, node: Node) -> list[str]:

@@ -9,12 +9,15 @@ do not count, as long as there are others, nor do those that leave, because the 
 their element and what is left there is removed in a while. Nor does the record of a directory on a
 *frozen* element, one whose mode allows no change there, once the directory has changed: what is
 newer goes to others, where it counts for all because its revision is higher.
+
+An element that locks objects has besides to have locked what is retained (`locks.py`).
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from artstorefs.state.index import Copy
+from artstorefs.state.locks import Locks
 from artstorefs.state.node import ContentState, Node
 
 
@@ -39,6 +42,8 @@ class CopiesPolicy:
     content: they are made again. In memory only: the next reader would find them again."""
     frozen: set[str] = field(default_factory=set)
     """Elements whose modes allow no change; kept by `ElementModes`."""
+    locks: Locks = field(default_factory=Locks)
+    """What elements that lock objects have been told."""
 
     def has_content(self, copy: Copy, node: Node) -> bool:
         """Whether a copy is of the content that the node has now, for all that is known."""
@@ -61,6 +66,16 @@ class CopiesPolicy:
         """Whether a copy says all of the node as it is now."""
         return copy.revision == node.revision and self.has_content(copy, node)
 
+    def lacks_lock(self, node: Node, copy: Copy) -> bool:
+        """Whether its element has still to be told until when the content is retained."""
+        if not self.locks.able or copy.is_record or not self.has_content(copy, node):
+            return False
+        return self.locks.wanted_ns(node, copy.element, copy.locked_ns) > 0
+
+    def is_told(self, node: Node, copy: Copy) -> bool:
+        """Whether nothing is left to be told its element of the node as it is now."""
+        return self.is_current(node, copy) and not self.lacks_lock(node, copy)
+
     def is_safe(self, node: Node, copies: Iterable[Copy]) -> bool:
         """Whether enough elements have the content, so that the spool need not keep it."""
         return sum(self.has_content(copy, node) for copy in self.counted(copies)) >= self.wanted
@@ -68,5 +83,5 @@ class CopiesPolicy:
     def is_complete(self, node: Node, copies: Iterable[Copy]) -> bool:
         """Whether nothing is left to be told of the node as it is now."""
         counting = self.counting(node, copies)
-        are_current = all(self.is_current(node, copy) for copy in counting)
-        return len(counting) >= self.wanted and are_current
+        are_told = all(self.is_told(node, copy) for copy in counting)
+        return len(counting) >= self.wanted and are_told

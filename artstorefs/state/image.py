@@ -25,7 +25,7 @@ from artstorefs.state.schema import (
     INDEXES,
     LATER,
     SCHEMA_VERSION,
-    add_columns_of_moves,
+    add_later_columns,
     create_tables,
 )
 from artstorefs.state.spool_sums import SpoolSum, spool_sum
@@ -181,7 +181,7 @@ class Image:
             if version != SCHEMA_VERSION:
                 raise sqlite3.DatabaseError(f"schema version {version}, not {SCHEMA_VERSION}")
             add_sum_column(self._connection)
-            add_columns_of_moves(self._connection)
+            add_later_columns(self._connection)
             self.storage_problems = self._check_storage()
             if not self.storage_problems:
                 for later in LATER:

@@ -70,6 +70,7 @@ class Copy:
     seen_modified_ns: int
     leaves_ns: int | None = None
     moved_by: int | None = None
+    locked_ns: int | None = None
 
 
 class Index:

@@ -44,7 +44,10 @@ OUTDATED = "outdated"
 """Setting: inode numbers, as a JSON list, of files of which a rebuild has found older revisions on
 elements: the next start has them told of the newest."""
 
-_IS_CLOSED = f"ino IN (SELECT ino FROM nodes WHERE content_state != {int(ContentState.OPEN)})"
+_IS_CLOSED = (
+    "(ino IS NULL OR ino IN"
+    f" (SELECT ino FROM nodes WHERE content_state != {int(ContentState.OPEN)}))"
+)
 
 NodeChanged = Callable[[int], None]
 RemovalLogged = Callable[[int, "Removal"], None]
@@ -117,11 +120,14 @@ class Removal:
 class Failure:
     """An intent that an element has refused or could not carry out so far."""
 
-    ino: int
+    ino: int | None
+    """None of a removal."""
     file_id: bytes
     error: str
     since_ns: int
     status: str
+    place: str | None = None
+    """Of a removal what is to go: element and key."""
 
 
 class Log:
@@ -306,7 +312,7 @@ class Log:
         return row[0] if row else None
 
     def failures(self, limit: int = 100) -> list[Failure]:
-        return self._failures("ino IS NOT NULL", limit)
+        return self._failures("TRUE", limit)
 
     def failures_of_closed(self, limit: int = 100) -> list[Failure]:
         """Those that are tried again: what is open cannot be carried, and why it failed before may
@@ -321,15 +327,29 @@ class Log:
 
     def _failures(self, condition: str, limit: int) -> list[Failure]:
         rows = self._execute(
-            "SELECT ino, file_id, error, updated_ns, status FROM log"
+            "SELECT ino, file_id, error, updated_ns, status, data FROM log"
             f" WHERE error IS NOT NULL AND {condition} ORDER BY created_ns, id LIMIT ?",
             (limit,),
         )
-        return [Failure(*row) for row in rows]
+        return [
+            Failure(ino, file_id, error, since_ns, status, _place_of(ino, data))
+            for ino, file_id, error, since_ns, status, data in rows
+        ]
 
     def summary(self) -> dict[str, Any]:
         """See `summary_of`; for a large log rather `queues.read_standing`, in a thread."""
         return summary_of(self._execute)
+
+
+def _place_of(ino: int | None, data: str | None) -> str | None:
+    """Of a file_delete the first that is to be removed, for a person."""
+    if ino is not None or data is None:
+        return None
+    try:
+        places = Removal.from_json(data).remove
+    except (ValueError, TypeError):  # a row that is damaged is told of by others
+        return None
+    return next((": ".join(place) for place in places), None)
 
 
 def summary_of(execute: Callable[[str], sqlite3.Cursor]) -> dict[str, Any]:

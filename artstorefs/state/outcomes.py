@@ -59,6 +59,21 @@ class Stored:
     seen_size: int
     seen_modified_ns: int
     links: list[int]
+    locked_ns: int | None = None
+    """Until when the element keeps the object from everybody, if it was told that now."""
+
+    @classmethod
+    def of_copy(cls, copy: Copy, links: list[int], locked_ns: int | None) -> "Stored":
+        """What an element has had before, and keeps from everybody by now."""
+        return cls(
+            *(copy.ino, copy.element, copy.key, copy.is_record),
+            *(copy.revision, copy.content, copy.size),
+            copy.sha256.hex() if copy.sha256 else None,
+            copy.blocks.hex() if copy.blocks else None,
+            *(copy.seen_size, copy.seen_modified_ns),
+            links,
+            locked_ns,
+        )
 
     def copy(self) -> Copy:
         """What the element has now."""
@@ -68,6 +83,7 @@ class Stored:
             bytes.fromhex(self.sha256) if self.sha256 else None,
             bytes.fromhex(self.blocks) if self.blocks else None,
             *(self.seen_size, self.seen_modified_ns),
+            locked_ns=self.locked_ns,
         )
 
 
@@ -190,6 +206,21 @@ class Outcomes:
             self._log.announce()
         return len(found)
 
+    def want_locks(self, inos: Sequence[int]) -> None:
+        """Log an intent for files whose elements have still to lock them, see `locks.py`."""
+        self._database.require_room()
+        try:
+            with self._database.transaction():
+                for ino in inos:
+                    node = self._index.node(ino)
+                    if node is not None:
+                        self._log.node_changed(node.ino, node.file_id, created=False, uid=node.uid)
+        except BaseException:
+            self._log.discard()
+            raise
+        crash_point("locks.wanted")
+        self._log.announce()
+
     def tell_outdated(self) -> None:
         """Have elements told of what they have older revisions of, as a rebuild has found. What one
         has on which nothing may be changed is no copy any more: the file would be frozen by it."""
@@ -223,9 +254,14 @@ class Outcomes:
 
     @makes_room
     def apply(
-        self, stored: Sequence[Stored], removed: Sequence[int], failed: Sequence[Failed]
+        self,
+        stored: Sequence[Stored],
+        removed: Sequence[int],
+        failed: Sequence[Failed],
+        removals_failed: Sequence[tuple[int, str, bool]] = (),
     ) -> list[int]:
-        """Steps 4 and 6. Returns the nodes that changed meanwhile and have to go once more."""
+        """Steps 4 and 6. Returns the nodes that changed meanwhile and have to go once more.
+        `removals_failed`: as `BatchResult` has them; what was refused is kept to be shown."""
         again: list[int] = []
         moved: list[tuple[Node, int, str]] = []
         try:
@@ -239,6 +275,9 @@ class Outcomes:
                     self._log.removed(log_id)
                 for failure in failed:
                     self._log.failed(failure.ino, failure.error, refused=failure.refused)
+                for log_id, error, refused in removals_failed:
+                    if refused:
+                        self._log.failed(log_id, error, refused=True)
         except BaseException:
             self._log.discard()
             raise
@@ -317,14 +356,16 @@ class Outcomes:
             gone = Removal(ino=outcome.ino, remove=[[outcome.element, outcome.key]])
             self._log.removal(b"", gone, 0)
             return True
-        copy = outcome.copy()
         before = self._index.copies(node.ino)
+        copy = _with_lock_of_before(outcome.copy(), before)
         superseded = [
             [old.element, old.key]
             for old in before
             if old.element == copy.element and old.key != copy.key
         ]
         put_copy(self._execute, copy)
+        if copy.element in self._policy.locks.able:
+            self._policy.locks.stored(node, copy)
         if self._database.audit is not None and is_new_content(copy, before):
             self._database.audit.stored(
                 *(node, copy.element, copy.key, copy.content, copy.size, copy.sha256)
@@ -376,6 +417,15 @@ class Outcomes:
             settled.append(copy)
         self._log.moved(node.ino)
         return settled, False
+
+
+def _with_lock_of_before(copy: Copy, before: Sequence[Copy]) -> Copy:
+    """A new attr.json leaves the object as it is, and so its lock."""
+    for old in before:
+        is_same = (old.element, old.key, old.content) == (copy.element, copy.key, copy.content)
+        if old.locked_ns and is_same and old.locked_ns > (copy.locked_ns or 0):
+            return replace(copy, locked_ns=old.locked_ns)
+    return copy
 
 
 def is_new_content(copy: Copy, before: Sequence[Copy]) -> bool:

@@ -11,7 +11,8 @@ _INSERT_NODE = f"INSERT INTO nodes VALUES ({', '.join('?' * len(COLUMNS))}, ?)"
 _INSERT_NAME = f"INSERT INTO names ({NAME_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
 COPY_COLUMNS = [column.name for column in fields(Copy)]
 LEAVING = COPY_COLUMNS.index("leaves_ns")
-"""From this column on a row says that the copy is to be removed, which no element tells."""
+"""From this column on a row says what no element tells: that the copy is to be removed, and until
+when it is locked."""
 _PUT_COPY = f"INSERT OR REPLACE INTO copies VALUES ({', '.join('?' * len(COPY_COLUMNS))})"
 _copy_values = attrgetter(*COPY_COLUMNS)  # dataclasses.astuple copies them
 

@@ -18,7 +18,7 @@ def create_tables(connection: sqlite3.Connection) -> None:
     _create_tree_tables(connection)
     add_sum_column(connection)
     _create_transfer_tables(connection)
-    add_columns_of_moves(connection)
+    add_later_columns(connection)
     create_attribute_table(connection)
     for later in LATER:
         connection.execute(later)
@@ -114,6 +114,8 @@ def _create_transfer_tables(connection: sqlite3.Connection) -> None:
         leaves_ns      when it is to be removed, because the node was moved to another element;
                        NULL: it stays
         moved_by       number of the migration that did that
+        locked_ns      until when the element has been told to keep the object from everybody, see
+                       `locks.py`; NULL: it has not
 
     copies_by_key finds the copy that a listing of an element shows, one at a time: what an element
     holds may be more than fits into memory.
@@ -244,16 +246,18 @@ on an element belongs to, without a table of all in memory; copies_that_leave wh
 next, and moves_in_log the few moves among the many intents of a burst, at no cost without moves."""
 
 
-_COLUMNS_OF_MOVES = (
+_LATER_COLUMNS = (
     ("copies", "leaves_ns", "INTEGER"),
     ("copies", "moved_by", "INTEGER"),
     ("log", "move", "TEXT"),
+    ("copies", "locked_ns", "INTEGER"),
 )
 
 
-def add_columns_of_moves(connection: sqlite3.Connection) -> None:
-    """To new tables, and to those of an earlier release, which moved nothing, when it is opened."""
-    for table, column, kind in _COLUMNS_OF_MOVES:
+def add_later_columns(connection: sqlite3.Connection) -> None:
+    """To new tables, and to those of an earlier release, which moved and locked nothing, when it is
+    opened."""
+    for table, column, kind in _LATER_COLUMNS:
         present = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
         if column not in present:
             connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
@@ -301,7 +305,7 @@ def bring_up_to_date(connection: sqlite3.Connection) -> None:
     _add_attribute_table(connection)
     add_sum_column(connection)
     _number_intents_by_node(connection)
-    add_columns_of_moves(connection)
+    add_later_columns(connection)
     for statement in INDEXES.values():
         connection.execute(statement)
     for later in LATER:

@@ -7,8 +7,9 @@ A batch is carried out in the steps of `artstorefs.state.outcomes`:
        nothing refers to them yet; over a network a few at a time, for each put and each stat is a
        wait for an answer; what another element is to lose is read back from here on, and hashed
     3. write every attr.json, node record and link record, then one barrier
-    4. report what is stored; the mount process commits it
-    5. removals, see `removals.py`
+    4. have objects locked that are retained, of elements that lock (`state/locks.py`)
+    5. report what is stored; the mount process commits it
+    6. removals, see `removals.py`
 
 Every step can be repeated. A failure of one node, or of one element, concerns nothing else.
 """
@@ -37,7 +38,6 @@ from artstorefs.core.block_list import (
 from artstorefs.core.crash_points import crash_point
 from artstorefs.core.errors import (
     ArtStoreFSError,
-    DocumentInvalid,
     ElementDenied,
     ElementError,
     ElementFull,
@@ -45,8 +45,7 @@ from artstorefs.core.errors import (
     ObjectDamaged,
 )
 from artstorefs.core.log_fields import about
-from artstorefs.core.node_record import LinkRecord
-from artstorefs.elements.hashing import hash_blocks
+from artstorefs.elements.hashing import hash_file
 from artstorefs.elements.interface import Element
 from artstorefs.elements.quarantine import Quarantine
 from artstorefs.state.copies import has_content
@@ -64,7 +63,7 @@ from artstorefs.transfer.documents import (
 )
 from artstorefs.transfer.jobs import NOT_CONFIGURED, BatchResult, RemoveJob, StoreJob
 from artstorefs.transfer.observe import is_changed, observe
-from artstorefs.transfer.reading import read_document
+from artstorefs.transfer.reading import read_document, read_link_record
 from artstorefs.transfer.removals import Remover
 
 log = logging.getLogger(__name__)
@@ -92,6 +91,10 @@ class _Carried:
     """What the element has said of the document when it got it."""
     is_wrong: bool = False
     """The element does not give back what it got."""
+    is_kept: bool = False
+    """No lock is wanting, as far as the element locks anything."""
+    locked_ns: int | None = None
+    """Until when it has locked the object, if it has now."""
 
 
 class Carrier:
@@ -114,7 +117,8 @@ class Carrier:
         self._remover = Remover(elements, spool, quarantine)
 
     def carry(self, number: int, store: list[StoreJob], remove: list[RemoveJob]) -> BatchResult:
-        """Carry out one batch; every job is in the result exactly once. Blocks."""
+        """Carry out one batch. Blocks. Every job is in the result exactly once, but for what was
+        stored and could not be locked: that has failed as well."""
         result = BatchResult(number)
         self._sync_log()
         crash_point("log.synced")
@@ -129,7 +133,9 @@ class Carrier:
         carried = self._barrier(carried, result)
         if carried:
             crash_point("documents.durable")
-        self._succeeded(carried, partial(self._report, result), result)
+        self._succeeded([item for item in carried if item.job.lock_ns], self._lock, result)
+        told = [item for item in carried if item.is_kept or not item.job.lock_only]
+        self._succeeded(told, partial(self._report, result), result)
         if remove:
             self._remover.remove(remove, result)
         crash_point("batch.carried")
@@ -158,6 +164,8 @@ class Carrier:
             result.failed.append(_failure(job, unknown))
             return None
         try:
+            if job.lock_only:
+                return self._described(job, snapshot)
             if self._changed_by_others(job, snapshot, result):
                 result.dropped.append(job.ino)
                 return None
@@ -251,7 +259,7 @@ class Carrier:
     def _describe_spooled(self, item: _Carried) -> None:
         job, snapshot, node = item.job, item.snapshot, item.snapshot.node
         path = self._spool.path(job.ino, job.content)
-        sha256, hashes = _hash_file(path)
+        sha256, hashes = hash_file(path)
         size = hashes.object_bytes
         if size != node.size:
             reason = f"spool file {path} has {size} bytes, {node.size} were written"
@@ -327,7 +335,7 @@ class Carrier:
                 with os.fdopen(self._spool.create_temporary(job.ino), "wb") as target:
                     _download(self._elements[copy.element], copy.key, target)
                 crash_point("copy.passing")
-                sha256, hashes = _hash_file(path)
+                sha256, hashes = hash_file(path)
                 if copy.sha256 is None or sha256 != copy.sha256.hex():
                     reason = "does not have its SHA-256, so that no copy is made of it"
                     raise ObjectDamaged(copy.element, copy.key, reason)
@@ -358,6 +366,8 @@ class Carrier:
     def _write_documents(self, item: _Carried, result: BatchResult) -> bool:
         """Stage the documents of one node; False when that failed, which is reported."""
         job = item.job
+        if job.lock_only:
+            return True
         element = self._elements[job.element]
         try:
             if item.content is not None:
@@ -372,7 +382,7 @@ class Carrier:
             crash_point("document.staged")
             item.document_size = len(document)
             for link in item.snapshot.links:
-                before = _link_record_before(element, link.record_key)
+                before = read_link_record(element, link.record_key)
                 record = link_record(item.snapshot.node, link, before)
                 element.replace(link.record_key, record)
                 crash_point("link_record.staged")
@@ -400,8 +410,25 @@ class Carrier:
                 result.failed.append(_failure(item.job, error))
         return kept
 
+    def _lock(self, item: _Carried) -> None:
+        """Have an element that locks objects keep one that is retained. What fails is tried again,
+        and holds up nothing else of the node."""
+        job = item.job
+        element = self._elements[job.element]
+        if element.can_lock():
+            element.lock(job.key, job.lock_ns)
+            crash_point("object.locked")
+            item.locked_ns = job.lock_ns
+        item.is_kept = True
+
     def _report(self, result: BatchResult, item: _Carried) -> None:
         job, node, content = item.job, item.snapshot.node, item.content
+        links = [link.name.id for link in item.snapshot.links]
+        if job.lock_only:
+            there = item.snapshot.copy_on(job.element)
+            assert there is not None
+            result.stored.append(Stored.of_copy(there, links, item.locked_ns))
+            return
         mark = item.document_mark
         if mark is None:
             seen = self._elements[job.element].stat(item.document_key)
@@ -422,7 +449,8 @@ class Carrier:
                 blocks=content.blocks if content else None,
                 seen_size=item.document_size,
                 seen_modified_ns=mark,
-                links=[link.name.id for link in item.snapshot.links],
+                links=links,
+                locked_ns=item.locked_ns,
             )
         )
 
@@ -448,30 +476,10 @@ def _describe(item: _Carried, path: str, sha256: str, hashes: BlockList) -> None
     item.content = Content(item.job.key, size, sha256, blocks)
 
 
-def _link_record_before(element: Element, key: str) -> LinkRecord | None:
-    try:
-        before = read_document(element, key)
-    except ObjectAbsent:
-        return None
-    if not isinstance(before, LinkRecord):
-        raise DocumentInvalid(f"{element.id}: {key}", "is no link record")
-    return before
-
-
 def _download(element: Element, key: str, target: BinaryIO) -> None:
     """Write the content of an object to an open file."""
     with element.open_read(key) as source:
         shutil.copyfileobj(source, target, DOWNLOAD_BYTES)
-
-
-def _hash_file(path: str) -> tuple[str, BlockList]:
-    """SHA-256 as hexadecimal digits, and the block list, which knows the size."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        sha256, blocks = hash_blocks(descriptor)
-    finally:
-        os.close(descriptor)
-    return sha256.hex(), blocks
 
 
 def _failure(job: StoreJob, exc: BaseException) -> Failed:

@@ -50,6 +50,8 @@ class StoreJob:
 
     `upload`: the content is in the spool, version `content`; otherwise the object is there
     already and only its attr.json is written anew. `is_first`: nobody has tried `key` yet.
+    `lock_ns`: until when the element is to keep the object from everybody; 0: it is told nothing of
+    that. `lock_only`: it has all else.
     """
 
     ino: int
@@ -60,6 +62,8 @@ class StoreJob:
     upload: bool
     is_first: bool = False
     verify: bool = False
+    lock_ns: int = 0
+    lock_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,8 @@ class BatchResult:
     removed: list[int] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)
     dropped: list[int] = field(default_factory=list)
-    removal_failures: list[tuple[int, str]] = field(default_factory=list)
+    removal_failures: list[tuple[int, str, bool]] = field(default_factory=list)
+    """Of each: its number in the log, why, and whether the element has refused it."""
     observed: list[Observed] = field(default_factory=list)
 
     def to_message(self) -> dict[str, Any]:
@@ -104,7 +109,10 @@ class BatchResult:
                 removed=message["removed"],
                 failed=[Failed(**values) for values in message["failed"]],
                 dropped=message["dropped"],
-                removal_failures=[(log_id, error) for log_id, error in message["removal_failures"]],
+                removal_failures=[
+                    (log_id, error, refused)
+                    for log_id, error, refused in message["removal_failures"]
+                ],
                 observed=[Observed(**values) for values in message["observed"]],
             )
         except (KeyError, TypeError, ValueError) as exc:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from artstorefs.core import naming
 from artstorefs.core.attributes import ATTR_JSON_LIMIT_BYTES, FileAttributesV2, parse_attributes
-from artstorefs.core.errors import DocumentInvalid, ElementDenied, KeyInvalid
+from artstorefs.core.errors import DocumentInvalid, ElementDenied, KeyInvalid, ObjectAbsent
 from artstorefs.core.node_record import RECORD_LIMIT_BYTES, LinkRecord, NodeRecord, parse_record
 from artstorefs.elements.interface import Element
 
@@ -43,6 +43,17 @@ def read_document(element: Element, key: str) -> FoundDocument:
     if naming.object_of(key).rpartition("/")[2] == "":
         raise DocumentInvalid(where, "belongs to no object")
     return parse_attributes(data, where)
+
+
+def read_link_record(element: Element, key: str) -> LinkRecord | None:
+    """The link record under `key`, if there is one. Raises as above, also for another document."""
+    try:
+        found = read_document(element, key)
+    except ObjectAbsent:
+        return None
+    if not isinstance(found, LinkRecord):
+        raise DocumentInvalid(f"{element.id}: {key}", "is no link record")
+    return found
 
 
 def check_root(document: FileAttributesV2 | NodeRecord, root_id: UUID, where: str) -> None:

@@ -43,6 +43,8 @@ class Schedule:
     _removing: dict[int, set[int]] = field(default_factory=dict)
     """Removals that are ready or under way and take something from an element, by node."""
     _failed_removals: set[int] = field(default_factory=set)
+    _refusals: dict[int, tuple[int, float]] = field(default_factory=dict)
+    """Removals that an element has refused: how often, and until when they rest."""
     _failures: dict[int, int] = field(default_factory=dict)
     _removals_paused_until_s: float = 0.0
     _begun_before: set[int] = field(default_factory=set)
@@ -119,12 +121,15 @@ class Schedule:
             if len(taken) >= limit:
                 break
             removal = self._removals[log_id]
-            if removal.ino not in self.in_flight:
+            if removal.ino not in self.in_flight and now_s >= self._rests_until_s(log_id):
                 taken.append((log_id, removal))
         for log_id, _ in taken:
             del self._ready_removals[log_id]
             self._removals_begun_before.discard(log_id)
         return taken
+
+    def _rests_until_s(self, log_id: int) -> float:
+        return self._refusals[log_id][1] if log_id in self._refusals else 0.0
 
     # ---------------------------------------------------------------------------- outcomes
 
@@ -166,6 +171,7 @@ class Schedule:
     def removed(self, log_id: int) -> None:
         had_failed = log_id in self._failed_removals
         self._failed_removals.discard(log_id)
+        self._refusals.pop(log_id, None)
         removal = self._removals.pop(log_id, None)
         if removal is None or not removal.remove:
             return
@@ -176,19 +182,27 @@ class Schedule:
         if not others:
             del self._removing[removal.ino]
 
-    def removal_failed(self, log_id: int, now_s: float) -> None:
+    def removal_failed(self, log_id: int, now_s: float, *, is_refused: bool = False) -> None:
+        """Try again after a pause: of all removals, but for one that was refused, of which the
+        others know nothing, and whose pauses grow."""
         self._ready_removals[log_id] = None
         if log_id in self._removals_begun_before:
             self._removals_begun_before.discard(log_id)
             return
         self._failed_removals.add(log_id)
-        self._removals_paused_until_s = now_s + RETRY_FIRST_S * 4
+        if is_refused:
+            count = self._refusals.get(log_id, (0, 0.0))[0] + 1
+            pause_s = min(RETRY_LIMIT_S, RETRY_FIRST_S * 2 ** min(count + 1, 16))
+            self._refusals[log_id] = count, now_s + pause_s
+        else:
+            self._removals_paused_until_s = now_s + RETRY_FIRST_S * 4
 
     def try_again_now(self) -> None:
         """Somebody asks: what has failed is due at once, as if it had not been tried yet, and so
         it is with what is under way if it fails."""
         self._failures.clear()
         self._failed_removals.clear()
+        self._refusals.clear()
         self._begun_before = set(self.in_flight)
         self._removals_begun_before = self._removals_under_way()
         self._removals_paused_until_s = 0.0
@@ -246,8 +260,12 @@ class Schedule:
     def next_due_s(self, now_s: float) -> float:
         """Seconds until something may be due; 0 for at once, infinity for nothing."""
         soonest = float("inf")
-        if any(self._removals[log_id].ino not in self.in_flight for log_id in self._ready_removals):
-            soonest = self._removals_paused_until_s - now_s
+        for log_id in self._ready_removals:
+            if self._removals[log_id].ino not in self.in_flight:
+                at_s = max(self._removals_paused_until_s, self._rests_until_s(log_id))
+                soonest = min(soonest, at_s - now_s)
+                if log_id not in self._refusals:
+                    break
         count = 0
         for ino, waiting in self._waiting.items():
             if not self._may_go(ino):

@@ -7,6 +7,7 @@ have what is new without waiting for them.
 
 import time
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -56,8 +57,10 @@ class Targets:
         job = self._job(node, known, counting, capacities, unavailable, taken)
         if job is None and not counting and known:  # accepted before nobody would take it
             counting = self._policy.counted(known)
-            return self._job(node, known, counting, capacities, unavailable, taken)
-        return job
+            job = self._job(node, known, counting, capacities, unavailable, taken)
+        if job is None or job.is_record or job.element not in self._policy.locks.able:
+            return job
+        return self._with_lock(job, node, known)
 
     def _job(
         self,
@@ -75,7 +78,7 @@ class Targets:
             before = None
         move = self._log.move_of(node.ino)
         candidates: list[tuple[str, Copy | None]] = [
-            (copy.element, copy) for copy in copies if not self._policy.is_current(node, copy)
+            (copy.element, copy) for copy in copies if not self._policy.is_told(node, copy)
         ]
         if move is not None:
             candidates = _while_moved(move, known, candidates, unavailable)
@@ -109,6 +112,18 @@ class Targets:
         return StoreJob(
             *(node.ino, element, key, node.content, is_record, not is_record), verify=verify
         )
+
+    def _with_lock(self, job: StoreJob, node: Node, known: list[Copy]) -> StoreJob:
+        """The same, and until when its element is to lock the object, if it is."""
+        there = next((copy for copy in known if copy.element == job.element), None)
+        if job.upload or (there is not None and there.key != job.key):
+            there = None
+        told_ns = None if there is None else there.locked_ns
+        lock_ns = self._policy.locks.wanted_ns(node, job.element, told_ns)
+        if not lock_ns:
+            return job
+        is_told = there is not None and self._policy.is_current(node, there) and not job.verify
+        return replace(job, lock_ns=lock_ns, lock_only=is_told)
 
     def keys_written(self, job: StoreJob) -> set[str]:
         """Every key but that of attr.json that a job may write."""

@@ -27,6 +27,8 @@ class ElementReports:
         self.errors: dict[str, str] = {}
         self.times_tried = 0
         """How often all elements have been asked for their room whatever their breakers said."""
+        self.locks: dict[str, bool] = {}
+        """Whether objects are locked there, of elements that have said so."""
         self._here = here
         self._wall_s = wall_s
         self._ended: dict[str, Counts] = {}
@@ -48,11 +50,14 @@ class ElementReports:
         return has_returned
 
     def take_gauges(self, gauges: dict[str, dict[str, Any]]) -> None:
-        """Counters of the transfer process since it began, and the state of its breakers."""
+        """Counters of the transfer process since it began, the state of its breakers, and which
+        elements lock objects."""
         for element, values in gauges.items():
             self._running[element] = Counts.from_message(values["counters"])
             if values["breaker"] is not None:
                 self._breakers[element] = self._wall_s(), BreakerView(**values["breaker"])
+            if values["locks"] is not None:
+                self.locks[element] = values["locks"]
 
     def process_ended(self) -> None:
         """The next one counts from zero, and its breakers are closed."""
@@ -105,6 +110,7 @@ class ElementReports:
             "kind": element.kind,
             "path": element.place,
             "mode": element.mode,
+            "object_lock": element.object_lock if self.locks.get(element.id) else None,
             "priority": element.priority,
             "state": "unavailable" if error else "ok" if capacity else "unknown",
             "error": error,

@@ -114,11 +114,15 @@ class Introduction:
         )
 
     def report(self) -> dict[str, Any]:
-        """What has been counted, and the state of the breaker, None for one that has no use for
-        it; for `ElementReports.take_gauges`."""
+        """What has been counted, the state of the breaker, None for one that has no use for it, and
+        whether objects are locked there; for `ElementReports.take_gauges`."""
         is_near = capabilities_of(self._configuration).local_path
         view = None if is_near else asdict(self.gauges.breaker.view(time.monotonic()))
-        return {"counters": self.gauges.counters.counts().to_message(), "breaker": view}
+        return {
+            "counters": self.gauges.counters.counts().to_message(),
+            "breaker": view,
+            "locks": self.gauges.locks.is_there,
+        }
 
     def require(self) -> None:
         """Raise ElementUnavailable unless the element may be used; waits for a moment where its

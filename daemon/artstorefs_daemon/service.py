@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
-from uuid import UUID
 
 import trio
 
@@ -35,10 +34,12 @@ from artstorefs.state.queues import Standing, read_standing
 from artstorefs_daemon.archived_report import ArchivedReport
 from artstorefs_daemon.callers import in_group
 from artstorefs_daemon.element_reports import timestamp
+from artstorefs_daemon.error_entries import error_entry
 from artstorefs_daemon.expiring import Expiring
 from artstorefs_daemon.fuse_library import Backing, KernelPassthrough
 from artstorefs_daemon.index_backups import IndexBackups
 from artstorefs_daemon.kernel_caches import KernelCaches
+from artstorefs_daemon.locking import Locking
 from artstorefs_daemon.migrations import Migrations
 from artstorefs_daemon.mode_changes import ModeChanges
 from artstorefs_daemon.offlining import Offlining
@@ -151,6 +152,7 @@ class Service:
         self.expiring = Expiring(archive, clean_up, self.link, self.note_damage)
         self.offlining = Offlining(archive, self.link)
         self._archived = ArchivedReport(archive, self.note_damage)
+        self.locking = Locking(archive, self.link)
         self.recalls = Recalls(archive, source)
         self.recalls.over = self._recalled_is_over
         self._webhook = RecallWebhook(archive.configuration, self.recalls.requests)
@@ -187,6 +189,7 @@ class Service:
             nursery.start_soon(self.migrations.run)
             nursery.start_soon(self.expiring.run)
             nursery.start_soon(self.offlining.run)
+            nursery.start_soon(self.locking.run)
             nursery.start_soon(self.recalling.run)
             nursery.start_soon(self._archived.run)
             nursery.start_soon(self._webhook.run)
@@ -350,7 +353,7 @@ class Service:
             while True:
                 pending = self.link.schedule.pending
                 yield {"pending": pending, "bytes": self.pending()["bytes"]}
-                if pending == 0 or pending <= self.link.schedule.retrying:
+                if pending <= self.link.schedule.retrying and not self.locking.is_behind:
                     return
                 await self.link.wait_progress(0.25)
 
@@ -411,9 +414,10 @@ class Service:
         }
 
     def _intent_errors(self, failures: list[Failure]) -> list[dict[str, Any]]:
+        archive = self.archive
         return self._state_errors(self.link.state_error) + [
-            self._error(failure.ino, failure.file_id, failure.error, failure.since_ns)
-            for failure in failures
+            error_entry(archive, one.ino, one.file_id, one.error, one.since_ns, one.place)
+            for one in failures
         ]
 
     def damaged(self) -> list[dict[str, Any]]:
@@ -423,23 +427,15 @@ class Service:
         for ino, mark in archive.damage.marks().items():
             node = archive.index.node(ino)
             if node is not None and archive.damage.error(node) and len(found) < SHOWN_ERRORS:
-                found.append(self._error(ino, mark.file_id, mark.error, mark.since_ns))
+                found.append(error_entry(archive, ino, mark.file_id, mark.error, mark.since_ns))
         for ino in damaged_inos(archive.database, SHOWN_ERRORS):
             node = archive.index.node(ino)
             if node is None or archive.damage.error(node) or len(found) >= SHOWN_ERRORS:
                 continue
             error = damage_of(archive.database, node)
             if error is not None:
-                found.append(self._error(ino, node.file_id, error, None))
+                found.append(error_entry(archive, ino, node.file_id, error, None))
         return found
-
-    def _error(self, ino: int, file_id: bytes, error: str, since_ns: int | None) -> dict[str, Any]:
-        return {
-            "path": self.archive.index.path(ino).decode(errors="backslashreplace"),
-            "file_id": str(UUID(bytes=file_id)),
-            "error": error,
-            "since": None if since_ns is None else timestamp(since_ns / 1e9),
-        }
 
     def _state_errors(self, error: str) -> list[dict[str, Any]]:
         """An entry of `errors` for the state directory, where it has one."""

@@ -361,6 +361,8 @@ class TransferLink:
     def _take(self, message: dict[str, Any]) -> None:
         if "gauges" in message:
             self.reports.take_gauges(message.pop("gauges"))
+            for element, locks in self.reports.locks.items():
+                self._archive.policy.locks.learn(element, locks)
         if "capacity" in message:
             if self.reports.take_capacities(message):
                 self.surveys.ask_if_incomplete()
@@ -379,7 +381,11 @@ class TransferLink:
         self._pause.was_of_use()
         now = trio.current_time()
         self._archive.outcomes.observe(result.observed)
-        again = set(self._archive.outcomes.apply(result.stored, result.removed, result.failed))
+        again = set(
+            self._archive.outcomes.apply(
+                *(result.stored, result.removed, result.failed, result.removal_failures)
+            )
+        )
         self.state_error = ""
         _, removals = self._batches.pop(result.batch)
         spool_names = {job.log_id: job.spool for job in removals}
@@ -397,9 +403,9 @@ class TransferLink:
             self.schedule.removed(log_id)
             for name in spool_names[log_id]:
                 self._budget.remove(*parse_spool_name(name))
-        for log_id, error in result.removal_failures:
+        for log_id, error, refused in result.removal_failures:
             log.warning("a removal is tried again: %s", error)
-            self.schedule.removal_failed(log_id, now)
+            self.schedule.removal_failed(log_id, now, is_refused=refused)
 
     def _take_stored(self, stored: Stored, now: float, *, is_done: bool) -> None:
         """One element has the node. What waits for it waits until all have it that are to."""

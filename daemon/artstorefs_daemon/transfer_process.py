@@ -228,6 +228,8 @@ def _capacity(element: Element, limit_bytes: int | None, reader: Reader) -> dict
         capacity = element.capacity()
     except ElementError as exc:
         return {"error": str(exc)}
+    with suppress(ElementError):  # it is asked again with the next question
+        element.can_lock()  # what it says is in its gauges
     free_bytes = capacity.free_bytes
     if limit_bytes is not None:
         left = max(0, limit_bytes - reader.stored_bytes(element.id))

@@ -78,3 +78,46 @@ async def test_removal_that_fails_does_not_hold_up_later_content(
     await bench.drain()
     assert read_element(bench.root)[b"/f"].content == b"fourth"
     assert len(bench.keys()) == 3
+
+
+async def test_removal_that_is_refused_holds_up_no_other(
+    bench: Workbench, clock: MockClock
+) -> None:
+    """A barrier does not say which was meant. It is shown, with its place. SEMANTICS: RETAIN-7"""
+    for name in (b"f", b"g", b"h"):
+        await bench.write(name, OLD)
+    await bench.drain()
+    keys = bench.keys()
+    (locked,) = [key for key in keys if "/g_" in key and not key.endswith(".json")]
+    staged: set[str] = set()
+
+    def before(name: str, key: str) -> None:
+        if name == "remove":
+            staged.add(key)
+        elif name == "barrier":
+            is_refused = locked in staged
+            staged.clear()
+            if is_refused:  # what was staged is dropped, as the contract has it
+                bench.element._staging.drop(bench.element._staging.take())
+                raise ElementDenied("main", "", "it is locked")
+
+    bench.before = before
+    for name in (b"f", b"g", b"h"):
+        bench.unlink(name)
+    for _ in range(4):
+        await bench.step()
+        clock.jump(70)
+        keys = bench.keys()
+        files = [key for key in keys if not key.startswith(".artstorefs")]
+        assert files == [locked]
+    assert bench.link.schedule.pending == bench.link.schedule.retrying == 1
+    (failure,) = bench.archive.log.failures()
+    assert (failure.ino, failure.place) == (None, f"main: {locked}")
+    assert failure.status == "failed"
+    assert bench.archive.log.count_failures_of_closed() == 1
+    bench.restart()
+    assert len(bench.archive.log.failures()) == 1
+    await bench.write(b"i", NEW)
+    bench.before = None
+    await bench.drain()
+    assert bench.archive.log.failures() == []

@@ -278,7 +278,7 @@ RESULTS = [
         "removed": [5],
         "failed": [{"ino": 18, "error": "no room", "refused": True}],
         "dropped": [19],
-        "removal_failures": [[6, "no answer"]],
+        "removal_failures": [[6, "no answer", False]],
         "observed": [
             {
                 "ino": 20,

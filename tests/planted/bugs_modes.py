@@ -1,10 +1,11 @@
-"""Bugs of modes: what is sealed, retained, frozen, and when an element is drained."""
+"""Bugs of modes: what is sealed, retained, locked, frozen, and when an element is drained."""
 
 from .bug import Bug
 
 RETENTION = "tests/filesystem/test_retention.py::"
 SEALING = "tests/filesystem/test_sealing.py::"
 ELEMENTS = "tests/filesystem/test_modes_of_elements.py::"
+LOCKS = "tests/filesystem/test_locks.py::"
 CHANGES = "tests/mount/test_mode_changes.py::"
 
 BUGS = [
@@ -16,6 +17,36 @@ BUGS = [
         old="_KEEPING = frozenset({Operation.CHANGE_CONTENT, Operation.DELETE})\n",
         new="_KEEPING = frozenset({Operation.CHANGE_CONTENT})\n",
         caught_by=(RETENTION + "test_no_name_of_it_goes",),
+    ),
+    Bug(
+        name="later-time-not-told",
+        what="A bucket that has locked an object is not told of a later time.",
+        breaks="SEMANTICS: RETAIN-4",
+        path="artstorefs/state/locks.py",
+        old="        return until_ns if until_ns > (told_ns or 0) else 0\n",
+        new="        return until_ns if told_ns is None else 0\n",
+        caught_by=(
+            LOCKS + "test_file_is_locked_until_its_own_time",
+            LOCKS + "test_later_time_of_the_configuration_is_of_what_is_there",
+        ),
+    ),
+    Bug(
+        name="lock-of-a-rebuilt-index-forgotten",
+        what="What a rebuilt index knows to be retained by itself counts as locked.",
+        breaks="SEMANTICS: RETAIN-5",
+        path="artstorefs/state/locks.py",
+        old="    \" AND (ifnull(locked_ns, 0) < :until OR instr(ifnull(xattrs, ''), :mark))\"\n",
+        new="    \" AND ifnull(locked_ns, 0) < :until AND :mark != ''\"\n",
+        caught_by=(LOCKS + "test_rebuilt_index_has_everything_locked_again",),
+    ),
+    Bug(
+        name="lock-forgotten-with-the-next-change",
+        what="A new attr.json has the index forget that the object is locked.",
+        breaks="SEMANTICS: RETAIN-4",
+        path="artstorefs/state/outcomes.py",
+        old="        copy = _with_lock_of_before(outcome.copy(), before)\n",
+        new="        copy = outcome.copy()\n",
+        caught_by=(LOCKS + "test_what_is_locked_is_not_asked_for_again",),
     ),
     Bug(
         name="most-lenient-mode",

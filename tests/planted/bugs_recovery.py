@@ -79,8 +79,8 @@ BUGS = [
         what="An element that cannot keep older content has it removed all the same.",
         breaks="promise 3: no failure leaves a file with neither its old nor its new content",
         path="artstorefs/transfer/removals.py",
-        old="                    errors[job.log_id] = str(exc)\n        if jobs:\n",
-        new="                    str(exc)\n        if jobs:\n",
+        old="                    errors[job.log_id] = _error(exc)\n        if jobs:\n",
+        new="                    _error(exc)\n        if jobs:\n",
         caught_by=(
             POWER_CUT + "test_element_that_cannot_keep_it_keeps_the_older_content_where_it_is",
         ),

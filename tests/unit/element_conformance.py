@@ -7,6 +7,7 @@ fixture `rig`. The tests use the contract only; `ElementRig` says what else they
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from artstorefs.core.errors import (
+    ElementDenied,
     ElementUnavailable,
     KeyInvalid,
     ObjectAbsent,
@@ -120,6 +122,19 @@ class ElementConformance:
         os.unlink(source)
         rig.element.barrier()
         assert content(rig.element, OBJECT) == b"data"
+
+    def test_what_is_locked_and_what_locks_nothing(self, rig: ElementRig) -> None:
+        rig.store(OBJECT, b"kept")
+        until_ns = time.time_ns() + 3600 * 10**9
+        if not rig.element.can_lock():
+            with pytest.raises(ElementDenied):
+                rig.element.lock(OBJECT, until_ns)
+            return
+        for more_ns in (0, 0, -10, 10**12):
+            rig.element.lock(OBJECT, until_ns + more_ns)
+        with pytest.raises(ObjectAbsent):
+            rig.element.lock(SIDECAR, until_ns)
+        assert content(rig.element, OBJECT) == b"kept"
 
     def test_put_existing_object_refused(self, rig: ElementRig) -> None:
         rig.store(OBJECT, b"first")

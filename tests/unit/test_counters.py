@@ -45,14 +45,16 @@ def numbers(counters: Counters) -> dict[str, int]:
 
 
 def test_each_call_is_counted_under_its_kind_with_its_bytes(
-    element: CountedElement, counters: Counters, tmp_path: Path
+    element: CountedElement, memory: MemoryElement, counters: Counters, tmp_path: Path
 ) -> None:
+    memory.locked = {}
     store(element, tmp_path / "source", b"x" * 1000)
     element.read(KEY, 10, 20)
     element.stat(KEY)
     list(element.list())
     list(element.leftovers())
     element.capacity()
+    element.lock(KEY, 1)
     element.remove(KEY)
     once = set(CALLS) - {"open_read", "list"}
     assert numbers(counters) == {**dict.fromkeys(once, 1), "list": 2}

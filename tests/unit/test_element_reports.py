@@ -4,6 +4,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
+from artstorefs.core.configuration import ElementConfiguration
 from artstorefs.core.errors import ElementUnavailable
 from artstorefs.elements.breaker import Breaker
 from artstorefs.elements.counters import CallCounts, Counters
@@ -13,9 +14,15 @@ from artstorefs_daemon.element_reports import ElementReports
 NOW_S = time.mktime(time.strptime("2026-01-02", "%Y-%m-%d")) - time.timezone
 
 
-def gauges(counters: Counters, breaker: Breaker | None = None, now_s: float = 0.0) -> Any:
+def gauges(
+    counters: Counters,
+    breaker: Breaker | None = None,
+    now_s: float = 0.0,
+    locks: bool | None = None,
+) -> Any:
     view = None if breaker is None else asdict(breaker.view(now_s))
-    return {"main": {"counters": counters.counts().to_message(), "breaker": view}}
+    counted = counters.counts().to_message()
+    return {"main": {"counters": counted, "breaker": view, "locks": locks}}
 
 
 def test_totals_are_those_of_all_transfer_processes_and_of_the_mount_process() -> None:
@@ -82,3 +89,14 @@ def test_room_is_what_was_said_last_and_a_return_is_noticed() -> None:
     assert reports.take_capacities({"tried": False, "capacity": {"main": room}})
     assert reports.errors == {}
     assert reports.times_tried == 1
+
+
+def test_how_a_bucket_locks_is_told_once_it_has_said_that_it_does() -> None:
+    """SEMANTICS: RETAIN-5"""
+    element = ElementConfiguration(id="main", kind="s3", bucket="bucket", object_lock="compliance")
+    reports = ElementReports({})
+    seen = []
+    for locks in (None, False, None, True, None):
+        reports.take_gauges(gauges(Counters(), locks=locks))
+        seen.append(reports.status([element], {})[0]["object_lock"])
+    assert seen == [None, None, None, "compliance", "compliance"]

@@ -85,6 +85,7 @@ def test_every_call_gets_every_error_of_its_contract() -> None:
         "list": lambda: list(bench.element.list()),
         "leftovers": lambda: list(bench.element.leftovers()),
         "capacity": bench.element.capacity,
+        "lock": lambda: bench.element.lock(OBJECT, 1),
     }
     assert calls.keys() == ERRORS.keys()
     for name, call in calls.items():

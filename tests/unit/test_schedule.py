@@ -106,6 +106,30 @@ def test_a_removal_that_fails_does_not_hold_up_the_rest() -> None:
     assert schedule.is_empty
 
 
+def test_a_removal_that_is_refused_holds_up_no_other() -> None:
+    """Its pauses grow. SEMANTICS: RETAIN-7"""
+    schedule = Schedule(0.5)
+    schedule.removal_logged(7, Removal(ino=1, remove=[["main", "k"]]))
+    now, pauses = 0.0, []
+    for _ in range(6):
+        assert [log_id for log_id, _ in schedule.take_removals(now, 10)] == [7]
+        schedule.removal_failed(7, now, is_refused=True)
+        pauses.append(schedule.next_due_s(now))
+        now += pauses[-1]
+    assert pauses == [4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+    schedule.take_removals(now, 10)
+    schedule.removal_failed(7, now, is_refused=True)
+    schedule.removal_logged(8, Removal(ino=2, remove=[["main", "l"]]))
+    assert schedule.next_due_s(now) == 0.0
+    assert [log_id for log_id, _ in schedule.take_removals(now, 10)] == [8]
+    schedule.removed(8)
+    assert (schedule.pending, schedule.retrying) == (1, 1)
+    schedule.try_again_now()
+    assert [log_id for log_id, _ in schedule.take_removals(now, 10)] == [7]
+    schedule.removed(7)
+    assert schedule.is_empty
+
+
 def test_a_removal_waits_for_its_node_to_be_let_go() -> None:
     schedule = Schedule(0.0)
     schedule.node_changed(1, 0.0)

@@ -108,6 +108,7 @@ class Element(_Part):
     kind: Literal["local", "s3"]
     path: str
     mode: Literal["edit", "rw", "ro", "ar"]
+    object_lock: Literal["governance", "compliance"] | None
     priority: int
     state: Literal["ok", "unavailable", "unknown"]
     error: str | None
