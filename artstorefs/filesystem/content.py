@@ -26,7 +26,13 @@ from artstorefs.core.modes import Operation
 from artstorefs.elements.durable import fallocate, written_anew
 from artstorefs.filesystem.archive import Archive, now_ns
 from artstorefs.filesystem.closing import Closing
-from artstorefs.filesystem.errors import ContentDamaged, FileTooLarge, NotAllocatable, SpoolFull
+from artstorefs.filesystem.errors import (
+    ContentDamaged,
+    FileTooLarge,
+    NodeGone,
+    NotAllocatable,
+    SpoolFull,
+)
 from artstorefs.filesystem.open_file import (
     ACCESS_MODE,
     ALLOCATE_MODES,
@@ -42,6 +48,7 @@ from artstorefs.filesystem.passthrough import Kernel, NoPassthrough, Passthrough
 from artstorefs.filesystem.source import ContentSource
 from artstorefs.filesystem.spool_budget import SpoolBudget
 from artstorefs.filesystem.spool_sums import SpoolSums
+from artstorefs.filesystem.syncing import sync_content
 from artstorefs.filesystem.xattr import without_privileges
 from artstorefs.state.node import ContentState, Node
 from artstorefs.state.spool import spool_name
@@ -154,6 +161,10 @@ class Contents:
             log.info("inode %d is not bound: %s", handle.file.node.ino, exc, extra=told)
 
     def _handle(self, node: Node, flags: int, uid: int) -> Handle:
+        """NodeGone for a file that nobody had open as its last name went: its content went too.
+        Whoever has looked its path up before that has it looked up again by the kernel."""
+        if node.nlink == 0 and not self.is_held(node.ino):
+            raise NodeGone(node.ino)
         file = self._files.get(node.ino)
         if file is None:
             file = self._files[node.ino] = OpenFile(node)
@@ -471,20 +482,8 @@ class Contents:
                 async with file.lock:
                     await self._make_readable(file)  # others may have written and closed it
             if file.descriptor >= 0:
-                await self._sync_content(file)
+                await sync_content(self._archive, file)
         await self.sync_tree()
-
-    async def _sync_content(self, file: OpenFile) -> None:
-        version, descriptor = file.version, os.dup(file.descriptor)
-        try:
-            await trio.to_thread.run_sync(self._archive.spool.sync_content, descriptor)
-        except OSError as exc:
-            self._archive.outcomes.refuse(file.node.ino, f"a flush of its content failed: {exc}")
-            raise
-        if file.unsynced_name:
-            await trio.to_thread.run_sync(self._archive.spool.sync_directory)
-            if file.version == version:
-                file.unsynced_name = False
 
     async def sync_tree(self) -> None:
         """fsync(2) of a directory: every change of the tree so far survives a power cut."""

@@ -334,7 +334,14 @@ class Changes:
 
     @contextmanager
     def attributes(self, node: Node, now_ns: int, uid: int) -> Iterator[Node]:
-        """Change fields of `node` in the body; they are committed together with the intent."""
+        """Change fields of `node` in the body; they are committed together with the intent.
+
+        Nothing is recorded of a node that has been removed: a working directory, or what was
+        removed between the lookup of its path and the call, shows the change to who still asks.
+        """
+        if node.nlink == 0 and self._index.node(node.ino) is None:
+            yield node
+            return
         self._database.require_room()
         with self._change(node):
             custom = node.custom

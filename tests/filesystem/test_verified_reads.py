@@ -245,7 +245,7 @@ def add_second_copy(bench: Workbench, node: Node) -> Path:
     }
     bench.archive.database.execute(
         "INSERT INTO copies SELECT ino, 'second', key, is_record, revision, content, size, sha256,"
-        " blocks, seen_size, seen_modified_ns, NULL, NULL FROM copies WHERE ino = ?",
+        " blocks, seen_size, seen_modified_ns, NULL, NULL, NULL FROM copies WHERE ino = ?",
         (node.ino,),
     )
     return root / first.key
