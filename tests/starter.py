@@ -6,6 +6,7 @@ where the output goes. It answers with the process id, and with the exit code at
 forked has no more than a new process has, and a daemon that it leaves behind is as any other.
 """
 
+import functools
 import gc
 import importlib
 import json
@@ -37,8 +38,6 @@ LOADED = (
 )
 """What commands load only when they are run."""
 
-LOADED_FOR_S3 = "artstorefs.elements.s3_opening"
-
 PER_TEST = "PYTEST_CURRENT_TEST"
 """A variable that pytest sets anew for each test, and that no program reads."""
 
@@ -69,9 +68,7 @@ class Starter:
         """Start a command; if there is one already, after its end. `s3`: it needs that. `output`:
         descriptors in the place of its standard output and standard error."""
         self.finish()
-        request = json.dumps(
-            {"arguments": arguments, "directory": os.getcwd(), "load": [LOADED_FOR_S3][: int(s3)]}
-        ).encode()
+        request = json.dumps({"arguments": arguments, "directory": os.getcwd(), "s3": s3}).encode()
         assert len(request) <= REQUEST_BYTES, "too many arguments for one command"
         self._is_certain = False
         socket.send_fds(self._socket, [request], output)
@@ -170,8 +167,8 @@ def main(descriptor: int, program: str | None = None) -> int:
             if not request:
                 break
             wanted = json.loads(request)
-            for name in wanted["load"]:
-                importlib.import_module(name)
+            if wanted["s3"]:
+                load_s3()
             gc.freeze()  # a child that collects would copy all of it
             child = os.fork()
             if child == 0:
@@ -182,6 +179,13 @@ def main(descriptor: int, program: str | None = None) -> int:
             requests.send(b"%d" % child)
             requests.send(b"%d" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     return 0
+
+
+@functools.cache
+def load_s3() -> None:
+    """With what botocore reads of the service, which takes every client a seventh of a second."""
+    importlib.import_module("artstorefs.elements.s3_opening")
+    importlib.import_module("artstorefs.elements.s3_connection").load_models()
 
 
 def run_command(request: dict[str, Any], output: list[int], program: str | None) -> NoReturn:

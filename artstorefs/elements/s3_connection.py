@@ -191,6 +191,11 @@ class S3Connection:
             return None
 
 
+def load_models() -> None:
+    """Read what botocore knows of S3 now: a process that is forked from this one has it then."""
+    _make_client(S3Settings(bucket="unused"))
+
+
 def _make_client(settings: S3Settings) -> "tuple[botocore.session.Session, S3Client]":
     if settings.credentials_file is not None:
         reason = why_no_secret(settings.credentials_file)
