@@ -22,6 +22,7 @@ from .load import SyncedWriter
 
 DISK = Path("/run/disk")
 MOUNT = Path("/run/mount")
+TOLD = Path("/run/mount.told")
 DAEMON_LIMIT_S = 60
 
 _DM_TARGET_MSG = 0xC138FD0E  # _IOWR(0xfd, 14, struct dm_ioctl), <linux/dm-ioctl.h>
@@ -66,13 +67,18 @@ def start_daemon(environment: dict[str, str]) -> None:
     """`artstorefs mount`; returns once the mount is there, which is before the transfer process
     has looked through the elements."""
     command = [sys.executable, "-m", "artstorefs_tools.command_line", "mount"]
+    told = open(TOLD, "wb")  # noqa: SIM115  # the console is a terminal, which shows progress
     daemon = subprocess.Popen(
-        [*command, str(DISK / "test.toml"), str(MOUNT)], env={**os.environ, **environment}
+        [*command, str(DISK / "test.toml"), str(MOUNT)],
+        env={**os.environ, **environment},
+        stderr=told,
     )
+    told.close()
     deadline = time.monotonic() + DAEMON_LIMIT_S
     while not os.path.ismount(MOUNT):
         if time.monotonic() > deadline or daemon.poll():
-            say("failed", "no mount:", (DISK / "state" / "daemon.log").read_text()[-2000:])
+            log = (DISK / "state" / "daemon.log").read_text()[-2000:]
+            say("failed", "no mount:", TOLD.read_text(), log)
             sys.exit(1)
         time.sleep(0.02)
 
