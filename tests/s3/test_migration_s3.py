@@ -11,7 +11,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,16 +73,23 @@ class Rsync(threading.Thread):
         super().__init__(daemon=True)
         self._source, self._target = source, target
         self.ended = threading.Event()
+        self.going = threading.Lock()
+        """Held while it copies: who has it has the tree for himself."""
         self.runs = 0
 
     def run(self) -> None:
         while not self.ended.is_set():
-            self.runs += self.once() == 0
-            number = self.runs % 7  # of another size each time: rsync compares times by the second
-            (self._source / f"new{self.runs % 23}").write_bytes(content(str(self.runs), 5000))
-            (self._source / f"changes{number}").write_bytes(
-                content(f"c{self.runs}", 20_000 + self.runs)
-            )
+            with self.going:
+                self._copy_and_change()
+            time.sleep(0.01)  # a lock is given to whoever asks first, and we do at once
+
+    def _copy_and_change(self) -> None:
+        self.runs += self.once() == 0
+        number = self.runs % 7  # of another size each time: rsync compares times by the second
+        (self._source / f"new{self.runs % 23}").write_bytes(content(str(self.runs), 5000))
+        (self._source / f"changes{number}").write_bytes(
+            content(f"c{self.runs}", 20_000 + self.runs)
+        )
 
     def once(self) -> int:
         arguments = ["rsync", "-a", "--delete", f"{self._source}/", f"{self._target}/"]
@@ -139,14 +146,21 @@ class Migrated:
         with ControlClient(self.archive.base / "runtime", "test") as client:
             return client.call(method, params)
 
-    def migrate(self, source: str, target: str) -> None:
-        """To its end, with kills at random moments."""
+    def migrate(self, source: str, target: str, left: Callable[[], Collection[str]]) -> None:
+        """To its end, with kills at random moments. Then nothing is `left` at the source, but for
+        what is new since it was empty, or since the target did not answer: that follows."""
+        self._migrate(source, target, with_kills=True)
+        with self.rsync.going:
+            self._migrate(source, target, with_kills=False)
+            wait_until(lambda: not left())
+
+    def _migrate(self, source: str, target: str, *, with_kills: bool) -> None:
         self.ask("migrate", source=source, target=target, keep_source_s=0, wait=False)
         deadline = time.monotonic() + LIMIT_S
         left_at_kill = self._left()
         while (last := self.archive.ask("migration")["migration"])["phase"] != "done":
             assert time.monotonic() < deadline, last
-            if left_at_kill - last["files_left"] >= FILES_A_KILL:
+            if with_kills and left_at_kill - last["files_left"] >= FILES_A_KILL:
                 left_at_kill = last["files_left"]
                 self._kill()
             time.sleep(self.random.uniform(0, 0.3))
@@ -191,14 +205,13 @@ def test_there_and_back_under_load_and_kills(
     try:
         made.reader.start()
         made.rsync.start()
-        made.migrate("main", "far")
-        assert files(archive.element) == set()
+        made.migrate("main", "far", lambda: files(archive.element))
         assert len(in_bucket()) >= 2 * FILES
-        made.migrate("far", "main")
+        made.migrate("far", "main", in_bucket)
         made.end()
         assert made.rsync.once() == 0
         archive.ask("flush")
-        wait_until(lambda: in_bucket() == [])
+        assert in_bucket() == []
         assert made.reader.wrong == []
         print(f"{made.kills}, {made.reader.read} reads, {made.rsync.runs} whole runs of rsync")
         assert made.reader.read > FILES
