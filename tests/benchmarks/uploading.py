@@ -34,13 +34,12 @@ FILES_PER_DIRECTORY = 500
 LOWEST_PRIORITY = 19
 """nice(1)"""
 
-IDLE_SETS = 5
 BUSY_SETS = 10
 LEAST_SHARE = 5
 """A set counts if at least one in so many of the files still waits at its end."""
 
-ATTEMPTS = 3 * BUSY_SETS
-"""At sets that count; where none does, the files are too few for this machine."""
+ATTEMPTS = 3
+"""At each set that is to count; where none does, the files are too few for this machine."""
 
 Set = dict[str, float]
 """Seconds by operation."""
@@ -50,6 +49,12 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--uploads", type=positive, default=10_000, help="files (default 10000)")
     parser.add_argument("--files", type=positive, default=300, help="files of a set (default 300)")
+    parser.add_argument(
+        "--sets",
+        type=positive,
+        default=BUSY_SETS,
+        help=f"while files are uploaded, half as many before (default {BUSY_SETS})",
+    )
     parser.add_argument(
         "--directory",
         type=Path,
@@ -78,9 +83,10 @@ def operations(files: int) -> dict[str, Callable[[Path], float]]:
 class Uploading:
     """`archive` is mounted on an empty part of the bucket."""
 
-    def __init__(self, archive: MountedArchive, uploads: int, files: int) -> None:
+    def __init__(self, archive: MountedArchive, uploads: int, files: int, sets: int) -> None:
         self.archive = archive
         self.uploads = uploads
+        self.sets = sets
         self.operations = operations(files)
         self._sets = 0
         self.files_made = 0
@@ -94,7 +100,7 @@ class Uploading:
     def idle(self) -> list[Set]:
         """Nothing waits before a set; its own files are on their way only at the end of it."""
         sets = []
-        for _ in range(IDLE_SETS):
+        for _ in range(-(-self.sets // 2)):
             self.archive.flush()
             sets.append(self.run_set())
         self.archive.flush()
@@ -106,14 +112,14 @@ class Uploading:
         while self.waiting() >= self.uploads:
             time.sleep(0.05)
         sets: list[Set] = []
-        for _ in range(ATTEMPTS):
+        for _ in range(ATTEMPTS * self.sets):
             gone = self.uploads - self.waiting()
             if gone > self.uploads // 2:
                 self._make_uploads(gone)
             measured = self.run_set()
             if self.waiting() >= self.uploads // LEAST_SHARE:
                 sets.append(measured)
-            if len(sets) == BUSY_SETS:
+            if len(sets) == self.sets:
                 break
         return sets
 
@@ -162,7 +168,7 @@ def main() -> int:
         )
         stack.callback(archive.clean_up)
         archive.start()
-        benchmark = Uploading(archive, arguments.uploads, arguments.files)
+        benchmark = Uploading(archive, arguments.uploads, arguments.files, arguments.sets)
         idle, busy = benchmark.idle(), benchmark.busy()
     if not busy:
         print("the files were uploaded before a set was done: take more --uploads", file=sys.stderr)

@@ -1,5 +1,6 @@
 """The guest's disk: an image with ext4, and what is on it after a cut."""
 
+import errno
 import os
 import re
 import subprocess
@@ -18,7 +19,25 @@ def make(image: Path, content: Path, size_bytes: int = SIZE_BYTES) -> None:
 
 
 def copy(image: Path, target: Path) -> None:
-    _run("cp", "--sparse=always", str(image), str(target))
+    """The same image, with its holes: a tenth of it is data."""
+    with open(image, "rb") as source, open(target, "wb") as made:
+        size = os.fstat(source.fileno()).st_size
+        made.truncate(size)
+        end = 0
+        while (start := _next_data(source.fileno(), end)) is not None:
+            end = os.lseek(source.fileno(), start, os.SEEK_HOLE)
+            os.lseek(made.fileno(), start, os.SEEK_SET)
+            while start < end:
+                start += os.sendfile(made.fileno(), source.fileno(), start, end - start)
+
+
+def _next_data(descriptor: int, offset: int) -> int | None:
+    try:
+        return os.lseek(descriptor, offset, os.SEEK_DATA)
+    except OSError as exc:
+        if exc.errno != errno.ENXIO:  # no more
+            raise
+        return None
 
 
 def repair(image: Path) -> None:
