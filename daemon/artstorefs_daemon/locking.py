@@ -79,8 +79,15 @@ class Locking:
     @property
     def is_behind(self) -> bool:
         """Whether something may be due that is not in the log yet, on an element that answers."""
-        due = [one for one in self._due() if one not in self._link.reports.errors]
-        return bool(due) or (self._at is not None and self._at not in self._link.reports.errors)
+        behind = {*self._due(), *self._unsaid()}
+        if self._at is not None:
+            behind.add(self._at)
+        return not behind <= self._link.reports.errors.keys()
+
+    def _unsaid(self) -> list[str]:
+        """Elements with a time of their own that have not said yet whether they lock objects."""
+        now, locks = self._now_ns(), self._locks
+        return [one for one in locks.able - locks.certain if self._until_ns(one) > now]
 
     def _due(self) -> list[str]:
         now = self._now_ns()

@@ -34,7 +34,7 @@ import pytest
 from ..harness import MountedArchive, wait_until
 
 CLIENTS = 100
-CROWD_S = float(os.environ.get("ASFS_CROWD_S", "6"))
+CROWD_S = float(os.environ.get("ASFS_CROWD_S", "12"))
 PHASE_S = 0.25
 WARM_UP_S = 2.0
 """All are connected by then, and have used what is free at the beginning."""

@@ -151,6 +151,7 @@ class Migrated:
         what is new since it was empty, or since the target did not answer: that follows."""
         self._migrate(source, target, with_kills=True)
         with self.rsync.going:
+            self.archive.ask("flush")  # what waits would come to the source after that
             self._migrate(source, target, with_kills=False)
             wait_until(lambda: not left())
 
