@@ -3,6 +3,7 @@ that remembers what it was told."""
 
 import shutil
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -406,3 +407,20 @@ async def test_each_element_has_a_lock_of_its_own(tmp_path: Path, clock: MockClo
     await bench.look_for_locks()
     assert bench.lock_of(node) == moment(2 * YEAR_S)
     assert bench.lock_of(node, "second") == moment(YEAR_S)
+
+
+async def test_element_with_a_time_that_has_not_said_whether_it_locks_is_waited_for(
+    locking: LockingBench,
+) -> None:
+    """A flush right after a start told nothing of a later time. SEMANTICS: RETAIN-5"""
+    locks, modes = locking.archive.policy.locks, locking.archive.modes
+    locks.able, locks.certain = {"main"}, set()
+    assert not locking.locking.is_behind, "there is no time that it has to be told of"
+    state = replace(modes.states["main"], retain_until_ns=moment_ns(moment(8 * YEAR_S)))
+    modes.states["main"] = state
+    assert locking.locking.is_behind
+    locking.link.reports.errors["main"] = "does not answer"
+    assert not locking.locking.is_behind
+    del locking.link.reports.errors["main"]
+    locks.learn("main", False)
+    assert not locking.locking.is_behind
