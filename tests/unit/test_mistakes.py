@@ -49,6 +49,7 @@ def person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["init", "a", "--element"], "--element: expected one argument"),
         (["config"], "config: NAME is missing"),
         (["backup", "museum", "--to", "picturs"], "picturs is no directory that is there; did you"),
+        (["backup", "museum", "--to", "/nowhere/at/all"], "there; make it, or mount the disk"),
         (["backup", "museum", "--keep", "3"], "--keep is at least 1, and is for --to"),
     ],
 )
