@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.keep is not None and (arguments.to is None or arguments.keep < 1):
         raise UsageError("--keep is at least 1, and is for --to; give that too")
     if arguments.to is not None and not os.path.isdir(arguments.to):
-        nearest = suggestion(arguments.to) or "; make it, or mount the disk that has it"
+        nearest = suggestion(arguments.to, "make it, or mount the disk that has it")
         raise UsageError(f"{arguments.to} is no directory that is there{nearest}")
     location = locate_archive(arguments.name)
     made = _make(location, is_copied=arguments.to is not None)
