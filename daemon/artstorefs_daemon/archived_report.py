@@ -4,6 +4,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -72,17 +73,7 @@ class ArchivedReport:
 
 
 def _described(one: Archived, now_ns: int) -> dict[str, Any]:
-    since_ns = one.oldest_ns
-    return {
-        "element": one.element,
-        "files": one.files,
-        "bytes": one.bytes,
-        "offline_files": one.offline_files,
-        "offline_bytes": one.offline_bytes,
-        "recalling_files": one.recalling_files,
-        "recalling_bytes": one.recalling_bytes,
-        "recalled_files": one.recalled_files,
-        "recalled_bytes": one.recalled_bytes,
-        "failed_files": one.failed_files,
-        "oldest_recall_age_s": None if since_ns is None else max(0.0, (now_ns - since_ns) / 1e9),
-    }
+    values = asdict(one)
+    since_ns = values.pop("oldest_ns")
+    age_s = None if since_ns is None else max(0.0, (now_ns - since_ns) / 1e9)
+    return {**values, "oldest_recall_age_s": age_s}
