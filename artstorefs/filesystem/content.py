@@ -33,6 +33,7 @@ from artstorefs.filesystem.errors import (
     NotAllocatable,
     SpoolFull,
 )
+from artstorefs.filesystem.handing_over import HandingOver
 from artstorefs.filesystem.open_file import (
     ACCESS_MODE,
     ALLOCATE_MODES,
@@ -80,6 +81,8 @@ class Contents:
         self._passthrough = Passthrough(kernel or NoPassthrough(), budget)
         self.sums = SpoolSums(archive, source, self.is_written, self._summed)
         self._closing = Closing(archive, budget, self._files, closed_one, self.sums.sealed)
+        now = self._make_writable_now
+        self.handing_over = HandingOver(archive.index, self._files, self._passthrough, now)
         self.mapped_one: Callable[[], None] = lambda: None  # has `let_go_of_unmapped` called
         archive.guard.is_written = self.is_written
 
@@ -219,13 +222,6 @@ class Contents:
             told = self._archive.about(file.node, exc)
             log.warning("inode %d is sealed later: %s", file.node.ino, exc, extra=told)
             return True
-
-    def hold_written(self, node: Node) -> None:
-        """At the start: `node` is OPEN, and a program that has outlived the daemon writes it."""
-        file = self._files[node.ino] = OpenFile(node)
-        file.is_mapped = True
-        self._make_writable_now(file, truncate=False)
-        file.has_room_ahead = True  # or not; it is looked at when it is sealed
 
     def let_go_of_unmapped(self) -> bool:
         """Seal what was mapped, or written by a program that outlived a daemon, and is no more;

@@ -46,6 +46,8 @@ class FoundNode:
     """An element is known to hold some content of it, and the spool has nothing of what followed,
     none of which was synced for a program as far as we know. Of what it has a part may have been
     synced: that stays, whatever was appended or cut off without the record of it."""
+    handed: bool
+    """The daemon before has handed us descriptors of it (handing_over.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,27 +58,30 @@ class NodeRow:
     state: ContentState | None
     spool_file: SpoolFile | None
     on_an_element: bool | None
+    handed: bool | None
     action: NodeAction
 
 
 _OPEN, _SEALED = ContentState.OPEN, ContentState.SEALED
 
 NODES = (
-    NodeRow(False, ANY, ANY, ANY, NodeAction.PURGE),
-    NodeRow(True, ContentState.EMPTY, ANY, ANY, NodeAction.KEEP),
-    NodeRow(True, ContentState.ARCHIVED, ANY, ANY, NodeAction.KEEP),
+    NodeRow(False, ANY, ANY, ANY, False, NodeAction.PURGE),
+    NodeRow(False, ANY, ANY, ANY, True, NodeAction.KEEP),
+    NodeRow(True, ContentState.EMPTY, ANY, ANY, ANY, NodeAction.KEEP),
+    NodeRow(True, ContentState.ARCHIVED, ANY, ANY, ANY, NodeAction.KEEP),
     # killed while somebody had it open
-    NodeRow(True, _OPEN, SpoolFile.ABSENT, ANY, NodeAction.SEAL_EMPTY),
-    NodeRow(True, _OPEN, SpoolFile.WHOLE, ANY, NodeAction.SEAL),
-    NodeRow(True, _OPEN, SpoolFile.OTHER, ANY, NodeAction.SEAL),
-    NodeRow(True, _OPEN, SpoolFile.WRITTEN, ANY, NodeAction.KEEP),  # until it lets go of it
-    NodeRow(True, _SEALED, SpoolFile.WHOLE, ANY, NodeAction.KEEP),
-    NodeRow(True, _SEALED, SpoolFile.WRITTEN, ANY, NodeAction.KEEP),
+    NodeRow(True, _OPEN, SpoolFile.ABSENT, ANY, False, NodeAction.SEAL_EMPTY),
+    NodeRow(True, _OPEN, SpoolFile.WHOLE, ANY, False, NodeAction.SEAL),
+    NodeRow(True, _OPEN, SpoolFile.OTHER, ANY, False, NodeAction.SEAL),
+    NodeRow(True, _OPEN, SpoolFile.WRITTEN, ANY, False, NodeAction.KEEP),  # until it lets go of it
+    NodeRow(True, _OPEN, ANY, ANY, True, NodeAction.KEEP),
+    NodeRow(True, _SEALED, SpoolFile.WHOLE, ANY, ANY, NodeAction.KEEP),
+    NodeRow(True, _SEALED, SpoolFile.WRITTEN, ANY, ANY, NodeAction.KEEP),
     # a power cut before an fsync
-    NodeRow(True, _SEALED, SpoolFile.ABSENT, True, NodeAction.REVERT),
-    NodeRow(True, _SEALED, SpoolFile.OTHER, True, NodeAction.REVERT),
-    NodeRow(True, _SEALED, SpoolFile.ABSENT, False, NodeAction.SHORTEN),
-    NodeRow(True, _SEALED, SpoolFile.OTHER, False, NodeAction.SHORTEN),
+    NodeRow(True, _SEALED, SpoolFile.ABSENT, True, ANY, NodeAction.REVERT),
+    NodeRow(True, _SEALED, SpoolFile.OTHER, True, ANY, NodeAction.REVERT),
+    NodeRow(True, _SEALED, SpoolFile.ABSENT, False, ANY, NodeAction.SHORTEN),
+    NodeRow(True, _SEALED, SpoolFile.OTHER, False, ANY, NodeAction.SHORTEN),
 )
 
 

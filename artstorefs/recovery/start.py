@@ -9,6 +9,7 @@ in the log is carried out by the transfer process. `RECOVERY.md` has the steps o
 import logging
 import os
 import time
+from collections.abc import Set
 
 from artstorefs.core.crash_points import crash_point
 from artstorefs.filesystem.archive import Archive
@@ -39,9 +40,9 @@ _WITHOUT_NEW_CONTENT = (NodeAction.PURGE, NodeAction.REVERT)
 _MAY_BE_A_PART = "a power cut may have taken a part of the content that took its place"
 
 
-def recover(archive: Archive) -> dict[tuple[int, int], int]:
+def recover(archive: Archive, handed: Set[int] = frozenset()) -> dict[tuple[int, int], int]:
     """Bring index and spool in step; returns the bytes of each spool file that is kept, by inode
-    number and version."""
+    number and version. `handed`: the inodes that the daemon before has handed us open."""
     index = archive.index
     unsynced_may_be_lost = power_was_cut(archive)
     for ino, changed_ns in archive.changes.touches.untold():
@@ -54,7 +55,7 @@ def recover(archive: Archive) -> dict[tuple[int, int], int]:
     for ino in unfinished:
         node = index.node(ino)
         if node is not None:
-            _recover_node(archive, node, unsynced_may_be_lost)
+            _recover_node(archive, node, unsynced_may_be_lost, ino in handed)
     if unsynced_may_be_lost:
         forget_deleted(archive.database)
     crash_point("start.nodes_recovered")
@@ -66,7 +67,7 @@ def recover(archive: Archive) -> dict[tuple[int, int], int]:
     return used
 
 
-def _recover_node(archive: Archive, node: Node, unsynced_may_be_lost: bool) -> None:
+def _recover_node(archive: Archive, node: Node, unsynced_may_be_lost: bool, handed: bool) -> None:
     stat = archive.spool.stat(node.ino, node.content)
     size = stat.st_size if stat else 0
     copies = [copy for copy in archive.index.copies(node.ino) if not copy.is_record]
@@ -79,7 +80,7 @@ def _recover_node(archive: Archive, node: Node, unsynced_may_be_lost: bool) -> N
         if node.content_state == ContentState.OPEN and _is_written(archive, node):
             spool_file = SpoolFile.WRITTEN
     state = ContentState(node.content_state)
-    action = decide_node(FoundNode(node.nlink > 0, state, spool_file, bool(copies)))
+    action = decide_node(FoundNode(node.nlink > 0, state, spool_file, bool(copies), handed))
     is_synced = stat is not None and stat.st_mode & SYNCED
     if unsynced_may_be_lost and not is_synced and action not in _WITHOUT_NEW_CONTENT:
         _keep_earlier(archive, node, earlier)

@@ -3,7 +3,8 @@
 SIGTERM, SIGINT   unmount. Programs that have something open on the mount go on with it for
                   `OPEN_FILES_LIMIT_S`, then they get ENOTCONN; the log is drained.
 SIGUSR1           make way for a successor, which is about to start (UPGRADE.md). The mount
-                  stays, and refuses everything with ENOTCONN until the successor takes its
+                  stays, and whatever is asked waits for the successor, where somebody keeps the
+                  connection; else it is refused with ENOTCONN until a new mount takes its
                   place: with nothing mounted programs would see an empty directory, and write
                   into it, or delete their copies of what is not there. The log is not drained:
                   the successor goes on with it.
@@ -38,6 +39,11 @@ class Ending:
         self._serving = trio.CancelScope()
         self.for_successor = False
         self.is_unmounted = False
+
+    @property
+    def has_answered_all(self) -> bool:
+        """Of what it has read; no request is lost with this process."""
+        return not self._serving.cancelled_caught
 
     async def serve(self, requests_max: int) -> None:
         """Answer the kernel's requests; returns when there will be no more."""

@@ -43,11 +43,16 @@ _dismiss.restype = None
 _reply_backing = ctypes.c_int32.in_dll(_extension, "artstorefs_reply_backing")
 _has_passthrough = ctypes.c_int.in_dll(_extension, "artstorefs_has_passthrough")
 _device = ctypes.c_int.in_dll(_extension, "artstorefs_device")
+_init = (ctypes.c_ubyte * 256).in_dll(_extension, "artstorefs_init")
+_init_size = ctypes.c_uint32.in_dll(_extension, "artstorefs_init_size")
+_repeats_init = ctypes.c_int.in_dll(_extension, "artstorefs_repeats_init")
 
 _ATTRIBUTES = struct.Struct("=Q8x 3Q 3q 3I 4I4x I4x")
 """fuse_attr_out of linux/fuse.h: seconds for which it is valid; inode, size, blocks; the times in
 seconds, and what is over in nanoseconds; mode, nlink, uid, gid; block size."""
 _directory = (ctypes.c_char * _ATTRIBUTES.size).in_dll(_extension, "artstorefs_directory")
+
+_INIT_LEAST_BYTES = 40 + 16  # fuse_in_header and the oldest fuse_init_in
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +124,25 @@ def reply_with_backing(backing: int) -> None:
     _reply_backing.value = backing
 
 
+def device() -> int:
+    """The descriptor of /dev/fuse that is served."""
+    return _device.value
+
+
+def init_request() -> bytes:
+    """INIT as the kernel has sent it: to us, or to whom we have followed."""
+    return bytes(_init[: _init_size.value])
+
+
+def repeat_init(request: bytes) -> None:
+    """The device that will be served has had its INIT. Raises ValueError for what is none."""
+    if not _INIT_LEAST_BYTES <= len(request) <= len(_init):
+        raise ValueError(f"an INIT request has not {len(request)} bytes")
+    ctypes.memmove(_init, request, len(request))
+    _init_size.value = len(request)
+    _repeats_init.value = 1
+
+
 def leave_attributes(
     directory: Node, size: int, blocks: int, block_bytes: int, valid_s: int
 ) -> None:
@@ -162,10 +186,13 @@ def keep_buffers() -> None:
 
 __all__ = [
     "KernelPassthrough",
+    "device",
     "drop_attributes",
+    "init_request",
     "keep_buffers",
     "leave_attributes",
     "pyfuse3",
+    "repeat_init",
     "reply_with_backing",
     "set_fallocate",
 ]

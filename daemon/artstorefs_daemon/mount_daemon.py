@@ -1,8 +1,8 @@
 """The mount daemon from start to end.
 
 The order matters:
-    1. take the archive's lock, open the state, recover; no element is waited for, unless there is
-       no index
+    1. take the archive's lock, open the state, take over the mount of a daemon that has made way
+       (handover.py), recover; no element is waited for, unless there is no index
     2. fork, unless in the foreground, and fork the transfer process: before trio and any thread
     3. the child mounts, in the place of a dead mount if there is one, then calls setsid (setsid
        before would deadlock an automount), and tells the waiting parent over a pipe when the mount
@@ -44,6 +44,7 @@ from artstorefs.elements.gauges import Gauges
 from artstorefs.elements.interface import ARCHIVE_KEY, Element
 from artstorefs.elements.opening import identified_element, open_element, open_elements
 from artstorefs.filesystem.archive import Archive, now_ns
+from artstorefs.filesystem.handing_over import OpenFiles
 from artstorefs.recovery.boots import note_rest
 from artstorefs.recovery.renew import open_index
 from artstorefs.recovery.start import recover
@@ -58,7 +59,7 @@ from artstorefs.state.outcomes import Outcomes
 from artstorefs.state.reserve import Reserve
 from artstorefs.state.spool import Spool
 from artstorefs.state.witnesses import remember_joined, witnesses_of
-from artstorefs_daemon import logs
+from artstorefs_daemon import handover, logs
 from artstorefs_daemon.accounts import account
 from artstorefs_daemon.archive_identity import archive_id
 from artstorefs_daemon.auditing import note_anyway, open_audit
@@ -269,12 +270,15 @@ def _run_with(
     read_only = mounting.options.read_only
     archive = open_archive(configuration, read_only=read_only, owner=mounting.owner)
     try:
-        spool_used = recover(archive)
+        inherited = handover.take(archive, mounting, manager)
+        handed = OpenFiles() if inherited is None else inherited.open_files
+        spool_used = recover(archive, handed.inos)
         recovery_s = time.monotonic() - begun_s
         parts = (archive, mounting.mountpoint, spool_used, transfer, lock.descriptor, recovery_s)
-        make_service = partial(Service, *parts, mounting.backing)
-        trio.run(_serve, make_service, mounting, lock, manager, reread)
-        note_rest(archive)
+        make_service = partial(Service, *parts, mounting.backing, handed)
+        is_followed = trio.run(_serve, make_service, mounting, inherited, lock, manager, reread)
+        if not is_followed:
+            note_rest(archive)
     except* sqlite3.DatabaseError as group:
         for exc in group.exceptions:
             if isinstance(exc, sqlite3.DatabaseError):
@@ -388,17 +392,22 @@ def _open_near(elements: dict[str, Element]) -> set[str]:
 async def _serve(
     make_service: Callable[[], Service],
     mounting: Mounting,
+    inherited: handover.Inherited | None,
     lock: StateLock,
     manager: ServiceManager,
     reread: Reread,
-) -> None:
+) -> bool:
+    """Serve until the end; whether another daemon is about to follow."""
     keep_buffers()
     service = make_service()
     archive, mountpoint = service.archive, service.mountpoint
     ending = Ending(mounting)
     try:
-        with mounting.place() as (place, options):
-            pyfuse3.init(Operations(service), place, options)
+        operations = Operations(service)
+        if inherited is not None:
+            inherited.begin()
+        with mounting.place(None if inherited is None else inherited.device) as (place, options):
+            pyfuse3.init(operations, place, options)
     except RuntimeError as exc:
         reason = f"cannot be mounted: {exc}; artstorefs doctor says what is missing"
         raise ConfigurationError(mountpoint, "mountpoint", reason) from exc
@@ -426,6 +435,9 @@ async def _serve(
                 await service.drain()
             note_anyway(archive.database.audit, "unmount", {"mountpoint": mountpoint})
             tasks.cancel_scope.cancel()
+        if ending.for_successor and ending.has_answered_all:
+            handover.leave(service, operations.handles, mounting, manager)
+        return ending.for_successor
     finally:
         pyfuse3.close(unmount=not (ending.for_successor or ending.is_unmounted))
 

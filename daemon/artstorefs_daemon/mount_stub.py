@@ -9,8 +9,8 @@ is good for.
 One daemon at a time, one question at a time, no threads. When a daemon has ended, however it did,
 our duplicate of its /dev/fuse is closed: as long as anybody has that open the kernel lets programs
 wait for answers, after it they get ENOTCONN. So it stays until the mount of the next daemon takes
-its place: an empty directory there would be taken for the archive (libfuse needs an INIT of its
-own, so it is a new mount).
+its place: an empty directory there would be taken for the archive. A daemon that makes way for a
+new version of itself has us keep the duplicate for that (LEAVE), for `SUCCESSOR_LIMIT_S`.
 
 Ended itself (SIGTERM, SIGKILL), it leaves the mount to the daemon, which goes on and hands the
 descriptor to the next stub (ADOPT).
@@ -26,20 +26,20 @@ import socket
 import stat
 import struct
 import sys
+import time
 import tomllib
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple, NoReturn
 
 from artstorefs.core.directories import SYSTEM_DIRECTORIES, fill_in_places
 from artstorefs.core.errors import ArtStoreFSError, ConfigurationError
 from artstorefs.core.mount_options import parse_mount_options
 from artstorefs_daemon import stub_system as system
-from artstorefs_daemon.mounted import fuse_device, raise_read_ahead
+from artstorefs_daemon.mounted import fuse_device, is_connected, raise_read_ahead
 from artstorefs_daemon.stub_mount import (
     Place,
     detach,
-    is_connected,
     mount,
     top_mount,
 )
@@ -49,11 +49,13 @@ from artstorefs_daemon.stub_protocol import (
     BIND,
     CLOSE,
     DESCRIPTORS_MAX,
+    LEAVE,
     MOUNT,
     PROGRAM,
     QUESTION,
     QUESTION_BYTES,
     READ_ONLY,
+    RESUME,
     SETTLE,
     UNMOUNT,
     socket_path,
@@ -68,6 +70,10 @@ counted here. A file beyond it is written by way of the daemon."""
 NICENESS: Final = -5
 """The daemon asks about new files, and waits where it has none at hand."""
 
+SUCCESSOR_LIMIT_S: Final = 30.0
+"""How long programs wait for a daemon that has been announced. One that has to repair something
+first has taken over the descriptor before."""
+
 TEXT_BYTES: Final = 500
 """Of a reason, in an answer of 1 KiB at most."""
 
@@ -77,12 +83,26 @@ _CREDENTIALS: Final = struct.Struct("3i")  # ucred of SO_PEERCRED, unix(7)
 # ------------------------------------------------------------------------------- one daemon
 
 
+class Left(NamedTuple):
+    """The mount that a daemon has left for its successor."""
+
+    number: int
+    """Which the successor has to know."""
+    device: int
+    bindings: int
+    until_s: float
+    """On the monotonic clock."""
+
+
 class Session:
     """One daemon, from its connection to its end."""
 
-    def __init__(self, connection: socket.socket, place: Place) -> None:
+    def __init__(self, connection: socket.socket, place: Place, left: Left | None = None) -> None:
+        """`left`: by the daemon before, and by this one in the end."""
         self._connection = connection
         self._place = place
+        self.left = left
+        self._leaves: int | None = None
         self._device = -1
         self._number: str | None = None
         self._disk: int | None = None
@@ -122,7 +142,7 @@ class Session:
             if kind in (BIND, CLOSE):
                 self._close_bindings(question)
             results = self._do(kind, argument, descriptors)
-            if kind == MOUNT:
+            if kind in (MOUNT, RESUME):
                 handed = [self._device]
         except OSError as exc:
             results = [-(exc.errno or errno.EIO)]
@@ -145,7 +165,9 @@ class Session:
             self._mount(bool(argument & READ_ONLY))
         elif kind == ADOPT:
             self._adopt(descriptors[0])
-        elif kind not in (SETTLE, UNMOUNT, CLOSE):
+        elif kind == RESUME:
+            self._resume(argument)
+        elif kind not in (SETTLE, UNMOUNT, CLOSE, LEAVE):
             raise OSError(errno.EBADMSG, "there is no such question")
         elif self._device < 0:
             raise OSError(errno.ENODEV, "there is no mount")
@@ -153,11 +175,14 @@ class Session:
             raise_read_ahead(self._number)
         elif kind == UNMOUNT:
             self._unmount()
+        elif kind == LEAVE:
+            self._leaves = argument
         return [0]
 
     def _mount(self, read_only: bool) -> None:
         if self._device >= 0:
             raise OSError(errno.EBUSY, "this daemon has its mount already")
+        self.forget_left()
         device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
         try:
             mount(self._place, device, read_only)
@@ -168,6 +193,24 @@ class Session:
         self._number = device_of(device) or getattr(top_mount(self._place), "device", None)
         with suppress(PermissionError):  # it leads one already
             os.setsid()  # before the mount an automount would wait for itself
+
+    def _resume(self, number: int) -> None:
+        """Whoever does not know the number mounts anew."""
+        if self._device >= 0:
+            raise OSError(errno.EBUSY, "this daemon has its mount already")
+        left = self.left
+        found = None if left is None else top_mount(self._place, device_of(left.device))
+        if left is None or left.number != number or found is None:
+            self.forget_left()
+            raise OSError(errno.ENODEV, "no daemon has left its mount for this one")
+        self._device, self._bindings, self._number = left.device, left.bindings, found.device
+        self.left = None
+
+    def forget_left(self) -> None:
+        """From now on programs that have waited for a successor get ENOTCONN."""
+        if self.left is not None:
+            os.close(self.left.device)
+            self.left = None
 
     def _unmount(self) -> None:
         """In a process of its own: it may take until the daemon has answered the last requests, and
@@ -232,7 +275,10 @@ class Session:
         return backing
 
     def _end(self) -> None:
-        if self._device >= 0:
+        if self._leaves is not None:
+            until_s = time.monotonic() + SUCCESSOR_LIMIT_S
+            self.left = Left(self._leaves, self._device, self._bindings, until_s)
+        elif self._device >= 0:
             os.close(self._device)
         if self._refused > 1:
             tell(f"{self._refused} questions of this daemon were refused")
@@ -391,12 +437,34 @@ def main() -> int:
     tell_manager(b"READY=1")
     if connection is not None:
         Session(connection, place).serve()
-    while listener is not None:
-        connection, _ = listener.accept()
+    if listener is not None:
+        serve_daemons(listener, place)
+    return 0
+
+
+def serve_daemons(listener: socket.socket, place: Place) -> NoReturn:
+    """One after the other."""
+    left: Left | None = None
+    while True:
+        if left is not None:
+            listener.settimeout(max(0.001, left.until_s - time.monotonic()))
+        try:
+            connection, _ = listener.accept()
+        except TimeoutError:
+            assert left is not None
+            tell("the successor that was announced has not come")
+            os.close(left.device)
+            left = None
+            listener.settimeout(None)
+            continue
+        connection.settimeout(None)
         with connection:
             if peer(connection) == place.uid:
-                Session(connection, place).serve()
-    return 0
+                session = Session(connection, place, left)
+                session.serve()
+                left = session.left
+        if left is None:
+            listener.settimeout(None)
 
 
 def refuse(connection: socket.socket, reason: str) -> None:

@@ -63,6 +63,18 @@ def find_mount(path: str) -> MountEntry | None:
     return found
 
 
+def is_there(mountpoint: str, device: str | None) -> bool:
+    """Whether an archive is on top at a mountpoint, and of this device, if it is known. Neither is
+    asked anything, not even by name: a mount without a daemon may answer after half a minute."""
+    top = None
+    for entry in parse_mountinfo(MOUNTINFO.read_bytes()):
+        if entry.mountpoint == mountpoint:
+            top = entry
+    return (
+        top is not None and top.filesystem_type == FILESYSTEM_TYPE and device in (None, top.device)
+    )
+
+
 def our_mountpoints() -> list[str]:
     """Where archives are mounted."""
     mounts = parse_mountinfo(MOUNTINFO.read_bytes())

@@ -21,6 +21,16 @@ def is_dead(mountpoint: str) -> bool:
     return False
 
 
+def is_connected(device: int) -> bool:
+    """Whether a descriptor of /dev/fuse serves a mount at all: a read that has no room for a
+    request is EINVAL then, and takes none, else EPERM (fs/fuse/dev.c, fuse_dev_do_read)."""
+    try:
+        os.read(device, 1)
+    except OSError as exc:
+        return exc.errno == errno.EINVAL
+    return False
+
+
 def fuse_device(fdinfo: str) -> str | None:
     """The device of the mount that a descriptor of /dev/fuse serves, as mountinfo has it; None
     where the kernel does not tell (before Linux 6.17). `fdinfo`: its file in /proc/PID/fdinfo."""

@@ -10,15 +10,27 @@ from typing import Protocol
 from artstorefs.core.configuration import ArchiveConfiguration
 from artstorefs.core.mount_options import MountOptions
 from artstorefs_daemon.fuse_library import Backing
+from artstorefs_daemon.mount_table import is_there
+from artstorefs_daemon.mounted import fuse_device, is_connected
 from artstorefs_daemon.mountpoint import (
     fuse_options,
     place_to_mount,
     read_further_ahead,
     unmount,
 )
+from artstorefs_daemon.service_manager import ServiceManager
 from artstorefs_daemon.stub_client import MountStub
 
 log = logging.getLogger(__name__)
+
+
+def descriptor_path(device: int) -> str:
+    """libfuse takes an open /dev/fuse for a mountpoint (fuse_session_mount)."""
+    return f"/dev/fd/{device}"
+
+
+def _stored_name(number: int) -> str:
+    return f"fuse-{number:08x}"
 
 
 class Mounting(Protocol):
@@ -30,9 +42,17 @@ class Mounting(Protocol):
     backing: Backing | None
     owner: tuple[int, int]
 
-    def place(self) -> AbstractContextManager[tuple[str, set[str]]]:
+    def place(self, device: int | None) -> AbstractContextManager[tuple[str, set[str]]]:
         """Where libfuse shall mount, and with which options; by the end it has the place of a dead
-        mount, if there was one. Raises ArtStoreFSError."""
+        mount, if there was one. `device`: of a mount that is there already, see `resume`. Raises
+        ArtStoreFSError."""
+
+    def resume(self, manager: ServiceManager, number: int | None) -> int | None:
+        """/dev/fuse of the mount that the daemon before has left under this number, if it is kept.
+        What else may be kept is not any more, as soon as we mount. Raises ArtStoreFSError."""
+
+    def leave(self, manager: ServiceManager, number: int, device: int) -> bool:
+        """Have it kept for the next daemon; whether it is."""
 
     def settle(self) -> None:
         """The mount is there."""
@@ -54,9 +74,28 @@ class MountByOurselves:
         self.owner = os.geteuid(), os.getegid()
 
     @contextmanager
-    def place(self) -> Iterator[tuple[str, set[str]]]:
+    def place(self, device: int | None) -> Iterator[tuple[str, set[str]]]:
+        options = fuse_options(self._configuration.name, self.options)
+        if device is not None:
+            yield descriptor_path(device), options
+            return
         with place_to_mount(self.mountpoint, str(self._configuration.runtime_dir)) as place:
-            yield place, fuse_options(self._configuration.name, self.options)
+            yield place, options
+
+    def resume(self, manager: ServiceManager, number: int | None) -> int | None:
+        device = manager.take_stored("" if number is None else _stored_name(number))
+        if device is None or self._serves(device):
+            return device
+        log.info("it is mounted anew: it was unmounted meanwhile")
+        os.close(device)
+        return None
+
+    def _serves(self, device: int) -> bool:
+        number = fuse_device(f"/proc/self/fdinfo/{device}")
+        return is_connected(device) and is_there(os.path.abspath(self.mountpoint), number)
+
+    def leave(self, manager: ServiceManager, number: int, device: int) -> bool:
+        return manager.store(_stored_name(number), device)
 
     def settle(self) -> None:
         read_further_ahead(self.mountpoint)
@@ -85,10 +124,21 @@ class MountByStub:
         self.options = options
 
     @contextmanager
-    def place(self) -> Iterator[tuple[str, set[str]]]:
-        """libfuse takes an open /dev/fuse for a mountpoint (fuse_session_mount)."""
-        device = self._stub.mount(read_only=self.options.read_only)
-        yield f"/dev/fd/{device}", {f"fsname={self._archive}", "subtype=artstorefs"}
+    def place(self, device: int | None) -> Iterator[tuple[str, set[str]]]:
+        if device is None:
+            device = self._stub.mount(read_only=self.options.read_only)
+        yield descriptor_path(device), {f"fsname={self._archive}", "subtype=artstorefs"}
+
+    def resume(self, manager: ServiceManager, number: int | None) -> int | None:
+        return None if number is None else self._stub.resume(number)
+
+    def leave(self, manager: ServiceManager, number: int, device: int) -> bool:
+        try:
+            self._stub.leave(number)
+        except OSError as exc:
+            log.warning("the next daemon has to mount anew: %s", exc)
+            return False
+        return True
 
     def settle(self) -> None:
         try:

@@ -14,8 +14,8 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from artstorefs.core.errors import ArtStoreFSError, errno_of, one_line
 from artstorefs.core.log_fields import about
@@ -146,6 +146,14 @@ def _absent_entry() -> pyfuse3.EntryAttributes:
     return entry
 
 
+class _Handles(dict[int, Handle]):
+    """Open files by the numbers that the kernel has for them."""
+
+    def __missing__(self, number: int) -> NoReturn:
+        """Handed over, and not to be found in the index."""
+        raise pyfuse3.FUSEError(errno.ESTALE)
+
+
 class Operations(pyfuse3.Operations):
     """The pyfuse3 class. Handles of files are numbers of ours; directories have none."""
 
@@ -161,8 +169,8 @@ class Operations(pyfuse3.Operations):
         self._attributes = service.attributes
         self._xattrs = service.xattrs
         self.note_damage = service.note_damage
-        self._handles: dict[int, Handle] = {}
-        self._last_handle = 0
+        self._handles = _Handles(service.handles)
+        self._last_handle = max(self._handles, default=0)
         self._released = 0, 0
         """The handle that was released last, and the inode of its file."""
         self._refused: set[int] = set()
@@ -193,6 +201,11 @@ class Operations(pyfuse3.Operations):
             return self._handles[handle].file.node.ino
         released, inode = self._released
         return inode if handle == released else None
+
+    @property
+    def handles(self) -> Mapping[int, Handle]:
+        """What is open, by the numbers that the kernel has for it."""
+        return self._handles
 
     def init(self) -> None:
         """Called within the call that sends the answer to INIT."""
@@ -450,6 +463,8 @@ class Operations(pyfuse3.Operations):
             self._contents.allocate(self._handles[handle], mode, offset, length)
         except (ArtStoreFSError, OSError) as exc:
             return errno_of(exc)
+        except pyfuse3.FUSEError as exc:
+            return exc.errno
         except Exception:
             log.exception("fallocate failed")
             return errno.EIO

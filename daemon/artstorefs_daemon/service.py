@@ -18,6 +18,7 @@ from artstorefs.filesystem.attributes import Attributes, FilesystemSize
 from artstorefs.filesystem.cache_orders import CacheOrders, Outcome
 from artstorefs.filesystem.clean_up import CleanUp
 from artstorefs.filesystem.content import Contents
+from artstorefs.filesystem.handing_over import OpenFiles
 from artstorefs.filesystem.open_file import Handle
 from artstorefs.filesystem.passthrough import Kernel, NoPassthrough, supports_leases
 from artstorefs.filesystem.recalling import Recalling
@@ -29,7 +30,7 @@ from artstorefs.filesystem.xattr import Xattrs
 from artstorefs.state.database import CHECKPOINT_BYTES
 from artstorefs.state.log import Failure
 from artstorefs.state.mending import damage_of, damaged_inos
-from artstorefs.state.node import ContentState, Node
+from artstorefs.state.node import Node
 from artstorefs.state.queues import Standing, read_standing
 from artstorefs_daemon.archived_report import ArchivedReport
 from artstorefs_daemon.callers import in_group
@@ -90,9 +91,10 @@ class Service:
         lock_descriptor: int | None = None,
         recovery_s: float = 0.0,
         stub: Backing | None = None,
+        handed: OpenFiles | None = None,
     ) -> None:
         """`recovery_s`: how long the start took to have the state whole again. `stub`: who binds
-        files for a daemon that may not."""
+        files for a daemon that may not. `handed`: what is open from before."""
         self.archive = archive
         self._stub = stub
         self.mountpoint = mountpoint
@@ -119,10 +121,8 @@ class Service:
             self._kernel(),
             None if self.waits_for_elements else self._closed_one,
         )
-        for ino in archive.index.inos_in_state(ContentState.OPEN):  # `recover` left these
-            node = archive.index.node(ino)
-            if node is not None:
-                self.contents.hold_written(node)
+        self.handles = self.contents.handing_over.take(handed or OpenFiles())
+        """Open files by the numbers that the kernel has for them."""
         self.tree = Tree(archive, self.contents.is_held)
         self.attributes = Attributes(archive, self.contents)
         self.xattrs = Xattrs(archive, in_group, self.contents.is_written, self.contents.seal_closed)
@@ -258,14 +258,15 @@ class Service:
             await trio.sleep(SEAL_PAUSE_S)
             self._closed = trio.Event()
             try:
-                self._record_waiting()
+                self.record_waiting()
             except StateError as exc:  # what is closed has been told of; `_keep_state` goes on
                 log.debug("directories are recorded later: %s", exc)
             except Exception as exc:  # they stay OPEN until the next start, and the mount goes on
                 if not self.note_damage(exc):
                     log.exception("closed files could not be sealed")
 
-    def _record_waiting(self) -> None:
+    def record_waiting(self) -> None:
+        """What was closed, and directories in which something came. Raises StateError."""
         self.contents.seal_closed()
         self.archive.changes.touches.record_all()
 
@@ -346,7 +347,7 @@ class Service:
         """Carry out the whole log without settling; yields what is pending. Ends when nothing is,
         or when all that is left has been tried now and has failed."""
         self.contents.let_go_of_unmapped()
-        self._record_waiting()
+        self.record_waiting()
         with self.link.hurry(), self.migrations.held():
             await self.link.refresh_capacities()
             self.link.schedule.try_again_now()

@@ -25,9 +25,11 @@ from artstorefs_daemon.stub_protocol import (
     CLOSE,
     CLOSED_MAX,
     DESCRIPTORS_MAX,
+    LEAVE,
     MOUNT,
     QUESTION,
     READ_ONLY,
+    RESUME,
     SETTLE,
     UNMOUNT,
 )
@@ -88,6 +90,29 @@ class MountStub:
             _, descriptors = self._ask(MOUNT, READ_ONLY if read_only else 0, limit_s=LIMIT_S)
         except OSError as exc:
             raise StubUnavailable(f"the stub cannot mount it: {exc.strerror}") from None
+        (self._device,) = descriptors
+        return self._device
+
+    def leave(self, number: int) -> None:
+        """Keep the mount for the daemon that will say this number; we end. Raises OSError."""
+        with self._using:
+            self._ask(LEAVE, number, limit_s=LIMIT_S)
+            for descriptor, backing in self._ready:  # all that was made ahead, by now
+                os.close(descriptor)
+                self._closed.append(backing)
+            self._ready.clear()
+        self._tell_closed()
+
+    def resume(self, number: int) -> int | None:
+        """/dev/fuse of the mount that the daemon before has left with this number, if it has.
+        Raises StubUnavailable."""
+        try:
+            _, descriptors = self._ask(RESUME, number, limit_s=LIMIT_S)
+        except OSError as exc:
+            if exc.errno != errno.ENODEV:
+                raise StubUnavailable(f"the stub gives no mount: {exc.strerror}") from None
+            log.info("it is mounted anew: %s", exc.strerror)
+            return None
         (self._device,) = descriptors
         return self._device
 
@@ -222,7 +247,7 @@ class MountStub:
         return result, descriptors
 
     def _receive(self, connection: socket.socket, kind: bytes) -> tuple[bytes, list[int]]:
-        if kind == MOUNT:
+        if kind in (MOUNT, RESUME):
             flags = socket.MSG_CMSG_CLOEXEC
             data, descriptors, _, _ = socket.recv_fds(connection, ANSWER_BYTES, 1, flags)
         else:

@@ -85,13 +85,3 @@ def open_without_symlinks(path: str) -> int:
         os.close(point)
         raise OSError(errno.ELOOP, f"a symlink leads to {reached}: write that as the mountpoint")
     return point
-
-
-def is_connected(device: int) -> bool:
-    """Whether a descriptor of /dev/fuse serves a mount at all: a read that has no room for a
-    request is EINVAL then, and takes none, else EPERM (fs/fuse/dev.c, fuse_dev_do_read)."""
-    try:
-        os.read(device, 1)
-    except OSError as exc:
-        return exc.errno == errno.EINVAL
-    return False

@@ -11,6 +11,8 @@ Results are 0 or more, or an errno below 0, with the reason as text behind it wh
     BIND       –               spool files, 1 to 8    of each the kernel's id, as a backing file
     CLOSE      –               –                      no answer
     UNMOUNT    –               –                      0: it is being unmounted
+    LEAVE      a number        –                      0: /dev/fuse waits for the next daemon
+    RESUME     that number     –                      0, with that descriptor of /dev/fuse
 
 Behind BIND and CLOSE stand ids that are not used any more, up to 64.
 
@@ -29,6 +31,7 @@ CLOSED_MAX: Final = 64
 QUESTION_BYTES: Final = QUESTION.size + 4 * CLOSED_MAX
 
 MOUNT, ADOPT, SETTLE, BIND, CLOSE, UNMOUNT = b"M", b"A", b"S", b"B", b"C", b"U"
+LEAVE, RESUME = b"L", b"R"
 
 READ_ONLY: Final = 1
 

@@ -15,8 +15,8 @@ BUGS = [
         what="What was being written when the daemon was killed is never carried to an element.",
         breaks="promise 2: a killed daemon loses nothing that a system call had returned for",
         path="artstorefs/recovery/decisions.py",
-        old="    NodeRow(True, _OPEN, SpoolFile.OTHER, ANY, NodeAction.SEAL),\n",
-        new="    NodeRow(True, _OPEN, SpoolFile.OTHER, ANY, NodeAction.KEEP),\n",
+        old="    NodeRow(True, _OPEN, SpoolFile.OTHER, ANY, False, NodeAction.SEAL),\n",
+        new="    NodeRow(True, _OPEN, SpoolFile.OTHER, ANY, False, NodeAction.KEEP),\n",
         caught_by=(CONTENT + "test_killed_while_a_file_was_open",),
     ),
     Bug(
@@ -99,8 +99,8 @@ BUGS = [
         what="A spool file that a power cut has emptied becomes the content, over the older one.",
         breaks="promise 3: no failure leaves a file with neither content",
         path="artstorefs/recovery/decisions.py",
-        old="    NodeRow(True, _SEALED, SpoolFile.OTHER, True, NodeAction.REVERT),\n",
-        new="    NodeRow(True, _SEALED, SpoolFile.OTHER, True, NodeAction.SEAL),\n",
+        old="    NodeRow(True, _SEALED, SpoolFile.OTHER, True, ANY, NodeAction.REVERT),\n",
+        new="    NodeRow(True, _SEALED, SpoolFile.OTHER, True, ANY, NodeAction.SEAL),\n",
         caught_by=(POWER_CUT + "test_power_cut_takes_content_that_was_never_synced",),
     ),
     Bug(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .machine import CommandFailed, Machine, kernel, wait_for
+from .machine import CommandFailed, Machine, wait_for
 from .museum import CREDENTIALS, Museum
 
 pytestmark = pytest.mark.slow
@@ -142,8 +142,8 @@ def test_hung_loop_is_restarted_by_the_watchdog(museum: Museum) -> None:
     museum.machine.run("systemctl", "restart", museum.unit)
 
 
-def test_restart_for_an_upgrade_shows_no_empty_directory(quick: Museum) -> None:
-    """UPGRADE.md has what it is about."""
+def test_restart_for_an_upgrade_is_noticed_by_nobody_who_uses_the_mount(quick: Museum) -> None:
+    """But for a pause. UPGRADE.md has what it is about."""
     museum = quick
     directory, machine = museum.new_directory("upgrade"), museum.machine
     end = "/root/watched"
@@ -159,14 +159,11 @@ def test_restart_for_an_upgrade_shows_no_empty_directory(quick: Museum) -> None:
     machine.write(end, "")
     seen = json.loads(watcher.communicate(timeout=60)[0])
     print(f"systemctl restart {museum.unit} took {took_s:.1f} s: {seen}")
-    failed_s = seen["names"]["failed_s"]
-    assert 0 < sum(failed_s.values()) <= INTERRUPTION_LIMIT_S
-    if kernel() >= (6, 5):
-        assert set(failed_s) <= {"ENOTCONN", "ECONNABORTED"}, "at ENOENT nothing was mounted"
-    if kernel() >= (6, 9):  # which writes by itself what is open
-        assert seen["writes"]["failed_s"] == {}
-        machine.run("artstorefs", "flush", museum.name)
-        assert museum.load("check-written", directory, str(seen["rounds"])) == "whole"
+    for kind in ("names", "reads", "writes"):
+        assert seen[kind]["failed_s"] == {}, kind
+        assert seen[kind]["longest_s"] <= INTERRUPTION_LIMIT_S, kind
+    machine.run("artstorefs", "flush", museum.name)
+    assert museum.load("check-written", directory, str(seen["rounds"])) == "whole"
 
 
 @pytest.mark.parametrize("unit", EXPOSURE_MAX)
@@ -313,6 +310,9 @@ def test_service_of_an_ordinary_user(booted: Machine, anna: list[str]) -> None:
 
     print(f"kill -9 of a user's: active again after {wait_for(is_back, 60):.1f} s")
     run("diff", "-r", ORIGINAL, "/home/anna/mine/json")
+    device = run("stat", "-c", "%d", "/home/anna/mine")
+    run("systemctl", "--user", "restart", "artstorefs@mine")
+    assert run("stat", "-c", "%d", "/home/anna/mine") == device, "it was mounted anew"
     run("systemctl", "--user", "start", "artstorefs-backup@mine.service")
     assert "-mine.db" in run("ls", "/home/anna/.local/share/artstorefs/backups")
     run("systemctl", "--user", "disable", "--now", "artstorefs@mine")

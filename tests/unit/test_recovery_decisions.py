@@ -21,7 +21,8 @@ from artstorefs.state.node import ContentState
 
 BOOLEANS = (False, True)
 EVERY_NODE = [
-    FoundNode(*values) for values in itertools.product(BOOLEANS, ContentState, SpoolFile, BOOLEANS)
+    FoundNode(*values)
+    for values in itertools.product(BOOLEANS, ContentState, SpoolFile, BOOLEANS, BOOLEANS)
 ]
 EVERY_SPOOL_FILE = [FoundSpoolFile(*values) for values in itertools.product(BOOLEANS, repeat=3)]
 
@@ -48,6 +49,8 @@ def test_content_is_never_given_up_while_there_is_some() -> None:
             assert action in (NodeAction.KEEP, NodeAction.SEAL)
         if found.named and found.on_an_element and found.state is ContentState.SEALED:
             assert action is not NodeAction.SHORTEN
+        if found.handed and found.state is ContentState.OPEN:
+            assert action is NodeAction.KEEP
     for spool_file in EVERY_SPOOL_FILE:
         if spool_file.is_content:
             assert decide_spool_file(spool_file) is SpoolAction.KEEP

@@ -103,7 +103,7 @@ def _reader(name: str, mountpoint: str | None) -> Callable[[], "ArchiveConfigura
     those of now, wherever the daemon stands then."""
     person = Person.current()
     path = configuration_path(name, person)
-    place = None if mountpoint is None else Path(os.path.realpath(mountpoint))
+    place = None if mountpoint is None else _resolved(mountpoint)
 
     def read() -> "ArchiveConfiguration":
         configuration = read_configuration_file(path, person)
@@ -163,8 +163,22 @@ def _waiting(configuration: "ArchiveConfiguration") -> Iterator[None]:
         yield
 
 
+def _resolved(mountpoint: str) -> Path:
+    """Where symlinks lead. A mount that waits for its next daemon is asked nothing: that is us."""
+    from artstorefs_daemon.mount_table import is_there
+
+    parent, name = os.path.split(os.path.abspath(mountpoint))
+    place = os.path.join(os.path.realpath(parent), name)
+    return Path(place if is_there(place, None) else os.path.realpath(place))
+
+
 def _exists(path: Path) -> bool:
-    """Whether there is a mountpoint; a dead mount is one, though it answers nothing."""
+    """Whether there is a mountpoint. A dead mount is one, though it answers nothing, and so is one
+    that waits for its next daemon, see above."""
+    from artstorefs_daemon.mount_table import is_there
+
+    if is_there(os.path.abspath(path), None):
+        return True
     try:
         os.lstat(path)
     except FileNotFoundError:
