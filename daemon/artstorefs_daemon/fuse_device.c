@@ -63,6 +63,7 @@ int32_t artstorefs_reply_backing;
 int artstorefs_device = -1;
 int artstorefs_has_passthrough;
 
+static struct fuse_session *served;
 static uint64_t init_request;
 
 /* INIT as the kernel has sent it to the daemon that mounted; see fuse_library.py. Repeated: the
@@ -265,6 +266,9 @@ static ssize_t read_request(int device, void *buffer, size_t size, void *userdat
 	for (streak = 0; streak < STREAK; streak++) {
 		ssize_t length;
 
+		/* libfuse drops what it has read by then, and a program would wait for it for ever. */
+		if (fuse_session_exited(served))
+			break;
 		if (streak && !artstorefs_poll(device, SPIN_NS))
 			break;
 		length = read(device, buffer, size);
@@ -398,6 +402,7 @@ int fuse_session_mount(struct fuse_session *session, const char *mountpoint)
 	result = next(session, mountpoint);
 	if (result != 0)
 		return result;
+	served = session;
 	artstorefs_device = fuse_session_fd(session);
 	return fuse_session_custom_io(session, &device, artstorefs_device);
 }

@@ -25,7 +25,7 @@ from ..harness import MountedArchive, wait_for_end
 from .injection import counting, failing, time_limit
 from .workload import DEAD, Call, Truth, Workload
 
-FAULTS = int(os.environ.get("ASFS_FAULTS", "60"))
+FAULTS = int(os.environ.get("ASFS_FAULTS", "40"))
 SEED = int(os.environ.get("ASFS_SEED", str(random.SystemRandom().randrange(2**32))))
 
 FAULT_LIMIT_S = 30

@@ -399,7 +399,7 @@ def roomy(tmp_path: Path) -> Iterator[Path]:
         yield Path(path)
 
 
-REBUILT = int(os.environ.get("ASFS_REBUILT", "25000"))
+REBUILT = int(os.environ.get("ASFS_REBUILT", "10000"))
 
 
 @pytest.mark.slow

@@ -16,8 +16,8 @@ from ..harness import MountedArchive
 from .conftest import Limits, eventually
 from .many_files import DIRECTORY_FILES, add_files, make_objects, memory_kib
 
-FILES = int(os.environ.get("ASFS_FILES", "40000"))
-WRITE_GIB = int(os.environ.get("ASFS_WRITE_GIB", "2"))
+FILES = int(os.environ.get("ASFS_FILES", "24000"))
+WRITE_GIB = int(os.environ.get("ASFS_WRITE_GIB", "1"))
 PENDING = FILES // 10
 TIME_LIMIT_S = 300 + FILES / 200 + WRITE_GIB * 60
 

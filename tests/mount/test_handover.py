@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import mmap
+import operator
 import os
 import subprocess
 import threading
@@ -120,6 +121,30 @@ def test_nothing_fails_meanwhile_it_only_waits(keeper: Keeper) -> None:
     assert not (archive.state / "handover.json").exists()
     assert not keeper.stored
     finish(archive)
+
+
+def test_no_request_is_lost_of_many_under_way(keeper: Keeper) -> None:
+    """One that was read as the loop ended was dropped: its program waited for ever."""
+    archive = keeper.archive
+    counts = [0] * 16
+    is_done = threading.Event()
+
+    def ask(number: int) -> None:
+        while not is_done.is_set():
+            os.statvfs(archive.mount)
+            counts[number] += 1
+
+    threads = [threading.Thread(target=ask, args=(n,), daemon=True) for n in range(len(counts))]
+    for thread in threads:
+        thread.start()
+    for _ in range(3):
+        keeper.end()
+        before = list(counts)
+        keeper.start()
+        wait_until(lambda old=before: all(map(operator.gt, counts, old)))  # type: ignore[misc]
+    is_done.set()
+    for thread in threads:
+        thread.join(LIMIT_S)
 
 
 def test_file_without_a_name_stays_as_long_as_it_is_open(keeper: Keeper) -> None:

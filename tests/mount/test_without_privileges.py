@@ -275,6 +275,14 @@ def test_stopped_stub_delays_a_file_by_a_moment_and_the_next_by_nothing(
 # ---------------------------------------------------------------------------------- as a service
 
 
+STUB = """\
+import sys
+from artstorefs_daemon import mount_stub
+mount_stub.SUCCESSOR_LIMIT_S = {}
+sys.exit(mount_stub.main())
+"""
+
+
 class Services:
     """A stub and a daemon, each started as its unit starts it."""
 
@@ -290,8 +298,8 @@ class Services:
         self.processes.append(process)
         return process
 
-    def start_stub(self) -> "subprocess.Popen[bytes]":
-        module = (sys.executable, "-m", "artstorefs_daemon.mount_stub")
+    def start_stub(self, successor_limit_s: float = LIMIT_S) -> "subprocess.Popen[bytes]":
+        module = (sys.executable, "-c", STUB.format(successor_limit_s))
         place = ("--user", USER, "--mountpoint", str(self.archive.mount))
         self.socket.unlink(missing_ok=True)
         stub = self._start(*module, str(self.archive.toml), *place, "--socket", str(self.socket))
@@ -391,6 +399,32 @@ def test_daemon_makes_way_for_a_successor_with_nothing_unmounted_in_between(
     passed = passed_through_daemon(archive, "large")
     assert (passed < 4 * MIB) == kernel_has_passthrough()  # the stub goes on binding
     assert Path("/proc/self/mountinfo").read_text().count(str(archive.mount)) == 1
+
+
+@pytest.mark.parametrize("wrong", ["it does not come", "it knows nothing of it", "another number"])
+def test_mount_is_not_kept_for_a_successor_that_is_none(services: Services, wrong: str) -> None:
+    archive = services.archive
+    stub = services.start_stub(0.5 if wrong == "it does not come" else LIMIT_S)
+    daemon = services.start_daemon()
+    device = archive.mount.stat().st_dev
+    (archive.mount / "f").write_bytes(b"kept")
+    daemon.send_signal(signal.SIGUSR1)
+    assert daemon.wait(LIMIT_S) == 0
+    described = archive.state / "handover.json"
+    if wrong == "it does not come":
+        with pytest.raises(OSError, match="connect"):
+            os.statvfs(archive.mount)  # waits until then
+        assert "has not come" in services.log.read_text()
+    elif wrong == "it knows nothing of it":
+        described.unlink()
+    else:
+        described.write_text(described.read_text().replace('"number":', '"number":1', 1))
+    services.start_daemon()
+    wait_until(lambda: not described.exists())
+    assert archive.mount.stat().st_dev != device
+    assert (archive.mount / "f").read_bytes() == b"kept"
+    assert Path("/proc/self/mountinfo").read_text().count(str(archive.mount)) == 1
+    assert stub.poll() is None
 
 
 def test_only_the_daemons_user_is_served(services: Services) -> None:
