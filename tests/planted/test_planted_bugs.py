@@ -44,7 +44,7 @@ BUGS: list[Bug] = [
     *bugs_expiry.BUGS,
 ]
 
-SOME = int(os.environ.get("ASFS_PLANTED", "30"))
+SOME = int(os.environ.get("ASFS_PLANTED", "15"))
 """So many of them are planted in one run, others in the next: 0 is all. That each fits the source
 is checked in every run."""
 CHANCE = random.Random(int(os.environ["ASFS_SEED"]))
