@@ -30,6 +30,10 @@ REQUESTS_LIMIT_S = 2.0
 """How long requests that were read are still answered; those that wait for a server could take
 a minute and a half."""
 
+HANDED_REQUESTS_LIMIT_S = 10.0
+"""The same before a successor, which can go on with the mount only if all are: a block that comes
+from afar over a slow line takes some seconds, in which all else waits, and fails not."""
+
 
 class Ending:
     """Serves the mount until it is gone or a signal ends it."""
@@ -59,7 +63,7 @@ class Ending:
                     if number == signal.SIGUSR1:
                         log.info("making way for a successor")
                         self.for_successor = True
-                        tasks.start_soon(self._cut_off)
+                        tasks.start_soon(self._cut_off, HANDED_REQUESTS_LIMIT_S)
                     else:
                         log.info("unmounting because of signal %d", number)
                         await trio.to_thread.run_sync(self.unmount)
@@ -75,10 +79,10 @@ class Ending:
     async def _cut_off_late(self) -> None:
         await trio.sleep(OPEN_FILES_LIMIT_S)
         log.warning("files are still open after %.0f s: they are cut off", OPEN_FILES_LIMIT_S)
-        await self._cut_off()
+        await self._cut_off(REQUESTS_LIMIT_S)
 
-    async def _cut_off(self) -> None:
-        """Read no more requests; whoever still has a file open gets an error."""
+    async def _cut_off(self, limit_s: float) -> None:
+        """Read no more requests; whoever still waits for an answer then gets an error."""
         pyfuse3.terminate()
-        await trio.sleep(REQUESTS_LIMIT_S)
+        await trio.sleep(limit_s)
         self._serving.cancel()
