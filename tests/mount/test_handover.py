@@ -7,6 +7,7 @@ import mmap
 import operator
 import os
 import subprocess
+import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -147,6 +148,31 @@ def test_no_request_is_lost_of_many_under_way(keeper: Keeper) -> None:
         thread.join(LIMIT_S)
 
 
+@pytest.mark.slow
+def test_programs_at_work_do_not_notice(keeper: Keeper, tmp_path: Path) -> None:
+    """rsync makes, renames and reads, and one program after the other is started on the mount."""
+    archive = keeper.archive
+    library = Path(sysconfig.get_path("stdlib"))
+    copy = archive.mount / "library"
+    words = ["rsync", "-aHAX", "--exclude=*-packages", f"{library}/"]
+    with subprocess.Popen([*words, str(copy)], stderr=subprocess.PIPE) as to_mount:
+        for _ in range(2):
+            time.sleep(0.3)
+            assert to_mount.poll() is None, "it was over before"
+            keeper.end()
+            keeper.start()
+        assert to_mount.communicate(timeout=LIMIT_S)[1] == b""
+    words[-1] = f"{copy}/"
+    with subprocess.Popen([*words, str(tmp_path)], stderr=subprocess.PIPE) as from_mount:
+        keeper.end()
+        keeper.start()
+        assert from_mount.communicate(timeout=LIMIT_S)[1] == b""
+    exclude = ("--exclude=*-packages", "--no-dereference")
+    subprocess.run(["diff", "-r", *exclude, library, tmp_path], check=True)
+    subprocess.run(["diff", "-r", *exclude, library, copy], check=True)
+    finish(archive)
+
+
 def test_file_without_a_name_stays_as_long_as_it_is_open(keeper: Keeper) -> None:
     archive = keeper.archive
     path = archive.mount / "temporary"
@@ -163,6 +189,26 @@ def test_file_without_a_name_stays_as_long_as_it_is_open(keeper: Keeper) -> None
         assert os.pread(file.fileno(), 100, 0) == b"one"
     wait_until(lambda: not any((archive.state / "spool").glob("[0-9]*")))
     assert not path.exists()
+    finish(archive)
+
+
+def test_stored_file_without_a_name_stays_as_long_as_it_is_open(keeper: Keeper) -> None:
+    archive = keeper.archive
+    path, content = archive.mount / "stored", os.urandom(300_000)
+    path.write_bytes(content)
+    archive.flush()
+    assert archive.objects()
+    with path.open("r+b", buffering=0) as file:
+        path.unlink()
+        for _ in range(2):
+            keeper.end()
+            keeper.start()
+        assert os.pread(file.fileno(), len(content), 0) == content
+        os.pwrite(file.fileno(), b"changed", 0)
+        assert os.pread(file.fileno(), len(content), 0) == b"changed" + content[7:]
+    archive.flush()
+    assert not archive.objects()
+    assert not any((archive.state / "spool").glob("[0-9]*"))
     finish(archive)
 
 
