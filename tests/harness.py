@@ -204,6 +204,12 @@ class MountedArchive:
         raise AssertionError(f"no attr.json of {name}")
 
 
+def kernel_has_passthrough() -> bool:
+    """Whether it writes the spool by itself, for us (`artstorefs/filesystem/passthrough.py`)."""
+    release = os.uname().release.split("-")[0].split(".")
+    return os.geteuid() == 0 and (int(release[0]), int(release[1])) >= (6, 9)
+
+
 def wait_until(is_so: Callable[[], bool], limit_s: float = 60) -> None:
     """Until it is so; a minute is more than anything here takes."""
     deadline = time.monotonic() + limit_s

@@ -43,7 +43,7 @@ class Handover(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     format: Literal[1]
-    number: int
+    number: int = Field(ge=0, lt=1 << 32)
     """Of this handover, drawn by lot: descriptor, file and index belong together."""
     mountpoint: str
     mount_options: str

@@ -364,8 +364,8 @@ def listen(path: str, uid: int) -> socket.socket:
     before = os.umask(0o177)
     listener.bind(path)
     os.umask(before)
-    os.chown(path, uid, -1)
     listener.listen(4)
+    os.chown(path, uid, -1)  # from here on somebody may come
     return listener
 
 

@@ -6,9 +6,9 @@ from contextlib import suppress
 
 import pytest
 
+from ..harness import kernel_has_passthrough
 from ..mount.conftest import make_archive, remove_archive
 from ..mount.keeper import Keeper
-from ..mount.test_passthrough import kernel_has_passthrough
 
 LEAVING = ("handover.noted", "handover.written", "handover.kept")
 TAKING = ("handover.taken",)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import MountedArchive
+from tests.harness import MountedArchive, kernel_has_passthrough
 from tests.mount.conftest import make_archive, remove_archive
 
 MIB = 1 << 20
@@ -29,11 +29,6 @@ def written_bytes(pid: int) -> int:
     """What a process has passed to write(2) and its like."""
     fields = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
     return int(fields["wchar"])
-
-
-def kernel_has_passthrough() -> bool:
-    release = os.uname().release.split("-")[0].split(".")
-    return os.geteuid() == 0 and (int(release[0]), int(release[1])) >= (6, 9)
 
 
 def stored(archive: MountedArchive, name: str) -> bytes:

@@ -19,9 +19,9 @@ import pytest
 from artstorefs_daemon.mount_table import MountEntry, find_mount
 from artstorefs_daemon.stub_client import MountStub
 
-from ..harness import MountedArchive, children, wait_for_end, wait_until
+from ..harness import MountedArchive, children, kernel_has_passthrough, wait_for_end, wait_until
 from .conftest import LogWatch, make_archive, remove_archive
-from .test_passthrough import kernel_has_passthrough, written_bytes
+from .test_passthrough import written_bytes
 from .users import ALICE, run_as
 
 pytestmark = [pytest.mark.usefixtures("root"), pytest.mark.slow]
@@ -275,14 +275,6 @@ def test_stopped_stub_delays_a_file_by_a_moment_and_the_next_by_nothing(
 # ---------------------------------------------------------------------------------- as a service
 
 
-STUB = """\
-import sys
-from artstorefs_daemon import mount_stub
-mount_stub.SUCCESSOR_LIMIT_S = {}
-sys.exit(mount_stub.main())
-"""
-
-
 class Services:
     """A stub and a daemon, each started as its unit starts it."""
 
@@ -299,7 +291,9 @@ class Services:
         return process
 
     def start_stub(self, successor_limit_s: float = LIMIT_S) -> "subprocess.Popen[bytes]":
-        module = (sys.executable, "-c", STUB.format(successor_limit_s))
+        limit = f"stub.SUCCESSOR_LIMIT_S = {successor_limit_s}"
+        program = f"from artstorefs_daemon import mount_stub as stub; {limit}; stub.main()"
+        module = (sys.executable, "-c", program)
         place = ("--user", USER, "--mountpoint", str(self.archive.mount))
         self.socket.unlink(missing_ok=True)
         stub = self._start(*module, str(self.archive.toml), *place, "--socket", str(self.socket))
