@@ -55,6 +55,7 @@ class HandedFile(_Record):
     seen_mtime_ns: int
     """Times of the bound spool file that are taken into account above."""
     may_be_mapped: bool
+    is_mapped: bool
 
 
 class OpenFiles(_Record):
@@ -136,7 +137,7 @@ class HandingOver:
             node.ctime_ns = described.ctime_ns
             self._make_writable(file, False)
             file.has_room_ahead = True  # or not; it is looked at when it is sealed
-        file.may_be_mapped = described.may_be_mapped
+        file.may_be_mapped, file.is_mapped = described.may_be_mapped, described.is_mapped
         if described.backing:
             file.backing = described.backing
             file.seen_times_ns = described.seen_atime_ns, described.seen_mtime_ns
@@ -181,4 +182,5 @@ def _described(file: OpenFile) -> HandedFile:
         seen_atime_ns=seen_atime_ns,
         seen_mtime_ns=seen_mtime_ns,
         may_be_mapped=file.may_be_mapped,
+        is_mapped=file.is_mapped,
     )

@@ -16,7 +16,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -42,7 +42,7 @@ class Handover(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    format: Literal[1]
+    format: int = Field(ge=FORMAT, le=FORMAT)
     number: int = Field(ge=0, lt=1 << 32)
     """Of this handover, drawn by lot: descriptor, file and index belong together."""
     mountpoint: str
@@ -69,9 +69,9 @@ class Inherited:
 
 def leave(
     service: Service, handles: Mapping[int, Handle], mounting: Mounting, manager: ServiceManager
-) -> bool:
-    """Leave the mount to the next daemon; whether somebody keeps it. Nobody is served any more, and
-    this daemon does nothing afterwards but end."""
+) -> None:
+    """Leave the mount to the next daemon, if somebody keeps it. Nobody is served any more, and this
+    daemon does nothing afterwards but end."""
     archive = service.archive
     number = secrets.randbits(32)
     path = _path(archive.configuration.state_dir)
@@ -90,13 +90,12 @@ def leave(
         crash_point("handover.written")
     except (StateError, OSError) as exc:
         log.warning("the next daemon has to mount anew: %s", exc, extra=about(exc))
-        return False
+        return
     if mounting.leave(manager, number, fuse_library.device()):
         crash_point("handover.kept")
         log.info("%d open files are left to the next daemon", len(handover.open_files.handles))
-        return True
-    path.unlink()
-    return False
+    else:
+        path.unlink()
 
 
 def take(archive: Archive, mounting: Mounting, manager: ServiceManager) -> Inherited | None:

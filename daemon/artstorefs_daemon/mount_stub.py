@@ -21,6 +21,7 @@ import errno
 import fcntl
 import os
 import pwd
+import select
 import signal
 import socket
 import stat
@@ -71,8 +72,8 @@ NICENESS: Final = -5
 """The daemon asks about new files, and waits where it has none at hand."""
 
 SUCCESSOR_LIMIT_S: Final = 30.0
-"""How long programs wait for a daemon that has been announced. One that has to repair something
-first has taken over the descriptor before."""
+"""How long programs wait for a daemon that has been announced: also for one that has come, and has
+to repair something before it asks for the mount."""
 
 TEXT_BYTES: Final = 500
 """Of a reason, in an answer of 1 KiB at most."""
@@ -120,6 +121,7 @@ class Session:
             self._end()
 
     def _serve_one(self) -> bool:
+        self._wait_for_question()
         question, descriptors, _, _ = socket.recv_fds(
             self._connection, QUESTION_BYTES + 1, DESCRIPTORS_MAX, socket.MSG_CMSG_CLOEXEC
         )
@@ -131,6 +133,12 @@ class Session:
             for descriptor in descriptors:
                 os.close(descriptor)
         return True
+
+    def _wait_for_question(self) -> None:
+        if self.left is not None:
+            left_s = max(0.0, self.left.until_s - time.monotonic())
+            if not select.select([self._connection], [], [], left_s)[0]:
+                self.forget_left()
 
     def _answer(self, question: bytes, descriptors: list[int]) -> None:
         number, kind, argument, text = 0, b"", 0, b""

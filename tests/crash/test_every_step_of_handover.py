@@ -7,8 +7,7 @@ from contextlib import suppress
 import pytest
 
 from ..harness import kernel_has_passthrough
-from ..mount.conftest import make_archive, remove_archive
-from ..mount.keeper import Keeper
+from ..mount.keeper import Keeper, keeper_of_new_archive
 
 LEAVING = ("handover.noted", "handover.written", "handover.kept")
 TAKING = ("handover.taken",)
@@ -16,12 +15,8 @@ TAKING = ("handover.taken",)
 
 @pytest.fixture
 def keeper() -> Iterator[Keeper]:
-    archive = make_archive()
-    archive.stop()
-    keeper = Keeper(archive)
-    yield keeper
-    keeper.close()
-    remove_archive(archive)
+    with keeper_of_new_archive() as keeper:
+        yield keeper
 
 
 @pytest.mark.parametrize("point", [*LEAVING, *TAKING])

@@ -9,7 +9,7 @@ import json
 import os
 import stat
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -105,11 +105,15 @@ class Workbench:
             **{"settle_s": 0.0, **settings},
         )
 
-    def open(self, closed_one: Callable[[], None] | None = None) -> None:
+    def open(
+        self,
+        closed_one: Callable[[], None] | None = None,
+        handed: Set[int] = frozenset(),
+    ) -> None:
         """A start: open the state directory, recover, take over the log. `closed_one`: the test
-        seals what is closed, by `contents.seal_closed`."""
+        seals what is closed, by `contents.seal_closed`. `handed`: what was open before."""
         self.archive: Archive = open_archive(self.configuration, read_only=False)
-        used = recover(self.archive)
+        used = recover(self.archive, handed)
         self.budget = SpoolBudget(self.configuration.spool_max, used, wait_s=0.05)
         self.contents = Contents(
             self.archive,
@@ -160,11 +164,22 @@ class Workbench:
         if power_cut:
             with self.archive.database.transaction():
                 self.archive.database.set_setting(BOOT, "of another kernel")
+        self._close_descriptors()
+        self.close()
+        self.open()
+
+    def hand_over(self, *handles: Handle) -> list[Handle]:
+        """The daemon makes way for another one, which goes on with what is open."""
+        handed = self.contents.handing_over.describe(dict(enumerate(handles)))
+        self._close_descriptors()
+        self.close()
+        self.open(handed=handed.inos)
+        return list(self.contents.handing_over.take(handed).values())
+
+    def _close_descriptors(self) -> None:
         for file in list(self.contents._files.values()):
             if file.descriptor >= 0:
                 os.close(file.descriptor)
-        self.close()
-        self.open()
 
     def close(self) -> None:
         """Nothing serves the archive any more; `open` is the next start."""

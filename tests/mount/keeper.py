@@ -11,12 +11,14 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from ..harness import MountedArchive
+from .conftest import make_archive, remove_archive
 
 LIMIT_S = 30.0
 
@@ -73,6 +75,17 @@ class Keeper:
         if isinstance(answer, BaseException):
             raise answer
         return answer
+
+
+@contextmanager
+def keeper_of_new_archive() -> Iterator[Keeper]:
+    """Of one that is not mounted yet."""
+    archive = make_archive()
+    archive.stop()
+    keeper = Keeper(archive)
+    yield keeper
+    keeper.close()
+    remove_archive(archive)
 
 
 def _keep(connection: Connection, base: Path, toml: Path, mount: Path) -> None:

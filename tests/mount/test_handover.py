@@ -20,20 +20,15 @@ from artstorefs_daemon.mount_table import find_mount
 from artstorefs_daemon.service_manager import ServiceManager
 
 from ..harness import MountedArchive, wait_until
-from .conftest import make_archive, remove_archive
-from .keeper import LIMIT_S, Keeper
+from .keeper import LIMIT_S, Keeper, keeper_of_new_archive
 
 pytestmark = pytest.mark.usefixtures("root")
 
 
 @pytest.fixture
 def keeper() -> Iterator[Keeper]:
-    archive = make_archive()
-    archive.stop()
-    keeper = Keeper(archive).start()
-    yield keeper
-    keeper.close()
-    remove_archive(archive)
+    with keeper_of_new_archive() as keeper:
+        yield keeper.start()
 
 
 def beside(action: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
@@ -146,6 +141,7 @@ def test_no_request_is_lost_of_many_under_way(keeper: Keeper) -> None:
     is_done.set()
     for thread in threads:
         thread.join(LIMIT_S)
+        assert not thread.is_alive()
 
 
 @pytest.mark.slow
